@@ -1,0 +1,364 @@
+"""The door between AnnData and arrays: everything that reads or writes an AnnData for the model passes here."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData, ImplicitModificationWarning
+
+from diffaug._keys import HIGHLY_VARIABLE, LOG1P, Keys
+from diffaug._matrix import describe_matrix
+from diffaug._model import DiffAug, versions
+
+logger = logging.getLogger(__name__)
+
+N_TOP_GENES = 2000
+TARGET_SUM = 1e4
+MIN_CELLS = 10
+MANY_GENES = 5000
+_MAX_CATEGORIES = 1000
+
+Matrix = np.ndarray | sp.csr_matrix
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the model reads of an AnnData.
+
+    Attributes
+    ----------
+    x
+        Float32, dense or csr, shape ``(n_cells, n_features)``.
+    features
+        Names of the columns.
+    layer, use_rep
+        Where ``x`` came from; both ``None`` is ``.X``.
+    kind
+        ``"counts"`` (then ``x`` was normalised here), ``"log"``, ``"scaled"`` or ``"other"``.
+    sparse
+        Whether it was sparse there.
+    """
+
+    x: Matrix
+    features: list[str]
+    layer: str | None
+    use_rep: str | None
+    kind: str
+    sparse: bool
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What a saved model needs to read new cells in the same way."""
+        return {
+            "features": self.features,
+            "layer": self.layer,
+            "use_rep": self.use_rep,
+            "kind": self.kind,
+            "sparse": self.sparse,
+            "target_sum": TARGET_SUM if self.kind == "counts" else None,
+        }
+
+
+def check_adata(adata: object, name: str = "adata") -> AnnData:
+    """An AnnData in memory with cells and genes, or a clear error."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"Expected `{name}` to be an AnnData, found {type(adata).__name__}.")
+    if adata.isbacked:
+        raise ValueError(f"Expected `{name}` in memory, found it backed by a file. Call `{name}.to_memory()` first.")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise ValueError(f"Expected `{name}` with cells and genes, found {adata.n_obs} cells x {adata.n_vars} genes.")
+    return adata
+
+
+def obs_column(adata: AnnData, key: str, argument: str) -> pd.Series:
+    """A complete column of ``.obs``, or a clear error."""
+    if key not in adata.obs:
+        near = difflib.get_close_matches(str(key), adata.obs.columns, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise KeyError(f"Did not find `adata.obs[{key!r}]` ({argument}). Available: {list(adata.obs.columns)}.{hint}")
+    column = adata.obs[key]
+    if column.isna().any():
+        raise ValueError(
+            f"Expected complete values in `adata.obs[{key!r}]`, found {int(column.isna().sum())} missing. Fill or filter them."
+        )
+    return column
+
+
+def _slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, str]:
+    """The matrix asked for and its address."""
+    if layer is not None and use_rep is not None:
+        raise ValueError(f"Expected `layer` or `use_rep`, found both ({layer!r} and {use_rep!r}). Choose one.")
+    if use_rep is not None:
+        if use_rep not in adata.obsm:
+            raise KeyError(f"Did not find `adata.obsm[{use_rep!r}]`. Available: {list(adata.obsm)}.")
+        return adata.obsm[use_rep], f"adata.obsm[{use_rep!r}]"
+    if layer is not None:
+        if layer not in adata.layers:
+            raise KeyError(f"Did not find `adata.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}.")
+        return adata.layers[layer], f"adata.layers[{layer!r}]"
+    if adata.X is None:
+        raise ValueError("Expected values in `adata.X`, found none. Name a `layer` or a `use_rep`.")
+    return adata.X, "adata.X"
+
+
+def _checked(x: Any, address: str) -> Matrix:
+    """A numeric, finite, two-dimensional matrix as an array or csr; not copied where it is one already."""
+    if isinstance(x, pd.DataFrame):
+        x = x.to_numpy()
+    if sp.issparse(x):
+        x = sp.csr_matrix(x)
+    else:
+        x = np.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"Expected two dimensions in `{address}`, found shape {x.shape}.")
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"Expected real numbers in `{address}`, found dtype {x.dtype}.")
+    found = describe_matrix(x)
+    if found.n_nonfinite:
+        raise ValueError(
+            f"Expected finite values in `{address}`, found {found.n_nonfinite} NaN or infinite in "
+            f"{found.n_nonfinite_rows} cells. Filter or impute them first."
+        )
+    return x
+
+
+def _unique_genes(adata: AnnData) -> None:
+    if not adata.var_names.is_unique:
+        twice = adata.var_names[adata.var_names.duplicated()][0]
+        raise ValueError(
+            f"Expected unique gene names, found {twice!r} more than once. Call `adata.var_names_make_unique()` first."
+        )
+
+
+def _normalized(x: Matrix, address: str) -> Matrix:
+    """Counts to log1p of counts per ``TARGET_SUM``, through scanpy; a new matrix."""
+    import scanpy as sc
+
+    empty = np.asarray(x.sum(axis=1)).ravel() == 0
+    if empty.any():
+        raise ValueError(
+            f"Expected counts in every cell of `{address}`, found {int(empty.sum())} empty cells. "
+            "Call `sc.pp.filter_cells(adata, min_counts=1)` first."
+        )
+    scratch = AnnData(x.astype(np.float32))
+    sc.pp.normalize_total(scratch, target_sum=TARGET_SUM)
+    sc.pp.log1p(scratch)
+    return scratch.X
+
+
+def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None) -> np.ndarray:
+    """Mask of the genes to train on."""
+    if HIGHLY_VARIABLE in adata.var:
+        mask = adata.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)
+        if not mask.any():
+            raise ValueError("Expected some genes in `adata.var['highly_variable']`, found none. Run `diffaug.pp.recipe`.")
+        return mask
+    if kind == "counts" and adata.n_vars > N_TOP_GENES:
+        import scanpy as sc
+
+        scratch = AnnData(x, obs=adata.obs[[batch_key]] if batch_key else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sc.pp.highly_variable_genes(scratch, n_top_genes=N_TOP_GENES, batch_key=batch_key)
+        logger.info("selected %d highly variable genes of %d", N_TOP_GENES, adata.n_vars)
+        return scratch.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)
+    if adata.n_vars > MANY_GENES:
+        logger.warning(
+            "training on all %d genes. Mark highly variable ones first for speed and quality: `diffaug.pp.recipe(adata)`.",
+            adata.n_vars,
+        )
+    return np.ones(adata.n_vars, dtype=bool)
+
+
+def read_source(
+    adata: AnnData, *, layer: str | None = None, use_rep: str | None = None, batch_key: str | None = None
+) -> Source:
+    """Read and check what a fit trains on; raw counts are normalised on a copy."""
+    check_adata(adata)
+    if adata.n_obs < MIN_CELLS:
+        raise ValueError(f"Expected at least {MIN_CELLS} cells to train on, found {adata.n_obs}.")
+    raw, address = _slot(adata, layer, use_rep)
+    x = _checked(raw, address)
+    if use_rep is not None:
+        features = [f"{use_rep}_{i}" for i in range(x.shape[1])]
+        kind: str = "other"
+    else:
+        _unique_genes(adata)
+        kind = describe_matrix(x).kind
+        if kind == "counts":
+            logger.info("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
+            x = _normalized(x, address)
+        elif kind == "other":
+            logger.warning(
+                "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
+            )
+        mask = _selected_genes(adata, x, kind, batch_key)
+        x, features = x[:, mask], adata.var_names[mask].tolist()
+    if x.shape[1] < 2:
+        raise ValueError(f"Expected at least 2 features in `{address}`, found {x.shape[1]}.")
+    spread = np.asarray(x.max(axis=0) - x.min(axis=0) if not sp.issparse(x) else (x.max(axis=0) - x.min(axis=0)).todense())
+    n_constant = int((spread == 0).sum())
+    if n_constant == x.shape[1]:
+        raise ValueError(f"Expected values that differ between cells in `{address}`, found every feature constant.")
+    if n_constant:
+        logger.warning("%d of %d features are the same in all cells and carry nothing", n_constant, x.shape[1])
+    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw))
+
+
+def read_like(
+    adata: AnnData, model: DiffAug, *, missing: Literal["error", "fill"] = "error", name: str = "adata"
+) -> tuple[Matrix, list[str]]:
+    """Read new cells as the model's training cells were read; genes are aligned by name.
+
+    Returns
+    -------
+    The matrix, and the names of the genes that were filled with their training mean (``missing="fill"``).
+    """
+    check_adata(adata, name)
+    if missing not in ("error", "fill"):
+        raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
+    meta = cells_meta(model)
+    raw, address = _slot(adata, meta["layer"], meta["use_rep"])
+    x = _checked(raw, address)
+    features = meta["features"]
+    if meta["use_rep"] is not None:
+        if x.shape[1] != len(features):
+            raise ValueError(f"This model was fitted on {len(features)} dimensions of `{address}`, found {x.shape[1]}.")
+        return x.astype(np.float32), []
+    _unique_genes(adata)
+    kind = describe_matrix(x).kind
+    if kind == "counts" and meta["kind"] == "counts":
+        x = _normalized(x, address)
+    elif kind == "counts" and meta["kind"] == "log" and float(x.max()) > 0:
+        raise ValueError(
+            f"This model was fitted on log-normalised values, found raw counts in `{address}`. "
+            "Normalise them as the training cells were (`diffaug.pp.recipe`)."
+        )
+    elif kind == "scaled" and meta["kind"] in ("counts", "log"):
+        raise ValueError(
+            f"This model was fitted on log-normalised values, found scaled ones (down to {float(x.min()):.3g}) in "
+            f"`{address}`. Use the values before `sc.pp.scale`."
+        )
+    found = adata.var_names.get_indexer(features)
+    absent = [f for f, i in zip(features, found, strict=True) if i < 0]
+    if not absent:
+        return x[:, found].astype(np.float32), []
+    if len(absent) == len(features):
+        raise ValueError(
+            f"This model was fitted on genes such as {features[:2]}, found none of them in `{name}` "
+            f"(it has e.g. {adata.var_names[:2].tolist()}). Check the kind of gene names."
+        )
+    if missing == "error":
+        raise ValueError(
+            f"This model was fitted on {len(features)} genes, found {len(features) - len(absent)}; missing e.g. "
+            f"{', '.join(map(repr, absent[:3]))}. Pass missing='fill' to fill them with their training mean."
+        )
+    logger.warning("%d of %d genes are missing and filled with their training mean", len(absent), len(features))
+    known = x[:, found[found >= 0]]
+    filled = np.tile(model.backend.mean.cpu().numpy(), (adata.n_obs, 1))
+    filled[:, found >= 0] = known.toarray() if sp.issparse(known) else known
+    return filled, absent
+
+
+def cells_meta(model: object) -> dict[str, Any]:
+    """What ``tl.fit`` kept with the model, or a clear error for another object."""
+    if not isinstance(model, DiffAug):
+        raise TypeError(f"Expected `model` to be a DiffAug, found {type(model).__name__}. Load one with `DiffAug.load`.")
+    assert model.backend is not None
+    if "features" not in model.meta:
+        raise ValueError("Expected a model fitted by `tl.fit`, found one fitted on arrays. Use its own methods.")
+    return model.meta
+
+
+def categorical_obs(obs: pd.DataFrame) -> pd.DataFrame:
+    """The columns of ``.obs`` that name groups, as categories: what synthetic cells inherit from their condition."""
+    columns = {}
+    for name in obs:
+        column = obs[name]
+        if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "OSUb" or pd.api.types.is_string_dtype(column):
+            column = column.astype(str).where(column.notna()).astype("category")
+            if len(column.cat.categories) <= _MAX_CATEGORIES:
+                columns[str(name)] = column
+    return pd.DataFrame(columns, index=obs.index)
+
+
+def pack_obs(obs: pd.DataFrame) -> dict[str, Any]:
+    """Names and groups of cells as JSON-able columns; inverse of :func:`unpack_obs`."""
+    groups = categorical_obs(obs)
+    return {
+        "names": obs.index.astype(str).tolist(),
+        "groups": {
+            name: {"categories": column.cat.categories.tolist(), "codes": column.cat.codes.tolist()}
+            for name, column in groups.items()
+        },
+    }
+
+
+def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
+    """Inverse of :func:`pack_obs`."""
+    return pd.DataFrame(
+        {
+            name: pd.Categorical.from_codes(part["codes"], part["categories"])
+            for name, part in packed["groups"].items()
+        },
+        index=pd.Index(packed["names"]),
+    )
+
+
+def write_fit(adata: AnnData, model: DiffAug, source: Source, keys: Keys) -> None:
+    """Write the embedding, the settings and the history."""
+    embedding = model.embed(source.x)
+    history = {
+        name: np.array([getattr(r, name) for r in model.history])
+        for name in (model.history[0].__dataclass_fields__ if model.history else ())
+    }
+    record = {
+        "params": {
+            **model.config.to_dict(),
+            "random_state": model.random_state,
+            "input": {k: v for k, v in source.meta.items() if v is not None and k != "features"},
+        },
+        "history": history,
+        "versions": versions(),
+        "genes": np.array(source.features, dtype=object).astype(str),
+    }
+    with _writing(adata):
+        adata.obsm[keys.semantic] = embedding.semantic
+        adata.obsm[keys.latent] = embedding.latent
+        adata.uns[keys.uns] = record
+    logger.info("wrote .obsm[%r], .obsm[%r] and .uns[%r]", keys.semantic, keys.latent, keys.uns)
+
+
+class _writing(warnings.catch_warnings):
+    """Writing to a view turns it into a copy; that is what scanpy does too, and it is said in the log."""
+
+    def __init__(self, adata: AnnData) -> None:
+        super().__init__(action="ignore", category=ImplicitModificationWarning)
+        if adata.is_view:
+            logger.info("`adata` is a view of another AnnData: it becomes a copy")
+
+
+def new_anndata(
+    values: np.ndarray, model: DiffAug, obs: pd.DataFrame, provenance: dict[str, Any], names: Sequence[str]
+) -> AnnData:
+    """AnnData of made cells: the model's features, sparse where its input was sparse, provenance in ``.uns``."""
+    meta = cells_meta(model)
+    x = sp.csr_matrix(values) if meta["sparse"] else values
+    made = AnnData(x, obs=obs.set_axis(pd.Index(names)), var=pd.DataFrame(index=pd.Index(meta["features"])))
+    if meta["kind"] in ("counts", "log"):
+        made.uns[LOG1P] = {}
+    made.uns[Keys().uns] = {
+        **provenance,
+        "n_obs_trained": model.n_obs,
+        "params": model.config.to_dict(),
+        "versions": versions(),
+    }
+    return made

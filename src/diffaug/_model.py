@@ -1,0 +1,542 @@
+"""The model: fit, embed, augment, generate, save, load. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffaug.backends import Backend, get_backend
+from diffaug.core.config import Config, config_from_dict
+from diffaug.core.devices import flushed_denormals, make_fabric, random_streams, seeded_init
+from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.schedules import NoiseSchedule
+from diffaug.core.storage import written_whole
+from diffaug.core.training import EpochRecord, Trainer, draw, encode
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+_BATCH = 2048
+
+
+class Embedding(NamedTuple):
+    """``semantic``, shape ``(n, n_semantic)``, and ``latent``, shape ``(n, n_latent)``; float32."""
+
+    semantic: np.ndarray
+    latent: np.ndarray
+
+
+class Samples(NamedTuple):
+    """Generated events ``values``, shape ``(n, *event)``, and the training event that conditioned each, ``(n,)``."""
+
+    values: np.ndarray
+    source: np.ndarray
+
+
+def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: type[Backend]) -> Config:
+    """Settings from a preset's name, a nested dictionary (on top of the default preset) or a ready :class:`Config`."""
+    if config is None:
+        return backend.preset("default")
+    if isinstance(config, str):
+        return backend.preset(config)
+    if isinstance(config, Mapping):
+        return config_from_dict(config, backend.Settings, backend.preset("default"))
+    if not isinstance(config, Config):
+        raise TypeError(f"Expected `config` to be a preset's name, a Config, a dictionary or None, found {type(config)}.")
+    if config.domain is None:
+        return dataclasses.replace(config, domain=backend.preset("default").domain)
+    if not isinstance(config.domain, backend.Settings):
+        raise TypeError(f"Expected `config.domain` to be {backend.Settings.__name__}, found {type(config.domain)}.")
+    return config
+
+
+class DiffAug:
+    """Encoder and conditional diffusion generator trained in turn, on arrays of any registered domain.
+
+    ``diffaug.tl.fit`` is the same on AnnData.
+
+    Parameters
+    ----------
+    config
+        A preset's name (``"default"``, ``"paper"``), a :class:`diffaug.Config`, or nested dictionaries of settings on
+        top of the default preset.
+    backend
+        Name of the domain.
+    random_state
+        Seed of everything random in :meth:`fit`; equal seeds give equal results on one machine.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+
+    Attributes
+    ----------
+    config
+        The settings; after :meth:`fit` with the numbers of epochs filled in.
+    history
+        List of :class:`diffaug.core.training.EpochRecord`.
+    meta
+        What the caller wants kept with the model, JSON-able (``tl.fit`` keeps gene names here).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffaug import DiffAug
+    >>> x = np.random.default_rng(0).gamma(1.0, size=(60, 12)).astype("float32")
+    >>> model = DiffAug({"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}}).fit(x, progress=False)
+    >>> model.embed(x).semantic.shape
+    (60, 80)
+    >>> model.augment(x[:5], n_views=2).shape
+    (5, 2, 12)
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | str | None = None,
+        *,
+        backend: str = "cells",
+        random_state: int = 0,
+        device: str = "auto",
+    ) -> None:
+        if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer) or random_state < 0:
+            raise TypeError(f"Expected `random_state` to be an integer of at least 0, found {random_state!r}.")
+        self._backend_cls = get_backend(backend)
+        self.config = resolve_config(config, self._backend_cls)
+        self.random_state = int(random_state)
+        self.device = make_fabric(device).device
+        self._device_name = device
+        self.history: list[EpochRecord] = []
+        self.meta: dict[str, Any] = {}
+        self._backend: Backend | None = None
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self._backend is None else f"{self.n_obs} x {self.event_shape}, {self.device}"
+        return f"DiffAug({self._backend_cls.name}, {state})"
+
+    # --- fitting -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        *,
+        batch: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        max_epochs: int | None = None,
+        progress: bool = True,
+    ) -> DiffAug:
+        """Train on events.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n_obs, *event)``; for cells a dense array or a csr matrix.
+        batch
+            Integer batch codes, shape ``(n_obs,)``; for cells, mixup views then lead from batch to batch.
+        labels
+            Labels, shape ``(n_obs,)``; used only with ``condition="label"`` (ablation A1).
+        max_epochs
+            Cap on the epochs of all phases together; longer plans shrink in proportion.
+        progress
+            Show a progress bar.
+
+        Returns
+        -------
+        The model itself.
+        """
+        n_obs = x.shape[0]
+        if n_obs < 3:
+            raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
+        fabric = make_fabric(self._device_name)
+        config = dataclasses.replace(self.config, training=self.config.training.resolve(n_obs, max_epochs))
+        one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
+        backend = self._backend_cls(config.domain, self._backend_cls.event_shape_of(x))
+        backend.prepare(x)
+        with flushed_denormals():
+            data = backend.to_model(x).to(self.device)  # the one copy from host to device
+            backend.to(self.device)
+            with seeded_init(self.random_state):
+                encoder = backend.make_encoder()
+                n_cond = _n_cond(encoder, data[:2].cpu(), one_hot, config)
+                denoiser = backend.make_denoiser(n_cond)
+            trainer = Trainer(
+                fabric,
+                encoder,
+                denoiser,
+                data,
+                backend.hand_views(data, batch=batch),
+                config,
+                labels=one_hot,
+                seed=self.random_state,
+            )
+            history = self._train(trainer, progress)
+            self._has_generator = any(r.phase in ("B", "joint") for r in history)
+            self._backend, self._encoder, self._denoiser = backend, trainer.encoder.eval(), trainer.ema.module
+            self._condition_encoder = trainer.condition_encoder.eval()
+            self.config, self.history, self.n_obs = config, history, n_obs
+            self._conditions = trainer.conditions(
+                torch.arange(n_obs, device=self.device), encode(self._condition_encoder, data)
+            ).detach()
+            if self._has_generator:
+                rows = torch.arange(n_obs, device=self.device)[:: max(1, n_obs // 1024)]
+                source = self._stream("calibrate")
+                backend.calibrate(data, self._draw(self._conditions[rows], source))
+        return self
+
+    def _train(self, trainer: Trainer, progress: bool) -> list[EpochRecord]:
+        from tqdm.auto import tqdm
+
+        plan = trainer.config.training
+        warmup, generate, mixed = (plan.warmup_epochs or 0, plan.generator_epochs or 0, plan.mixed_epochs or 0)
+        total = warmup + plan.n_cycles * (mixed + (generate if plan.schedule == "alternating" else 0))
+        history = []
+        with tqdm(total=total, desc="fit", unit="epoch", disable=not progress) as bar:
+            for record in trainer.run():
+                history.append(record)
+                bar.set_postfix(phase=record.phase, cycle=record.cycle, refresh=False)
+                bar.update(record.phase != "fill")
+        return history
+
+    def _one_hot_of(self, labels: np.ndarray | None) -> Tensor | None:
+        if labels is None:
+            return None
+        names, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
+        self.meta["condition_labels"] = names.tolist()
+        return nn.functional.one_hot(torch.as_tensor(codes), len(names)).float()
+
+    # --- using -------------------------------------------------------------------------------------------------------
+
+    @property
+    def backend(self) -> Backend:
+        """The fitted domain; raises ``RuntimeError`` before :meth:`fit`."""
+        if self._backend is None:
+            raise RuntimeError("Expected a fitted model, found one that was never fitted. Call `fit` or `load` first.")
+        return self._backend
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one event."""
+        return self.backend.event_shape
+
+    @property
+    def n_parameters(self) -> dict[str, int]:
+        """Number of weights of the encoder and of the generator."""
+        return {
+            "encoder": sum(p.numel() for p in self._encoder.parameters()),
+            "generator": sum(p.numel() for p in self._denoiser.parameters()),
+        }
+
+    def embed(self, x: Any) -> Embedding:
+        """Embed events of shape ``(n, *event)``; new ones as well as those of the training."""
+        with flushed_denormals():
+            parts = [encode(self._encoder, chunk) for chunk in self._model_space(x)]
+        semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
+        return Embedding(semantic, latent)
+
+    def augment(
+        self,
+        x: Any,
+        n_views: int = 1,
+        *,
+        kind: str = "diffaug",
+        labels: np.ndarray | None = None,
+        strength: float = 1.0,
+        random_state: int = 0,
+    ) -> np.ndarray:
+        """Views of given events.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n, *event)``.
+        n_views
+            Views of each.
+        kind
+            ``"diffaug"`` (generated) or one of the backend's hand-made kinds.
+        labels
+            Labels of ``x``, for a model fitted with ``condition="label"``.
+        strength
+            How far a generated view starts from the event itself: 1 starts from pure noise and knows the event only
+            through its condition, less keeps more of its own values.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        Shape ``(n, n_views, *event)``, on the scale of the input.
+        """
+        backend = self.backend
+        if n_views < 1:
+            raise ValueError(f"Expected `n_views` of at least 1, found {n_views}.")
+        kinds = ("diffaug", *backend.view_kinds)
+        if kind not in kinds:
+            raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
+        stream = self._stream("augment", random_state)
+        with flushed_denormals(), torch.no_grad():
+            if kind == "diffaug":
+                self._require_generator()
+                made, done = [], 0
+                for chunk in self._model_space(x, max(1, _BATCH // n_views)):
+                    part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
+                    done += len(chunk)
+                    cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
+                    start = chunk.repeat_interleave(n_views, dim=0)
+                    made.append(backend.to_generated(self._draw(cond, stream, start=start, strength=strength)))
+                views = np.concatenate(made)
+            else:
+                data = torch.cat(list(self._model_space(x)))
+                index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
+                views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
+        return views.reshape(-1, n_views, *self.event_shape)
+
+    def generate(
+        self, n_obs: int | None = None, *, source: np.ndarray | None = None, random_state: int = 0
+    ) -> Samples:
+        """New events under the conditions of training events.
+
+        Parameters
+        ----------
+        n_obs
+            How many; their training events are drawn at random, each about equally often.
+        source
+            Instead: the training event (row number) that conditions each, shape ``(n,)``.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        :class:`Samples`, on the scale of the input.
+        """
+        self._require_generator()
+        if (n_obs is None) == (source is None):
+            raise ValueError("Expected exactly one of `n_obs` and `source`, found " + ("neither." if n_obs is None else "both."))
+        stream = self._stream("generate", random_state)
+        if source is None:
+            if isinstance(n_obs, bool) or not isinstance(n_obs, int | np.integer) or n_obs < 1:
+                raise ValueError(f"Expected `n_obs` to be an integer of at least 1, found {n_obs!r}.")
+            rng = np.random.default_rng(random_state)
+            rounds = math.ceil(n_obs / self.n_obs)
+            source = np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n_obs]
+        source = np.asarray(source)
+        if source.ndim != 1 or not len(source) or source.min() < 0 or source.max() >= self.n_obs:
+            raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
+        made = []
+        with flushed_denormals():
+            for rows in np.array_split(source, math.ceil(len(source) / _BATCH)):
+                cond = self._conditions[torch.as_tensor(rows, device=self.device)]
+                if self.config.diffusion.condition == "noise":
+                    cond = torch.randn(cond.shape, generator=stream, device=self.device)
+                made.append(self.backend.to_generated(self._draw(cond, stream)))
+        return Samples(np.concatenate(made), source)
+
+    def _model_space(self, x: Any, chunk: int = 4096) -> Any:
+        """Chunks of user data in model space, on the device."""
+        backend = self.backend
+        shape = backend.event_shape_of(x)
+        if shape != self.event_shape:
+            raise ValueError(f"This model was fitted on events of shape {self.event_shape}, found {shape}.")
+        if x.shape[0] < 1:
+            raise ValueError("Expected at least 1 event, found 0.")
+        for begin in range(0, x.shape[0], chunk):
+            yield backend.to_model(x[begin : begin + chunk]).to(self.device)
+
+    def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
+        """Conditions of events in model space."""
+        kind = self.config.diffusion.condition
+        if kind == "noise":
+            return torch.randn(len(data), self._conditions.shape[1], generator=stream, device=self.device)
+        if kind == "label":
+            known: list[str] = self.meta["condition_labels"]
+            if labels is None:
+                raise ValueError(f"This generator is conditioned on labels ({known}). Expected `labels`, found none.")
+            names = np.asarray(labels).astype(str)
+            unknown = sorted(set(names) - set(known))
+            if unknown:
+                raise ValueError(f"Expected labels among {known}, found {unknown[0]!r}.")
+            codes = torch.as_tensor(np.searchsorted(known, names), device=self.device)
+            return nn.functional.one_hot(codes, len(known)).float()
+        encoded = encode(self._condition_encoder, data)
+        return encoded.semantic if kind == "semantic" else encoded.latent
+
+    def _draw(
+        self, cond: Tensor, stream: torch.Generator, *, start: Tensor | None = None, strength: float = 1.0
+    ) -> Tensor:
+        settings = self.config.diffusion
+        diffusion = GaussianDiffusion(
+            NoiseSchedule(settings.schedule, settings.n_timesteps), settings.prediction_type
+        )
+        return draw(
+            diffusion, self._denoiser, cond, self.event_shape, self.config, stream, start=start, strength=strength
+        )
+
+    def _stream(self, name: str, seed: int | None = None) -> torch.Generator:
+        seed = self.random_state if seed is None else seed
+        return random_streams(seed, ("augment", "generate", "calibrate"), self.device)[name]
+
+    def _require_generator(self) -> None:
+        if not (self.backend is not None and self._has_generator):
+            raise RuntimeError(
+                "Expected a trained generator, found a model fitted with the encoder alone "
+                f"(n_cycles={self.config.training.n_cycles}). Fit with n_cycles of at least 1."
+            )
+
+    # --- keeping -----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model to a folder: ``config.json``, ``weights.safetensors``, ``history.csv``.
+
+        Parameters
+        ----------
+        path
+            Folder to create; it appears whole or not at all.
+        overwrite
+            Replace an existing folder.
+
+        Returns
+        -------
+        The folder.
+        """
+        from safetensors.torch import save_file
+
+        parts = self._modules()
+        tensors = {f"{part}.{key}": t for part, module in parts.items() for key, t in module.state_dict().items()}
+        tensors["conditions"] = self._conditions
+        document = {
+            "format": "diffaug",
+            "schema_version": SCHEMA_VERSION,
+            "versions": versions(),
+            "backend": self._backend_cls.name,
+            "event_shape": list(self.event_shape),
+            "n_obs": self.n_obs,
+            "n_cond": self._conditions.shape[1],
+            "has_generator": self._has_generator,
+            "random_state": self.random_state,
+            "config": self.config.to_dict(),
+            "meta": self.meta,
+        }
+        path = Path(path)
+        with written_whole(path, overwrite=overwrite) as folder:
+            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
+            (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+            with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(f.name for f in dataclasses.fields(EpochRecord))
+                writer.writerows(dataclasses.astuple(r) for r in self.history)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> DiffAug:
+        """Read a model that :meth:`save` wrote, on any machine.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        device
+            Where to put it.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder or one of its files is missing.
+        ValueError
+            It is not a model, is damaged, or was written by a newer version.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(path)
+        for name in ("config.json", "weights.safetensors", "history.csv"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"Expected a model folder with {name!r}, found none in {str(folder)!r}.")
+        document = _read_document(folder / "config.json")
+        try:
+            tensors = load_file(folder / "weights.safetensors")
+        except SafetensorError as error:
+            raise ValueError(
+                f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error}). Save the model again."
+            ) from error
+        backend_cls = get_backend(document["backend"])
+        config = config_from_dict(document["config"], backend_cls.Settings)
+        model = cls(config, backend=document["backend"], random_state=document["random_state"], device=device)
+        backend = backend_cls(config.domain, tuple(document["event_shape"]))
+        model._backend, model._encoder = backend, backend.make_encoder()
+        model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(document["n_cond"])
+        conditions = tensors.pop("conditions", None)
+        for part, module in model._modules().items():
+            state = {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
+            try:
+                module.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"Expected weights of the {part} that fit config.json in {str(folder)!r}, found others: {error}"
+                ) from error
+            module.to(model.device).eval().requires_grad_(False)
+        if conditions is None or conditions.shape != (document["n_obs"], document["n_cond"]):
+            raise ValueError(f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others.")
+        model._conditions = conditions.to(model.device)
+        model.n_obs, model._has_generator, model.meta = document["n_obs"], document["has_generator"], document["meta"]
+        model.history = _read_history(folder / "history.csv")
+        return model
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {
+            "encoder": self._encoder_or_raise(),
+            "condition_encoder": self._condition_encoder,
+            "denoiser": self._denoiser,
+            "backend": self.backend,
+        }
+
+    def _encoder_or_raise(self) -> nn.Module:
+        assert self.backend is not None  # raises the clear error before fit
+        return self._encoder
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {name: version(name) for name in ("diffaug", "torch", "numpy", "lightning-fabric")}
+
+
+def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Config) -> int:
+    """Width of the condition."""
+    if one_hot is not None:
+        return one_hot.shape[1]
+    encoded = encode(encoder, two)
+    return int((encoded.latent if config.diffusion.condition == "latent" else encoded.semantic).shape[1])
+
+
+def _read_document(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected JSON in {str(file)!r}, found something else ({error}).") from error
+    if not isinstance(document, dict) or document.get("format") != "diffaug":
+        raise ValueError(f"Expected a diffaug model in {str(file)!r}, found another kind of file.")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"Expected a model of schema version {SCHEMA_VERSION}, found {document.get('schema_version')} in {str(file)!r}. "
+            "Use the diffaug version that wrote it, or a newer one."
+        )
+    needed = ("backend", "event_shape", "n_obs", "n_cond", "has_generator", "random_state", "config", "meta")
+    missing = [key for key in needed if key not in document]
+    if missing:
+        raise ValueError(f"Expected {list(needed)} in {str(file)!r}, found no {missing[0]!r}.")
+    return document
+
+
+def _read_history(file: Path) -> list[EpochRecord]:
+    fields = {f.name: f.type for f in dataclasses.fields(EpochRecord)}
+    cast = {"int": int, "float": float, "Phase": str}
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if rows and set(rows[0]) != set(fields):
+        raise ValueError(f"Expected the columns {list(fields)} in {str(file)!r}, found {list(rows[0])}.")
+    return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]

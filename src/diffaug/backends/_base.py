@@ -1,0 +1,85 @@
+"""What a domain must say of itself; everything else is shared."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffaug.core.config import Config
+from diffaug.core.training import HandViews
+
+
+class Backend(nn.Module, ABC):
+    """A domain: its events, networks, hand-made views and the way to and from model space.
+
+    What it learns from the data (:meth:`prepare`, :meth:`calibrate`) it keeps in buffers, so that saving and moving
+    between devices come for free. Networks it makes are not its own submodules.
+
+    Parameters
+    ----------
+    settings
+        Instance of :attr:`Settings`.
+    event_shape
+        Shape of one event in model space.
+    """
+
+    #: Name in the registry and in saved models.
+    name: ClassVar[str]
+    #: Frozen dataclass of the domain's settings.
+    Settings: ClassVar[type]
+    #: Kinds of hand-made views, the default first.
+    view_kinds: ClassVar[tuple[str, ...]]
+
+    def __init__(self, settings: Any, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.settings, self.event_shape = settings, event_shape
+
+    @classmethod
+    @abstractmethod
+    def preset(cls, name: str) -> Config:
+        """Complete settings by name; raises ``ValueError`` with the known names."""
+
+    @classmethod
+    @abstractmethod
+    def event_shape_of(cls, x: Any) -> tuple[int, ...]:
+        """Shape of an event of user data."""
+
+    @abstractmethod
+    def prepare(self, x: Any) -> None:
+        """Learn the scaling from the training data."""
+
+    @abstractmethod
+    def to_model(self, x: Any) -> Tensor:
+        """User data to model space, float32 on the CPU, shape ``(n, *event_shape)``."""
+
+    @abstractmethod
+    def from_model(self, v: Tensor) -> np.ndarray:
+        """Model space to user data; inverse of :meth:`to_model` within the range of the training data."""
+
+    @abstractmethod
+    def make_encoder(self) -> nn.Module:
+        """Network ``x -> Encoding(semantic, latent)``."""
+
+    @abstractmethod
+    def make_denoiser(self, n_cond: int) -> nn.Module:
+        """Network ``(x_t, t, cond) -> prediction``."""
+
+    @abstractmethod
+    def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
+        """Maker of hand-made views of events in model space; ``batch`` holds integer batch codes."""
+
+    def calibrate(self, data: Tensor, generated: Tensor) -> None:
+        """Learn :meth:`refine` from training events and generated ones, both in model space. Nothing by default."""
+
+    def refine(self, v: Tensor) -> Tensor:
+        """Last touch on generated events, in model space. The identity by default."""
+        return v
+
+    def to_generated(self, v: Tensor) -> np.ndarray:
+        """Generated events to user data."""
+        with torch.no_grad():
+            return self.from_model(self.refine(v))

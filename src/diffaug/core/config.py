@@ -1,0 +1,290 @@
+"""Settings of the domain-free part: frozen, checked on creation, and read from plain dictionaries."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from diffaug.core.diffusion import PredictionType
+from diffaug.core.losses import Target
+from diffaug.core.samplers import SamplerName
+from diffaug.core.schedules import ScheduleName
+from diffaug.core.similarity import Kernel
+
+Condition = Literal["semantic", "latent", "label", "noise"]
+T = TypeVar("T")
+
+
+def _check(ok: bool, expected: str, found: object) -> None:
+    if not ok:
+        raise ValueError(f"Expected {expected}, found {found!r}.")
+
+
+def _check_choices(settings: Any) -> None:
+    """Check every ``Literal`` field of a settings dataclass."""
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        if typing.get_origin(hint) is Literal:
+            value, choices = getattr(settings, name), list(typing.get_args(hint))
+            _check(value in choices, f"`{name}` in {choices}", value)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Contrastive loss of the A-step.
+
+    Parameters
+    ----------
+    name
+        ``"info_nce"`` (ablation B3 of the paper) or ``"soft"`` (Eq. 2).
+    temperature
+        Temperature of InfoNCE.
+    beta
+        Extra trust in the positive of the soft loss, in [0, 1].
+    dof_semantic, dof_latent
+        Degrees of freedom (nu) of the soft loss's kernels.
+    kernel
+        ``"student_t"`` (Eq. 9), ``"released"`` (the authors' code) or ``"unit_peak"``.
+    target
+        ``"literal"`` (Eq. 2 as printed) or ``"scale_free"``.
+    """
+
+    name: Literal["soft", "info_nce"] = "info_nce"
+    temperature: float = 0.2
+    beta: float = 1.0
+    dof_semantic: float = 1.0
+    dof_latent: float = 1.0
+    kernel: Kernel = "unit_peak"
+    target: Target = "scale_free"
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self.temperature > 0, "`temperature` above 0", self.temperature)
+        _check(0 <= self.beta <= 1, "`beta` in [0, 1]", self.beta)
+        _check(self.dof_semantic > 0, "`dof_semantic` above 0", self.dof_semantic)
+        _check(self.dof_latent > 0, "`dof_latent` above 0", self.dof_latent)
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The generator's diffusion process, its condition and its sampler.
+
+    Parameters
+    ----------
+    n_timesteps, schedule, prediction_type
+        See :class:`diffaug.core.schedules.NoiseSchedule` and :class:`diffaug.core.diffusion.GaussianDiffusion`.
+    condition
+        What the generator is conditioned on: the ``"semantic"`` or ``"latent"`` vector of the cell, its ``"label"`` as
+        one-hot (ablation A1, supervised) or fresh ``"noise"`` (ablation A2).
+    condition_dropout
+        Probability of training on the null condition, which ``guidance_scale`` needs.
+    sampler, n_steps, eta
+        See :func:`diffaug.core.samplers.sample`.
+    guidance_scale
+        Weight of the condition in sampling; 1 is plain conditional sampling.
+    ema_decay
+        Decay of the averaged weights that sampling uses.
+    """
+
+    n_timesteps: int = 1000
+    schedule: ScheduleName = "linear"
+    prediction_type: PredictionType = "v"
+    condition: Condition = "semantic"
+    condition_dropout: float = 0.0
+    sampler: SamplerName = "dpmpp_2m"
+    n_steps: int = 20
+    eta: float = 0.0
+    guidance_scale: float = 1.0
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self.n_timesteps >= 2, "`n_timesteps` of at least 2", self.n_timesteps)
+        _check(1 <= self.n_steps <= self.n_timesteps, f"`n_steps` in 1 .. {self.n_timesteps}", self.n_steps)
+        _check(0 <= self.condition_dropout < 1, "`condition_dropout` in [0, 1)", self.condition_dropout)
+        _check(0 <= self.eta <= 1, "`eta` in [0, 1]", self.eta)
+        _check(self.guidance_scale >= 0, "`guidance_scale` of at least 0", self.guidance_scale)
+        _check(0 <= self.ema_decay < 1, "`ema_decay` in [0, 1)", self.ema_decay)
+        if self.guidance_scale != 1 and self.condition_dropout == 0:
+            raise ValueError(
+                f"Expected `condition_dropout` above 0 for `guidance_scale` {self.guidance_scale}, found 0: "
+                "the generator never learns the null condition. Set `condition_dropout` to 0.1, say."
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Phases, optimiser and the loop.
+
+    Parameters
+    ----------
+    schedule
+        ``"alternating"``: A (warm-up) -> [B -> fill the bank -> A (mixed)] x ``n_cycles``. ``"joint"``: both networks in
+        one pass (the paper's first version, ablation B4), the bank filled before each mixed block.
+    n_cycles
+        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
+    warmup_epochs, generator_epochs, mixed_epochs
+        Epochs of the warm-up, and of each cycle's B and A phase. ``None`` takes them from the number of events, so
+        that the phases have about ``warmup_steps``, ``generator_steps`` and ``mixed_steps`` optimiser steps in all.
+    warmup_steps, generator_steps, mixed_steps
+        Optimiser steps over all cycles, used where the epochs are ``None``.
+    batch_size
+        Events per step; smaller sets use one batch of all their events.
+    encoder_lr, generator_lr, weight_decay
+        AdamW's settings.
+    lr_schedule
+        ``"constant"`` or ``"cosine"`` (linear warm-up over a tenth, then to zero over all of a network's epochs).
+    view_rate
+        Probability lambda that a positive is a generated view after the warm-up.
+    n_views
+        Generated views of each event in the bank.
+    input_dropout
+        Share of the input features hidden from the encoder in the A-step, in originals and views alike.
+    patience
+        Stop a phase when its training loss has not improved by a thousandth for so many epochs; ``None`` never stops.
+    """
+
+    schedule: Literal["alternating", "joint"] = "alternating"
+    n_cycles: int = 1
+    warmup_epochs: int | None = None
+    generator_epochs: int | None = None
+    mixed_epochs: int | None = None
+    warmup_steps: int = 400
+    generator_steps: int = 2000
+    mixed_steps: int = 400
+    batch_size: int = 256
+    encoder_lr: float = 1e-3
+    generator_lr: float = 1e-3
+    weight_decay: float = 1e-6
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    view_rate: float = 0.1
+    n_views: int = 4
+    input_dropout: float = 0.0
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self.n_cycles >= 0, "`n_cycles` of at least 0", self.n_cycles)
+        for name in ("warmup_epochs", "generator_epochs", "mixed_epochs"):
+            value = getattr(self, name)
+            _check(value is None or value >= 0, f"`{name}` of at least 0 or None", value)
+        for name in ("warmup_steps", "generator_steps", "mixed_steps"):
+            _check(getattr(self, name) >= 0, f"`{name}` of at least 0", getattr(self, name))
+        _check(self.batch_size >= 2, "`batch_size` of at least 2", self.batch_size)
+        for name in ("encoder_lr", "generator_lr"):
+            _check(getattr(self, name) > 0, f"`{name}` above 0", getattr(self, name))
+        _check(self.weight_decay >= 0, "`weight_decay` of at least 0", self.weight_decay)
+        _check(0 <= self.view_rate <= 1, "`view_rate` in [0, 1]", self.view_rate)
+        _check(self.n_views >= 1, "`n_views` of at least 1", self.n_views)
+        _check(0 <= self.input_dropout < 1, "`input_dropout` in [0, 1)", self.input_dropout)
+        _check(self.patience is None or self.patience >= 1, "`patience` of at least 1 or None", self.patience)
+
+    def resolve(self, n_obs: int, max_epochs: int | None = None) -> TrainingConfig:
+        """Fill in the epochs that are ``None`` for ``n_obs`` events.
+
+        ``max_epochs`` then caps the sum over all phases and cycles: longer plans are shrunk in proportion, each planned
+        phase keeping at least one epoch.
+        """
+        steps_per_epoch = max(1, n_obs // min(self.batch_size, n_obs))
+        cycles = max(self.n_cycles, 1)
+
+        def epochs(given: int | None, steps: int) -> int:
+            return given if given is not None else -(-steps // steps_per_epoch)
+
+        warmup = epochs(self.warmup_epochs, self.warmup_steps)
+        generator = epochs(self.generator_epochs, -(-self.generator_steps // cycles))
+        mixed = epochs(self.mixed_epochs, -(-self.mixed_steps // cycles))
+        if max_epochs is not None:
+            _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)
+            shrink = max_epochs / max(1, warmup + self.n_cycles * (generator + mixed))
+            if shrink < 1:
+                warmup, generator, mixed = (max(1, int(e * shrink)) if e else 0 for e in (warmup, generator, mixed))
+        return dataclasses.replace(self, warmup_epochs=warmup, generator_epochs=generator, mixed_epochs=mixed)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a fit; ``domain`` holds those of the backend, a dataclass of its own."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    domain: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionary, ready for JSON, TOML or ``.uns``; inverse of :func:`config_from_dict`."""
+        return {
+            section: {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in dataclasses.asdict(getattr(self, section)).items()
+                if value is not None
+            }
+            for section in ("loss", "diffusion", "training", "domain")
+            if getattr(self, section) is not None
+        }
+
+    def updated(self, section: str, **changes: Any) -> Config:
+        """Copy with some settings of one section changed; ``None`` leaves a setting as it is."""
+        changes = {k: v for k, v in changes.items() if v is not None}
+        if not changes:
+            return self
+        return dataclasses.replace(self, **{section: dataclasses.replace(getattr(self, section), **changes)})
+
+
+def _coerce(name: str, hint: Any, value: Any) -> Any:
+    """Check a plain value against a field's type; integers pass as floats and lists as tuples."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if typing.get_origin(option) is Literal and isinstance(value, str):
+            return value
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            return tuple(value)
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return value
+    raise TypeError(f"Expected `{name}` of type {getattr(hint, '__name__', hint)}, found {value!r}.")
+
+
+def settings_from_dict(cls: type[T], values: Mapping[str, Any], section: str, base: T | None = None) -> T:
+    """Build a settings dataclass from a plain dictionary, on top of ``base``; unknown names get the nearest one."""
+    hints = typing.get_type_hints(cls)
+    unknown = [k for k in values if k not in hints]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], hints, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise KeyError(f"Expected settings of [{section}] among {sorted(hints)}, found {unknown[0]!r}.{hint}")
+    changes = {k: _coerce(f"{section}.{k}", hints[k], v) for k, v in values.items()}
+    return dataclasses.replace(base, **changes) if base is not None else cls(**changes)  # type: ignore[type-var]
+
+
+def config_from_dict(values: Mapping[str, Any], domain_cls: type, base: Config | None = None) -> Config:
+    """Build a :class:`Config` from nested dictionaries (TOML, JSON), on top of ``base``.
+
+    Parameters
+    ----------
+    values
+        Sections ``loss``, ``diffusion``, ``training``, ``domain``, each optional.
+    domain_cls
+        The backend's settings dataclass.
+    base
+        Settings that ``values`` changes; defaults otherwise.
+    """
+    base = base if base is not None else Config(domain=domain_cls())
+    sections = {"loss": LossConfig, "diffusion": DiffusionConfig, "training": TrainingConfig, "domain": domain_cls}
+    unknown = [s for s in values if s not in sections]
+    if unknown:
+        raise KeyError(f"Expected sections among {list(sections)}, found {unknown[0]!r}.")
+    built = {}
+    for name, cls in sections.items():
+        part = values.get(name, {})
+        if not isinstance(part, Mapping):
+            raise TypeError(f"Expected section [{name}] to be a table of settings, found {part!r}.")
+        built[name] = settings_from_dict(cls, part, name, getattr(base, name))
+    return Config(**built)

@@ -1,0 +1,39 @@
+"""Exponential moving average of a network's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """Running average of a network, for sampling.
+
+    It starts as a copy of the trained network and its decay warms up as ``min(decay, (1 + n) / (10 + n))`` after n
+    updates, so a short run does not sample from its random initialisation (as the released code does).
+
+    Parameters
+    ----------
+    module
+        The network in training.
+    decay
+        Final decay, in [0, 1); 0 makes the average equal the network.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"Expected `ema_decay` in [0, 1), found {decay}.")
+        self.decay, self.n_updates = decay, 0
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards ``module``; buffers are copied."""
+        self.n_updates += 1
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+        ours, theirs = list(self.module.parameters()), [p.detach() for p in module.parameters()]
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(source)

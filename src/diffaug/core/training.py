@@ -1,0 +1,413 @@
+"""The loop: A (warm-up) -> [B -> fill the bank of views -> A (mixed)] x n_cycles, or both networks jointly."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffaug.core.config import Config, LossConfig
+from diffaug.core.devices import random_streams
+from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.ema import EMA
+from diffaug.core.losses import info_nce_loss, soft_contrastive_loss
+from diffaug.core.networks import Encoding
+from diffaug.core.probes import effective_rank
+from diffaug.core.samplers import sample
+from diffaug.core.schedules import NoiseSchedule
+from diffaug.core.views import Positives, ViewBank, mix_views
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Phase = Literal["A", "B", "fill", "joint"]
+#: ``hand_views(index, generator)``: one hand-made view of each indexed event, shape ``(batch, *event)``.
+HandViews = Callable[[Tensor, torch.Generator], Tensor]
+_STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout")
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the history.
+
+    Attributes
+    ----------
+    phase
+        ``"A"`` (encoder), ``"B"`` (generator), ``"fill"`` (the bank of views) or ``"joint"``.
+    cycle
+        0 for the warm-up, then 1 .. n_cycles.
+    epoch
+        Running number over all phases; a fill repeats the number of the epoch before it.
+    encoder_loss, generator_loss
+        Mean over the epoch's steps; NaN where the network was frozen.
+    n_positives, n_generated
+        Positive views shown to the encoder in this epoch, and how many of them were generated; in a fill, the views made.
+    semantic_cosine, effective_rank
+        Label-free probes on the epoch's last batch: mean cosine of a cell and its positive in the semantic space, and
+        the effective rank of the semantic vectors (near 1: collapse).
+    seconds
+        Wall time.
+    """
+
+    phase: Phase
+    cycle: int
+    epoch: int
+    encoder_loss: float = math.nan
+    generator_loss: float = math.nan
+    n_positives: int = 0
+    n_generated: int = 0
+    semantic_cosine: float = math.nan
+    effective_rank: float = math.nan
+    seconds: float = 0.0
+
+
+def contrastive_loss(x: Encoding, views: Encoding, config: LossConfig) -> Tensor:
+    """The configured loss of centres and their views, scalar."""
+    if config.name == "info_nce":
+        return info_nce_loss(x.latent, views.latent, temperature=config.temperature)
+    return soft_contrastive_loss(
+        x.semantic,
+        x.latent,
+        views.semantic,
+        views.latent,
+        beta=config.beta,
+        dof_semantic=config.dof_semantic,
+        dof_latent=config.dof_latent,
+        kernel=config.kernel,
+        target=config.target,
+    )
+
+
+def encode_pair(encoder: nn.Module, x: Tensor, views: Tensor) -> tuple[Encoding, Encoding]:
+    """Encode originals and views in one batch, so that batch normalisation sees both as one distribution."""
+    both = encoder(torch.cat([x, views]))
+    n = x.shape[0]
+    return Encoding(both[0][:n], both[1][:n]), Encoding(both[0][n:], both[1][n:])
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, x: Tensor, batch_size: int = 4096) -> Encoding:
+    """Encode all of ``x`` in evaluation mode, in chunks; the network's mode is restored."""
+    was_training = encoder.training
+    encoder.eval()
+    parts = [encoder(chunk) for chunk in x.split(batch_size)]
+    encoder.train(was_training)
+    return Encoding(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
+
+
+def _learning_rate(step: int, total: int, schedule: str) -> float:
+    """Factor of the learning rate: linear warm-up over a tenth of the steps, then a cosine to zero; or 1."""
+    if schedule == "constant":
+        return 1.0
+    warmup = max(1, total // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+class _Learner:
+    """A network with its optimiser and its place in the learning-rate schedule."""
+
+    def __init__(
+        self, fabric: Fabric, module: nn.Module, lr: float, weight_decay: float, total_steps: int, schedule: str
+    ) -> None:
+        fused = fabric.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
+        self.net, self.optimizer = fabric.setup(module, optimizer)
+        self.module = module
+        self._fabric, self._lr, self._total, self._schedule, self._step = fabric, lr, total_steps, schedule, 0
+
+    def step(self, loss: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr * _learning_rate(self._step, self._total, self._schedule)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._fabric.backward(loss)
+        self.optimizer.step()
+        self._step += 1
+
+
+class _Patience:
+    """Says when a training loss has stopped improving."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience, self.best, self.waited, self.smooth = patience, math.inf, 0, math.nan
+
+    def exhausted(self, loss: float) -> bool:
+        self.smooth = loss if math.isnan(self.smooth) else 0.7 * self.smooth + 0.3 * loss
+        if self.smooth < self.best - 1e-3 * abs(self.best) or math.isinf(self.best):
+            self.best, self.waited = self.smooth, 0
+        else:
+            self.waited += 1
+        return self.patience is not None and self.waited >= self.patience
+
+
+class Trainer:
+    """Trains an encoder and a conditional generator in turn.
+
+    Parameters
+    ----------
+    fabric
+        Device and precision.
+    encoder
+        Network ``x -> (semantic, latent)``.
+    denoiser
+        Network ``(x_t, t, cond) -> prediction``.
+    data
+        All events in the encoder's space, shape ``(n_obs, *event)``.
+    hand_views
+        Hand-made views.
+    config
+        Settings, with the epochs resolved (:meth:`diffaug.core.config.TrainingConfig.resolve`).
+    labels
+        One-hot labels, shape ``(n_obs, n_labels)``; only for ``condition="label"``.
+    seed
+        Seed of all random streams.
+
+    Attributes
+    ----------
+    encoder, denoiser
+        The networks in training.
+    ema
+        Averaged denoiser, used for sampling.
+    condition_encoder
+        The encoder as it was when the generator last trained on its conditions. The encoder moves on in the following
+        A phase; sampling under its new vectors would show the generator conditions that it never learnt.
+    bank
+        The generated views, ``None`` until the first fill.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        encoder: nn.Module,
+        denoiser: nn.Module,
+        data: Tensor,
+        hand_views: HandViews,
+        config: Config,
+        *,
+        labels: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        if config.diffusion.condition == "label" and labels is None:
+            raise ValueError("Expected labels for condition='label' (ablation A1), found none. Name a label column.")
+        self.config, self.hand_views = config, hand_views
+        plan = config.training
+        self._epochs = (_known(plan.warmup_epochs), _known(plan.generator_epochs), _known(plan.mixed_epochs))
+        self.device = fabric.device
+        self.data = data.to(self.device)
+        self.labels = None if labels is None else labels.to(self.device)
+        self.n_obs = data.shape[0]
+        self.batch_size = min(plan.batch_size, self.n_obs)
+        self.steps_per_epoch = self.n_obs // self.batch_size
+        self.diffusion = GaussianDiffusion(
+            NoiseSchedule(config.diffusion.schedule, config.diffusion.n_timesteps), config.diffusion.prediction_type
+        )
+        warmup, generate, mixed = self._epochs
+        joint = plan.schedule == "joint"
+        encoder_epochs = warmup + plan.n_cycles * mixed
+        self._encoder = _Learner(
+            fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_epochs * self.steps_per_epoch, plan.lr_schedule
+        )
+        self._denoiser = _Learner(
+            fabric,
+            denoiser,
+            plan.generator_lr,
+            plan.weight_decay,
+            (encoder_epochs if joint else plan.n_cycles * generate) * self.steps_per_epoch,
+            plan.lr_schedule,
+        )
+        self.ema = EMA(denoiser, config.diffusion.ema_decay)
+        self.condition_encoder = copy.deepcopy(encoder)
+        self.bank: ViewBank | None = None
+        self._random = random_streams(seed, _STREAMS, self.device)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder in training."""
+        return self._encoder.module
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The denoiser in training."""
+        return self._denoiser.module
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def positives(self, index: Tensor) -> Positives:
+        """Positive views of a batch: hand-made, a share ``view_rate`` of them generated once the bank is full."""
+        hand_made = self.hand_views(index, self._random["hand"])
+        return mix_views(hand_made, self.bank, index, self.config.training.view_rate, self._random["mix"])
+
+    def a_step(self, index: Tensor, views: Tensor) -> tuple[Tensor, Encoding, Encoding]:
+        """One step of the encoder on events ``index`` and their views; the generator is not touched."""
+        x, v = encode_pair(self._encoder.net, self._dropped(self.data[index]), self._dropped(views))
+        loss = contrastive_loss(x, v, self.config.loss)
+        self._encoder.step(loss)
+        return loss.detach(), x, v
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Hide a random share of the features; the rest is scaled up to keep the mean (as ``nn.Dropout``)."""
+        rate = self.config.training.input_dropout
+        if rate == 0:
+            return x
+        keep = torch.rand(x.shape, generator=self._random["dropout"], device=self.device) >= rate
+        return x * keep / (1 - rate)
+
+    def b_step(self, index: Tensor, cond: Tensor) -> Tensor:
+        """One step of the generator on events ``index`` under fixed conditions; the encoder is not touched."""
+        dropout = self.config.diffusion.condition_dropout
+        if dropout > 0:
+            keep = torch.rand(len(index), 1, generator=self._random["noise"], device=self.device) >= dropout
+            cond = cond * keep
+        loss = self.diffusion.loss(self._denoiser.net, self.data[index], cond, self._random["noise"])
+        self._denoiser.step(loss)
+        self.ema.update(self.denoiser)
+        return loss.detach()
+
+    def conditions(self, index: Tensor, encoded: Encoding | None = None) -> Tensor:
+        """Conditions of events ``index``, shape ``(batch, n_cond)``; ``encoded`` holds all events' vectors if known."""
+        kind = self.config.diffusion.condition
+        if kind == "label":
+            assert self.labels is not None  # checked on creation
+            return self.labels[index]
+        if encoded is None:
+            encoded = encode(self.condition_encoder, self.data[index])
+            index = torch.arange(len(index), device=self.device)
+        vectors = encoded.semantic if kind != "latent" else encoded.latent
+        if kind == "noise":  # ablation A2: the right shape, no information
+            return torch.randn(
+                len(index), vectors.shape[1], generator=self._random["condition"], device=self.device
+            )
+        return vectors[index]
+
+    # --- phases ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Iterator[EpochRecord]:
+        """Train; yields a record after each epoch and each filling of the bank."""
+        plan, (warmup, generate, mixed) = self.config.training, self._epochs
+        phase: Phase = "joint" if plan.schedule == "joint" else "A"
+        epoch = 0
+        blocks: list[tuple[Phase, int, int]] = [(phase, 0, warmup)]
+        for cycle in range(1, plan.n_cycles + 1):
+            if phase == "A":
+                blocks.append(("B", cycle, generate))
+            blocks += [("fill", cycle, 1), (phase, cycle, mixed)]
+        for kind, cycle, n_epochs in blocks:
+            if kind == "fill" and plan.view_rate == 0:
+                continue
+            patience = _Patience(plan.patience)
+            if kind == "B":
+                self._freeze_condition()
+            for _ in range(n_epochs):
+                begin = time.perf_counter()
+                epoch += kind != "fill"
+                record = {"A": self._a_epoch, "B": self._b_epoch, "fill": self._fill, "joint": self._joint_epoch}[kind]()
+                record = dataclasses.replace(record, cycle=cycle, epoch=epoch, seconds=time.perf_counter() - begin)
+                yield record
+                losses = [v for v in (record.encoder_loss, record.generator_loss) if not math.isnan(v)]
+                if losses and patience.exhausted(sum(losses)):
+                    break
+
+    def _freeze_condition(self) -> None:
+        self.condition_encoder.load_state_dict(self.encoder.state_dict())
+        self._encoded = encode(self.condition_encoder, self.data)
+
+    def _batches(self, stream: str) -> Iterator[Tensor]:
+        """Shuffled full batches of one epoch; the incomplete rest is left out, and is another rest in each epoch."""
+        order = torch.randperm(self.n_obs, generator=self._random[stream], device=self.device)
+        yield from order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
+
+    def _a_epoch(self, with_generator: bool = False) -> EpochRecord:
+        self._encoder.net.train()
+        loss, generator_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        n_generated = 0
+        for index in self._batches("order"):
+            positives = self.positives(index)
+            step_loss, x, v = self.a_step(index, positives.views)
+            loss += step_loss
+            n_generated += positives.n_generated
+            if with_generator:
+                self.condition_encoder.load_state_dict(self.encoder.state_dict())
+                generator_loss += self.b_step(index, self.conditions(index))
+        return EpochRecord(
+            phase="joint" if with_generator else "A",
+            cycle=0,
+            epoch=0,
+            encoder_loss=float(loss) / self.steps_per_epoch,
+            generator_loss=float(generator_loss) / self.steps_per_epoch if with_generator else math.nan,
+            n_positives=self.steps_per_epoch * self.batch_size,
+            n_generated=n_generated,
+            semantic_cosine=float(F.cosine_similarity(x.semantic.detach(), v.semantic.detach()).mean()),
+            effective_rank=effective_rank(x.semantic.detach()),
+        )
+
+    def _joint_epoch(self) -> EpochRecord:
+        self._denoiser.net.train()
+        return self._a_epoch(with_generator=True)
+
+    def _b_epoch(self) -> EpochRecord:
+        self._denoiser.net.train()
+        loss = torch.zeros((), device=self.device)
+        for index in self._batches("generator_order"):
+            loss += self.b_step(index, self.conditions(index, self._encoded))
+        return EpochRecord("B", 0, 0, generator_loss=float(loss) / self.steps_per_epoch)
+
+    @torch.no_grad()
+    def _fill(self) -> EpochRecord:
+        n_views = self.config.training.n_views
+        bank = ViewBank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device)
+        rows_at_once = max(1, 2048 // n_views)
+        for begin in range(0, self.n_obs, rows_at_once):
+            rows = slice(begin, min(begin + rows_at_once, self.n_obs))
+            index = torch.arange(rows.start, rows.stop, device=self.device)
+            cond = self.conditions(index.repeat_interleave(n_views))
+            views = self.draw(cond, self._random["bank"])
+            bank.put(rows, views.reshape(len(index), n_views, *views.shape[1:]))
+        self.bank = bank
+        if not bank.is_full:
+            raise RuntimeError("Expected the bank of views to be full after the fill, found events without views.")
+        return EpochRecord("fill", 0, 0, n_generated=self.n_obs * n_views)
+
+    def draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
+        """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
+        return draw(self.diffusion, self.ema.module, cond, tuple(self.data.shape[1:]), self.config, generator)
+
+
+@torch.no_grad()
+def draw(
+    diffusion: GaussianDiffusion,
+    denoiser: nn.Module,
+    cond: Tensor,
+    event_shape: tuple[int, ...],
+    config: Config,
+    generator: torch.Generator,
+    *,
+    start: Tensor | None = None,
+    strength: float = 1.0,
+) -> Tensor:
+    """Sample events under conditions ``(batch, n_cond)`` with the configured sampler, shape ``(batch, *event)``."""
+    return sample(
+        diffusion.predictor(denoiser, cond, config.diffusion.guidance_scale),
+        (cond.shape[0], *event_shape),
+        diffusion.schedule,
+        generator,
+        sampler=config.diffusion.sampler,
+        n_steps=config.diffusion.n_steps,
+        eta=config.diffusion.eta,
+        start=start,
+        strength=strength,
+    )
+
+
+def _known(epochs: int | None) -> int:
+    if epochs is None:
+        raise ValueError("Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first.")
+    return epochs

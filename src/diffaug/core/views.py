@@ -1,0 +1,108 @@
+"""Positive views: hand-made ones, and the bank of generated ones."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+MixupMode = Literal["line", "feature"]
+
+
+def neighbor_mixup(
+    x: Tensor, index: Tensor, neighbors: Tensor, generator: torch.Generator, mode: MixupMode = "line"
+) -> Tensor:
+    """Mix each event with one of its neighbours (the paper's warm-up views for vectors).
+
+    Parameters
+    ----------
+    x
+        All events, shape ``(n, *event)``.
+    index
+        Rows to make views of, shape ``(batch,)``.
+    neighbors
+        Neighbour rows of every event, shape ``(n, k)``.
+    generator
+        Source of randomness, on the device of ``x``.
+    mode
+        ``"line"``: a uniform point on the segment between the two; ``"feature"``: each feature is uniformly between
+        its two values.
+
+    Returns
+    -------
+    Shape ``(batch, *event)``.
+    """
+    pick = torch.randint(neighbors.shape[1], index.shape, generator=generator, device=index.device)
+    a, b = x[index], x[neighbors[index, pick]]
+    shape = a.shape if mode == "feature" else (len(index), *(1,) * (x.ndim - 1))
+    return torch.lerp(a, b, torch.rand(shape, generator=generator, device=x.device))
+
+
+def feature_swap(x: Tensor, index: Tensor, generator: torch.Generator, rate: float = 0.2) -> Tensor:
+    """Replace a random share ``rate`` of each event's features by those of a random other event.
+
+    The comparison of the paper's Fig. 5: it knows nothing of the data's shape and leaves the manifold.
+    """
+    other = torch.randint(x.shape[0], index.shape, generator=generator, device=index.device)
+    a = x[index]
+    swap = torch.rand(a.shape, generator=generator, device=x.device) < rate
+    return torch.where(swap, x[other], a)
+
+
+class Positives(NamedTuple):
+    """Positive views of a batch, and how many of them are generated."""
+
+    views: Tensor
+    n_generated: int
+
+
+class ViewBank:
+    """Generated views of every training event, made in bulk after a B-step and drawn from in the A-step.
+
+    Parameters
+    ----------
+    n_obs, n_views
+        Number of events and of views for each.
+    event_shape
+        Shape of a view, as the encoder sees it.
+    device
+        Where the bank lives.
+    """
+
+    def __init__(self, n_obs: int, n_views: int, event_shape: tuple[int, ...], device: torch.device) -> None:
+        self.views = torch.full((n_obs, n_views, *event_shape), torch.nan, device=device)
+        self._filled = torch.zeros(n_obs, dtype=torch.bool)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every event has its views."""
+        return bool(self._filled.all())
+
+    def put(self, rows: slice, views: Tensor) -> None:
+        """Store the views, shape ``(rows, n_views, *event)``, of consecutive events."""
+        self.views[rows] = views
+        self._filled[rows] = True
+
+    def draw(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """One random view of each row of ``index``, shape ``(batch, *event)``."""
+        if not self.is_full:
+            missing = int((~self._filled).sum())
+            raise RuntimeError(f"Expected a full bank of views, found {missing} events without views. Fill it first.")
+        pick = torch.randint(self.views.shape[1], index.shape, generator=generator, device=index.device)
+        return self.views[index, pick]
+
+
+def mix_views(
+    hand_made: Tensor, bank: ViewBank | None, index: Tensor, view_rate: float, generator: torch.Generator
+) -> Positives:
+    """Replace each hand-made view by a generated one with probability ``view_rate`` (the paper's lambda).
+
+    Without a bank (the warm-up) the hand-made views are returned as they are. The draw is a Bernoulli variable; the
+    authors' code tests ``randn > 0.9`` instead.
+    """
+    if bank is None or view_rate == 0:
+        return Positives(hand_made, 0)
+    replace = torch.rand(index.shape, generator=generator, device=index.device) < view_rate
+    mask = replace.reshape(-1, *(1,) * (hand_made.ndim - 1))
+    return Positives(torch.where(mask, bank.draw(index, generator), hand_made), int(replace.sum()))

@@ -1,0 +1,323 @@
+"""How much of a labelling a simple classifier reads off a frozen embedding."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+)
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+
+from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
+
+Protocol = Literal["holdout", "repeated", "tenfold", "rbf"]
+PROTOCOLS: tuple[Protocol, ...] = ("holdout", "repeated", "tenfold", "rbf")
+_FOLDS = {"repeated": (5, 5), "tenfold": (10, 1), "rbf": (5, 1)}  # folds, repeats
+_HOLDOUT_SPLITS, _HOLDOUT_SHARE = 5, 0.1
+
+Split = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """Scores of a probe on rows that it was not fitted on.
+
+    Attributes
+    ----------
+    accuracy
+        Mean over the folds.
+    balanced_accuracy
+        Mean over the folds of the mean recall over the classes that the fold tests.
+    accuracy_std
+        Sample standard deviation of ``folds``. Folds share training rows: this is no standard error.
+    n_folds
+        Fits made.
+    folds
+        Accuracy of each fold, shape ``(n_folds,)``.
+    protocol
+        How the rows were split.
+    n_obs, n_classes
+        Rows and classes that were scored.
+    dropped
+        Classes too small for the protocol, with the number of their rows; those rows were not used.
+    """
+
+    accuracy: float
+    balanced_accuracy: float
+    accuracy_std: float
+    n_folds: int
+    folds: NDArray[np.float64]
+    protocol: str
+    n_obs: int
+    n_classes: int
+    dropped: dict[Any, int] = field(default_factory=dict)
+
+
+def linear_probe(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    protocol: Protocol = "holdout",
+    groups: ArrayLike | None = None,
+    max_obs: int | None = None,
+    random_state: int = 0,
+) -> ProbeResult:
+    """Accuracy of a support vector machine on standardised features.
+
+    The scaling is fitted on the training rows of each fold. All but ``"rbf"`` use a linear SVM (squared hinge loss,
+    C = 1, one against the rest, solved in the primal, which has no random part).
+
+    ===========  =======================================================================================
+    protocol     rows
+    ===========  =======================================================================================
+    "holdout"    90 % for training, 10 % for testing, five random splits. The 90/10 of DiffAug's main
+                 text, which does not say how often it was drawn.
+    "repeated"   five times 5-fold cross-validation
+    "tenfold"    10-fold cross-validation: DiffAug's appendix, which runs it on two-dimensional embeddings
+    "rbf"        5-fold cross-validation of an RBF SVM (C = 1, gamma "scale"), as the authors' code does
+    ===========  =======================================================================================
+
+    Splits keep the class proportions, unless ``groups`` is given.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape ``(n, d)``, dense.
+    y
+        Label of each row, shape ``(n,)``; numbers or text.
+    protocol
+        See above.
+    groups
+        Donor, batch or subject of each row, shape ``(n,)``. A group is then never on both sides of a split.
+        "holdout" draws 10 % of the groups (rounded up); the other protocols also balance the classes as far as
+        whole groups allow. A class that is missing from the training groups of a fold counts as missed.
+    max_obs
+        Score at most this many rows, drawn at random in the proportions of the classes. By default all.
+    random_state
+        Seed of the splits and of the drawing.
+
+    Returns
+    -------
+    Classes with fewer rows than the protocol has folds (two for "holdout"), or, with ``groups``, found in fewer than
+    two groups, are left out; a warning is logged and ``ProbeResult.dropped`` holds them.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is sparse or not numeric, or the labels are of mixed kinds.
+    ValueError
+        If shapes do not fit, values are missing or not finite, fewer than two classes remain, or there are fewer
+        groups than folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.repeat(["a", "b"], 50)
+    >>> x = np.random.default_rng(0).normal(size=(100, 3)) + 10 * (y == "a")[:, None]
+    >>> linear_probe(x, y).accuracy
+    1.0
+    """
+    check_choice(protocol, "protocol", PROTOCOLS)
+    svm = SVC(kernel="rbf") if protocol == "rbf" else LinearSVC(dual=False)
+    return _probe(make_pipeline(StandardScaler(), svm), x, y, protocol, groups, max_obs, random_state)
+
+
+def knn_probe(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    k: int = 15,
+    protocol: Literal["holdout", "repeated", "tenfold"] = "holdout",
+    groups: ArrayLike | None = None,
+    max_obs: int | None = None,
+    random_state: int = 0,
+) -> ProbeResult:
+    """Accuracy of a vote among the ``k`` nearest training rows (Euclidean, equal votes).
+
+    The embedding is taken as it is, not standardised: its distances are what is judged.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape ``(n, d)``, dense.
+    y
+        Label of each row, shape ``(n,)``; numbers or text.
+    k
+        Number of neighbours that vote.
+    protocol, groups, max_obs, random_state
+        As in :func:`linear_probe`.
+
+    Returns
+    -------
+    As :func:`linear_probe`, with the same rule for small classes.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is sparse or not numeric, or the labels are of mixed kinds.
+    ValueError
+        As :func:`linear_probe`; and if a training fold has fewer than ``k`` rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.repeat(["a", "b"], 50)
+    >>> x = np.random.default_rng(0).normal(size=(100, 3)) + 10 * (y == "a")[:, None]
+    >>> knn_probe(x, y, k=5).accuracy
+    1.0
+    """
+    check_count(k, "k")
+    check_choice(protocol, "protocol", ("holdout", "repeated", "tenfold"))
+    return _probe(KNeighborsClassifier(k), x, y, protocol, groups, max_obs, random_state)
+
+
+def _probe(
+    model: BaseEstimator,
+    x: ArrayLike,
+    y: ArrayLike,
+    protocol: Protocol,
+    groups: ArrayLike | None,
+    max_obs: int | None,
+    random_state: int,
+) -> ProbeResult:
+    x = as_dense(x, "x")
+    codes, classes = as_codes(y, "y", len(x))
+    group_codes = None if groups is None else as_codes(groups, "groups", len(x))[0]
+    if max_obs is not None:
+        check_count(max_obs, "max_obs", least=2)
+        rows = _stratified_rows(codes, max_obs, np.random.default_rng(random_state))
+        x, codes = x[rows], codes[rows]
+        group_codes = None if group_codes is None else group_codes[rows]
+
+    n_drawn = len(x)
+    usable = _usable_classes(codes, group_codes, len(classes), protocol)
+    sizes = np.bincount(codes, minlength=len(classes))
+    dropped = {classes[c].item() if hasattr(classes[c], "item") else classes[c]: int(sizes[c])
+               for c in np.flatnonzero(~usable & (sizes > 0))}  # fmt: skip
+    if usable.sum() < 2:
+        raise ValueError(
+            f"Expected at least two classes that are large enough for protocol {protocol!r}, found {usable.sum()} "
+            f"among {np.count_nonzero(sizes)}. Give more rows, or a protocol with fewer folds."
+        )
+    if dropped:
+        keep = usable[codes]
+        x, codes = x[keep], codes[keep]
+        group_codes = None if group_codes is None else group_codes[keep]
+        logger.warning(
+            "Left out %d of %d rows: classes too small for protocol %r: %s",
+            n_drawn - len(x), n_drawn, protocol, dropped,
+        )  # fmt: skip
+
+    splits = _splits(codes, group_codes, protocol, random_state)
+    if isinstance(model, KNeighborsClassifier):
+        smallest = min(len(train) for train, _ in splits)
+        if model.n_neighbors > smallest:
+            raise ValueError(
+                f"Expected `k` of at most {smallest}, the rows of the smallest training fold, found {model.n_neighbors}."
+            )
+    scores = np.array([_score_fold(model, x, codes, split) for split in splits])
+    return ProbeResult(
+        accuracy=float(scores[:, 0].mean()),
+        balanced_accuracy=float(scores[:, 1].mean()),
+        accuracy_std=float(scores[:, 0].std(ddof=1)),
+        n_folds=len(splits),
+        folds=scores[:, 0],
+        protocol=protocol,
+        n_obs=len(x),
+        n_classes=int(usable.sum()),
+        dropped=dropped,
+    )
+
+
+def _stratified_rows(codes: NDArray[np.intp], max_obs: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """At most ``max_obs`` rows in the proportions of the classes (largest remainders), in their old order."""
+    n = len(codes)
+    if n <= max_obs:
+        return np.arange(n)
+    sizes = np.bincount(codes)
+    share = sizes * (max_obs / n)
+    quota = np.floor(share).astype(np.intp)
+    quota[np.argsort(quota - share, kind="stable")[: max_obs - quota.sum()]] += 1
+    shuffled = rng.permutation(n)
+    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(by_class[rank < np.repeat(quota, sizes)])
+
+
+def _usable_classes(
+    codes: NDArray[np.intp], groups: NDArray[np.intp] | None, n_classes: int, protocol: Protocol
+) -> NDArray[np.bool_]:
+    """Which classes can be split as the protocol asks."""
+    least = 2 if protocol == "holdout" else _FOLDS[protocol][0]
+    usable = np.bincount(codes, minlength=n_classes) >= least
+    if groups is not None:
+        class_of_pair = np.unique(np.stack([codes, groups]), axis=1)[0]
+        usable &= np.bincount(class_of_pair, minlength=n_classes) >= 2
+    return usable
+
+
+def _splits(
+    codes: NDArray[np.intp], groups: NDArray[np.intp] | None, protocol: Protocol, random_state: int
+) -> list[Split]:
+    """Pairs of training and test rows."""
+    rows = np.zeros((len(codes), 1))  # the splitters want the rows but look only at their number
+    n_groups = None if groups is None else len(np.unique(groups))
+    rng = np.random.RandomState(random_state)
+    if protocol == "holdout":
+        if n_groups is not None:
+            _check_groups(n_groups, 2, protocol)
+            shuffle = GroupShuffleSplit(_HOLDOUT_SPLITS, test_size=_HOLDOUT_SHARE, random_state=rng)
+            return list(shuffle.split(rows, codes, groups))
+        n_test, n_classes = int(np.ceil(_HOLDOUT_SHARE * len(codes))), len(np.unique(codes))
+        if n_test < n_classes:
+            raise ValueError(
+                f"Expected a 10 % test set of at least {n_classes} rows, one per class, found {n_test} of {len(codes)}. "
+                "Use protocol='repeated'."
+            )
+        return list(
+            StratifiedShuffleSplit(_HOLDOUT_SPLITS, test_size=_HOLDOUT_SHARE, random_state=rng).split(rows, codes)
+        )
+    n_folds, n_repeats = _FOLDS[protocol]
+    if n_groups is not None:
+        _check_groups(n_groups, n_folds, protocol)
+        group_folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=rng)
+        return [split for _ in range(n_repeats) for split in group_folds.split(rows, codes, groups)]
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=rng)
+    return [split for _ in range(n_repeats) for split in folds.split(rows, codes)]
+
+
+def _check_groups(n_groups: int, least: int, protocol: Protocol) -> None:
+    if n_groups < least:
+        hint = " Use protocol='holdout', which needs two." if n_groups >= 2 else ""
+        raise ValueError(f"Expected at least {least} groups for protocol {protocol!r}, found {n_groups}.{hint}")
+
+
+def _score_fold(
+    model: BaseEstimator, x: NDArray[Any], codes: NDArray[np.intp], split: Split
+) -> tuple[float, float]:
+    """Accuracy and balanced accuracy on the test rows of one split."""
+    train, test = split
+    if len(test) == 0 or len(np.unique(codes[train])) < 2:
+        raise ValueError(
+            "Expected test rows and at least two classes of training rows in every fold, found a fold without: "
+            "the groups are too few or too uneven. Use another protocol, or no `groups`."
+        )
+    truth = codes[test]
+    hit = model.fit(x[train], codes[train]).predict(x[test]) == truth
+    sizes = np.bincount(truth)
+    recall = np.bincount(truth, weights=hit)[sizes > 0] / sizes[sizes > 0]
+    return float(hit.mean()), float(recall.mean())

@@ -1,0 +1,6 @@
+"""Tools: train, embed, make views, generate."""
+
+from diffaug.tl._fit import fit
+from diffaug.tl._use import augment, embed, generate
+
+__all__ = ["augment", "embed", "fit", "generate"]

@@ -1,0 +1,111 @@
+"""``tl.fit``: train on an AnnData."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from diffaug._anndata import obs_column, pack_obs, read_source, write_fit
+from diffaug._keys import Keys
+from diffaug._model import DiffAug, resolve_config
+from diffaug.backends import get_backend
+from diffaug.core.config import Config
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    use_rep: str | None = None,
+    batch_key: str | None = None,
+    label_key: str | None = None,
+    key_added: str | None = None,
+    n_cycles: int | None = None,
+    view_rate: float | None = None,
+    max_epochs: int | None = None,
+    config: Config | Mapping[str, Any] | str | None = None,
+    random_state: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> DiffAug:
+    """Learn an embedding and a generator of cells, without labels.
+
+    Trains on ``.X`` (or ``layer``, or ``use_rep``). Log-normalised values are used as they are; raw counts are
+    normalised on a copy, which is said in the log. Where ``.var["highly_variable"]`` exists, those genes are used; raw
+    counts without it get the 2,000 most variable ones.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, cells x genes, in memory.
+    layer
+        Layer to train on instead of ``.X``.
+    use_rep
+        Key of ``.obsm`` to train on instead of genes.
+    batch_key
+        Column of ``.obs`` with batches: views then lead from batch to batch, so that the embedding mixes them.
+    label_key
+        Column of ``.obs`` with labels, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read.
+    key_added
+        Name of the results; by default ``"X_diffaug"`` in ``.obsm`` and ``"diffaug"`` in ``.uns``.
+    n_cycles
+        Times the generator is trained and its views shown to the encoder.
+    view_rate
+        Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1].
+    max_epochs
+        Cap on the epochs of all phases together; longer plans shrink in proportion.
+    config
+        Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings.
+    random_state
+        Seed; equal seeds give equal results on one machine.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    The fitted :class:`diffaug.DiffAug`. Writes these fields:
+
+    ``.obsm["X_diffaug"]``
+        Semantic vectors, shape ``(n_obs, 80)``: the embedding.
+    ``.obsm["X_diffaug_latent"]``
+        Latent vectors, on which the loss acts.
+    ``.uns["diffaug"]``
+        ``params``, ``history`` (one entry per epoch), ``versions``, ``genes``.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        The input is of the wrong kind, has unusable values, or lacks a key. Nothing is written then.
+
+    Examples
+    --------
+    >>> import diffaug
+    >>> adata = diffaug.datasets.pbmc68k_reduced()
+    >>> model = diffaug.tl.fit(adata, max_epochs=3, progress=False)
+    >>> adata.obsm["X_diffaug"].shape
+    (700, 80)
+    """
+    keys = Keys(key_added)
+    settings = resolve_config(config, get_backend("cells"))
+    settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
+    model = DiffAug(settings, random_state=random_state, device=device)
+    source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
+    batch = None if batch_key is None else pd.factorize(obs_column(adata, batch_key, "batch_key"))[0]
+    labels = None if label_key is None else np.asarray(obs_column(adata, label_key, "label_key"))
+    if settings.diffusion.condition == "label" and labels is None:
+        raise ValueError("Expected `label_key` for condition='label' (ablation A1), found none. Name a column of `.obs`.")
+    if adata.n_obs < settings.training.batch_size:
+        logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
+    model.meta = {**source.meta, "batch_key": batch_key, "label_key": label_key, "cells": pack_obs(adata.obs)}
+    model.fit(source.x, batch=batch, labels=labels, max_epochs=max_epochs, progress=progress)
+    write_fit(adata, model, source, keys)
+    return model

@@ -1,0 +1,74 @@
+"""Threads, the plotting backend, and the data sets that tests share."""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy, numba and torch are imported. Tests that compare bits need a fixed number of threads, and more than one
+# on a busy machine is slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NUMBA_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with the real data sets; the test is skipped where there is none."""
+    value = os.environ.get("DIFFAUG_DATA_DIR")
+    if not value:
+        pytest.skip("needs real data sets: set DIFFAUG_DATA_DIR to the folder that holds them")
+    folder = Path(value)
+    # A wrong path is a mistake of the caller's, and skipping would hide it.
+    assert folder.is_dir(), f"Expected DIFFAUG_DATA_DIR to be a folder, found {value!r}."
+    return folder
+
+
+@pytest.fixture
+def counts() -> AnnData:
+    """Raw counts of three cell types in two batches: 150 cells x 60 genes, sparse, fresh for every test.
+
+    Negative-binomial with dispersion 2. Each type has eight marker genes of its own, eight times as high as in the
+    others; the second batch has half as many counts.
+    """
+    import anndata
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    n_obs, n_vars, n_types, n_markers = 150, 60, 3, 8
+    rng = np.random.default_rng(0)
+    kind = np.arange(n_obs) % n_types
+    batch = np.arange(n_obs) // n_types % 2
+    mean = np.tile(rng.gamma(2.0, 0.5, size=n_vars), (n_obs, 1))
+    for k in range(n_types):
+        mean[np.ix_(kind == k, range(k * n_markers, (k + 1) * n_markers))] *= 8
+    mean[batch == 1] /= 2
+    dispersion = 2.0
+    x = rng.negative_binomial(dispersion, dispersion / (dispersion + mean)).astype(np.float32)
+    obs = pd.DataFrame(
+        {
+            "cell_type": pd.Categorical([f"type_{k}" for k in kind]),
+            "batch": pd.Categorical([f"batch_{b}" for b in batch]),
+        },
+        index=[f"cell_{i}" for i in range(n_obs)],
+    )
+    return anndata.AnnData(csr_matrix(x), obs=obs, var=pd.DataFrame(index=[f"gene_{j}" for j in range(n_vars)]))
+
+
+@pytest.fixture(scope="session")
+def pbmc() -> AnnData:
+    """The embedded example, 700 real cells. It is shared by all tests: copy it before writing to it."""
+    import diffaug
+
+    return diffaug.datasets.pbmc68k_reduced()
