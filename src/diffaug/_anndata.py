@@ -157,7 +157,13 @@ def _normalized(x: Matrix, address: str) -> Matrix:
 def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None) -> np.ndarray:
     """Mask of the genes to train on."""
     if HIGHLY_VARIABLE in adata.var:
-        mask = adata.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)
+        marks = adata.var[HIGHLY_VARIABLE]
+        if marks.isna().any() or not marks.isin([True, False]).all():
+            raise ValueError(
+                f"Expected booleans in `adata.var['highly_variable']`, found {marks.dtype} with e.g. "
+                f"{marks[~marks.isin([True, False])].iloc[0]!r}. Run `diffaug.pp.recipe`."
+            )
+        mask = marks.to_numpy(dtype=bool)
         if not mask.any():
             raise ValueError("Expected some genes in `adata.var['highly_variable']`, found none. Run `diffaug.pp.recipe`.")
         return mask
@@ -183,6 +189,8 @@ def read_source(
 ) -> Source:
     """Read and check what a fit trains on; raw counts are normalised on a copy."""
     check_adata(adata)
+    if batch_key is not None:
+        obs_column(adata, batch_key, "batch_key")
     if adata.n_obs < MIN_CELLS:
         raise ValueError(f"Expected at least {MIN_CELLS} cells to train on, found {adata.n_obs}.")
     raw, address = _slot(adata, layer, use_rep)
@@ -237,7 +245,12 @@ def read_like(
     kind = describe_matrix(x).kind
     if kind == "counts" and meta["kind"] == "counts":
         x = _normalized(x, address)
-    elif kind == "counts" and meta["kind"] == "log" and float(x.max()) > 0:
+    elif kind == "counts" and meta["kind"] == "scaled":
+        raise ValueError(
+            f"This model was fitted on scaled values, found raw counts in `{address}`. "
+            "Scale them as the training cells were."
+        )
+    elif kind == "counts" and meta["kind"] == "log":
         raise ValueError(
             f"This model was fitted on log-normalised values, found raw counts in `{address}`. "
             "Normalise them as the training cells were (`diffaug.pp.recipe`)."

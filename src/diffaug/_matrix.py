@@ -84,7 +84,7 @@ def describe_matrix(x: Any) -> MatrixKind:
     'scaled'
     """
     is_sparse = sparse.issparse(x)
-    if not is_sparse and not isinstance(x, np.ndarray):
+    if not is_sparse and (not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray)):
         raise TypeError(f"Expected a numpy array or a scipy sparse matrix, found {type(x).__name__}.")
     if x.dtype.kind not in "buif":
         raise TypeError(f"Expected a matrix of real numbers, found dtype {x.dtype}.")

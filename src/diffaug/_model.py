@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from diffaug.core.training import EpochRecord, Trainer, draw, encode
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+_FILES = ("config.json", "weights.safetensors", "history.csv")
 _BATCH = 2048
 
 
@@ -59,6 +61,15 @@ def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: typ
     if not isinstance(config.domain, backend.Settings):
         raise TypeError(f"Expected `config.domain` to be {backend.Settings.__name__}, found {type(config.domain)}.")
     return config
+
+
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """Check an integer argument."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"Expected `{name}` to be a whole number, found {value!r}.")
+    if value < least:
+        raise ValueError(f"Expected `{name}` of at least {least}, found {value}.")
+    return int(value)
 
 
 class DiffAug:
@@ -107,11 +118,10 @@ class DiffAug:
         random_state: int = 0,
         device: str = "auto",
     ) -> None:
-        if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer) or random_state < 0:
-            raise TypeError(f"Expected `random_state` to be an integer of at least 0, found {random_state!r}.")
         self._backend_cls = get_backend(backend)
         self.config = resolve_config(config, self._backend_cls)
-        self.random_state = int(random_state)
+        self._asked = self.config  # fit fills in epochs for its own data; the next fit must not inherit them
+        self.random_state = whole_number("random_state", random_state)
         self.device = make_fabric(device).device
         self._device_name = device
         self.history: list[EpochRecord] = []
@@ -152,13 +162,16 @@ class DiffAug:
         -------
         The model itself.
         """
+        event_shape = self._backend_cls.event_shape_of(x)
         n_obs = x.shape[0]
         if n_obs < 3:
             raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
+        _check_length("batch", batch, n_obs)
+        _check_length("labels", labels, n_obs)
         fabric = make_fabric(self._device_name)
-        config = dataclasses.replace(self.config, training=self.config.training.resolve(n_obs, max_epochs))
+        config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
-        backend = self._backend_cls(config.domain, self._backend_cls.event_shape_of(x))
+        backend = self._backend_cls(config.domain, event_shape)
         backend.prepare(x)
         with flushed_denormals():
             data = backend.to_model(x).to(self.device)  # the one copy from host to device
@@ -175,6 +188,8 @@ class DiffAug:
                 backend.hand_views(data, batch=batch),
                 config,
                 labels=one_hot,
+                to_generator=backend.to_generator,
+                from_generator=backend.from_generator,
                 seed=self.random_state,
             )
             history = self._train(trainer, progress)
@@ -185,10 +200,6 @@ class DiffAug:
             self._conditions = trainer.conditions(
                 torch.arange(n_obs, device=self.device), encode(self._condition_encoder, data)
             ).detach()
-            if self._has_generator:
-                rows = torch.arange(n_obs, device=self.device)[:: max(1, n_obs // 1024)]
-                source = self._stream("calibrate")
-                backend.calibrate(data, self._draw(self._conditions[rows], source))
         return self
 
     def _train(self, trainer: Trainer, progress: bool) -> list[EpochRecord]:
@@ -274,8 +285,8 @@ class DiffAug:
         Shape ``(n, n_views, *event)``, on the scale of the input.
         """
         backend = self.backend
-        if n_views < 1:
-            raise ValueError(f"Expected `n_views` of at least 1, found {n_views}.")
+        n_views = whole_number("n_views", n_views, 1)
+        _check_length("labels", labels, len(x) if isinstance(x, np.ndarray) else x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
@@ -288,8 +299,10 @@ class DiffAug:
                     part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
                     done += len(chunk)
                     cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
-                    start = chunk.repeat_interleave(n_views, dim=0)
-                    made.append(backend.to_generated(self._draw(cond, stream, start=start, strength=strength)))
+                    start = None
+                    if strength < 1:
+                        start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
+                    made.append(self._drawn(cond, stream, start=start, strength=strength))
                 views = np.concatenate(made)
             else:
                 data = torch.cat(list(self._model_space(x)))
@@ -320,13 +333,14 @@ class DiffAug:
             raise ValueError("Expected exactly one of `n_obs` and `source`, found " + ("neither." if n_obs is None else "both."))
         stream = self._stream("generate", random_state)
         if source is None:
-            if isinstance(n_obs, bool) or not isinstance(n_obs, int | np.integer) or n_obs < 1:
-                raise ValueError(f"Expected `n_obs` to be an integer of at least 1, found {n_obs!r}.")
+            n_obs = whole_number("n_obs", n_obs, 1)
             rng = np.random.default_rng(random_state)
             rounds = math.ceil(n_obs / self.n_obs)
             source = np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n_obs]
         source = np.asarray(source)
-        if source.ndim != 1 or not len(source) or source.min() < 0 or source.max() >= self.n_obs:
+        if source.dtype.kind not in "iu" or source.ndim != 1:
+            raise TypeError(f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}.")
+        if not len(source) or source.min() < 0 or source.max() >= self.n_obs:
             raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
         made = []
         with flushed_denormals():
@@ -334,7 +348,7 @@ class DiffAug:
                 cond = self._conditions[torch.as_tensor(rows, device=self.device)]
                 if self.config.diffusion.condition == "noise":
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
-                made.append(self.backend.to_generated(self._draw(cond, stream)))
+                made.append(self._drawn(cond, stream))
         return Samples(np.concatenate(made), source)
 
     def _model_space(self, x: Any, chunk: int = 4096) -> Any:
@@ -366,20 +380,20 @@ class DiffAug:
         encoded = encode(self._condition_encoder, data)
         return encoded.semantic if kind == "semantic" else encoded.latent
 
-    def _draw(
+    @torch.no_grad()
+    def _drawn(
         self, cond: Tensor, stream: torch.Generator, *, start: Tensor | None = None, strength: float = 1.0
-    ) -> Tensor:
-        settings = self.config.diffusion
-        diffusion = GaussianDiffusion(
-            NoiseSchedule(settings.schedule, settings.n_timesteps), settings.prediction_type
-        )
-        return draw(
+    ) -> np.ndarray:
+        """Sampled events as user data."""
+        settings, backend = self.config.diffusion, self.backend
+        diffusion = GaussianDiffusion(NoiseSchedule(settings.schedule, settings.n_timesteps), settings.prediction_type)
+        drawn = draw(
             diffusion, self._denoiser, cond, self.event_shape, self.config, stream, start=start, strength=strength
         )
+        return backend.from_model(backend.from_generator(drawn))
 
-    def _stream(self, name: str, seed: int | None = None) -> torch.Generator:
-        seed = self.random_state if seed is None else seed
-        return random_streams(seed, ("augment", "generate", "calibrate"), self.device)[name]
+    def _stream(self, name: str, seed: int) -> torch.Generator:
+        return random_streams(whole_number("random_state", seed), ("augment", "generate"), self.device)[name]
 
     def _require_generator(self) -> None:
         if not (self.backend is not None and self._has_generator):
@@ -398,11 +412,18 @@ class DiffAug:
         path
             Folder to create; it appears whole or not at all.
         overwrite
-            Replace an existing folder.
+            Replace an existing model. A folder with anything else in it is never replaced.
 
         Returns
         -------
         The folder.
+
+        Raises
+        ------
+        FileExistsError
+            The folder exists and ``overwrite`` is false, or it holds other files than a model's.
+        OSError
+            The place cannot be written.
         """
         from safetensors.torch import save_file
 
@@ -422,7 +443,13 @@ class DiffAug:
             "config": self.config.to_dict(),
             "meta": self.meta,
         }
-        path = Path(path)
+        path = _folder(path)
+        others = sorted(f.name for f in path.iterdir() if f.name not in _FILES) if path.is_dir() else []
+        if overwrite and others:
+            raise FileExistsError(
+                f"Expected a model's folder to overwrite, found other things in {str(path)!r}, e.g. {others[0]!r}. "
+                "Choose another folder."
+            )
         with written_whole(path, overwrite=overwrite) as folder:
             save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
             (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -453,8 +480,8 @@ class DiffAug:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = Path(path)
-        for name in ("config.json", "weights.safetensors", "history.csv"):
+        folder = _folder(path)
+        for name in _FILES:
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"Expected a model folder with {name!r}, found none in {str(folder)!r}.")
         document = _read_document(folder / "config.json")
@@ -465,7 +492,12 @@ class DiffAug:
                 f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error}). Save the model again."
             ) from error
         backend_cls = get_backend(document["backend"])
-        config = config_from_dict(document["config"], backend_cls.Settings)
+        try:
+            config = config_from_dict(document["config"], backend_cls.Settings)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected settings that fit this version of diffaug in {str(folder)!r}, found others: {error.args[0]}"
+            ) from error
         model = cls(config, backend=document["backend"], random_state=document["random_state"], device=device)
         backend = backend_cls(config.domain, tuple(document["event_shape"]))
         model._backend, model._encoder = backend, backend.make_encoder()
@@ -505,12 +537,36 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("diffaug", "torch", "numpy", "lightning-fabric")}
 
 
+def _check_length(name: str, values: Any, n_obs: int) -> None:
+    if values is not None and np.shape(values) != (n_obs,):
+        raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
+
+
+def _folder(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise TypeError(f"Expected `path` to name a folder, found {path!r}.")
+    return Path(path)
+
+
 def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Config) -> int:
     """Width of the condition."""
     if one_hot is not None:
         return one_hot.shape[1]
     encoded = encode(encoder, two)
     return int((encoded.latent if config.diffusion.condition == "latent" else encoded.semantic).shape[1])
+
+
+#: What ``config.json`` must hold, besides its format and version.
+_DOCUMENT: dict[str, type] = {
+    "backend": str,
+    "event_shape": list,
+    "n_obs": int,
+    "n_cond": int,
+    "has_generator": bool,
+    "random_state": int,
+    "config": dict,
+    "meta": dict,
+}
 
 
 def _read_document(file: Path) -> dict[str, Any]:
@@ -525,10 +581,14 @@ def _read_document(file: Path) -> dict[str, Any]:
             f"Expected a model of schema version {SCHEMA_VERSION}, found {document.get('schema_version')} in {str(file)!r}. "
             "Use the diffaug version that wrote it, or a newer one."
         )
-    needed = ("backend", "event_shape", "n_obs", "n_cond", "has_generator", "random_state", "config", "meta")
-    missing = [key for key in needed if key not in document]
-    if missing:
-        raise ValueError(f"Expected {list(needed)} in {str(file)!r}, found no {missing[0]!r}.")
+    for key, kind in _DOCUMENT.items():
+        if key not in document:
+            raise ValueError(f"Expected {list(_DOCUMENT)} in {str(file)!r}, found no {key!r}.")
+        if type(document[key]) is not kind:
+            raise ValueError(f"Expected {key!r} to be a {kind.__name__} in {str(file)!r}, found {document[key]!r}.")
+    sizes = [*document["event_shape"], document["n_obs"], document["n_cond"], 1 + document["random_state"]]
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"Expected positive sizes in {str(file)!r}, found {sizes}.")
     return document
 
 
@@ -539,4 +599,7 @@ def _read_history(file: Path) -> list[EpochRecord]:
         rows = list(csv.DictReader(stream))
     if rows and set(rows[0]) != set(fields):
         raise ValueError(f"Expected the columns {list(fields)} in {str(file)!r}, found {list(rows[0])}.")
-    return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]
+    try:
+        return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]
+    except (TypeError, ValueError) as error:  # a line cut short, or no numbers
+        raise ValueError(f"Expected numbers in every column of {str(file)!r}, found a damaged line ({error}).") from error

@@ -16,7 +16,7 @@ from diffaug.core.training import HandViews
 class Backend(nn.Module, ABC):
     """A domain: its events, networks, hand-made views and the way to and from model space.
 
-    What it learns from the data (:meth:`prepare`, :meth:`calibrate`) it keeps in buffers, so that saving and moving
+    What it learns from the data (:meth:`prepare`) it keeps in buffers, so that saving and moving
     between devices come for free. Networks it makes are not its own submodules.
 
     Parameters
@@ -72,14 +72,10 @@ class Backend(nn.Module, ABC):
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """Maker of hand-made views of events in model space; ``batch`` holds integer batch codes."""
 
-    def calibrate(self, data: Tensor, generated: Tensor) -> None:
-        """Learn :meth:`refine` from training events and generated ones, both in model space. Nothing by default."""
-
-    def refine(self, v: Tensor) -> Tensor:
-        """Last touch on generated events, in model space. The identity by default."""
+    def to_generator(self, v: Tensor, generator: torch.Generator) -> Tensor:
+        """Model space to the space in which the generator works, of the same shape. The identity by default."""
         return v
 
-    def to_generated(self, v: Tensor) -> np.ndarray:
-        """Generated events to user data."""
-        with torch.no_grad():
-            return self.from_model(self.refine(v))
+    def from_generator(self, g: Tensor) -> Tensor:
+        """Inverse of :meth:`to_generator`. The identity by default."""
+        return g

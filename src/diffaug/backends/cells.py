@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from diffaug.backends import register
 from diffaug.backends._base import Backend
-from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
+from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
+from diffaug.core.devices import seeded_init
 from diffaug.core.neighbors import nearest_neighbors
 from diffaug.core.networks import AdaptiveResidualMLP, BottleneckMLP, Listing2, MLPEncoder
 from diffaug.core.training import HandViews
@@ -21,6 +22,11 @@ from diffaug.core.views import feature_swap, neighbor_mixup
 
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
+#: Quantiles kept of each feature's distribution, and cells they are read from at most.
+_N_LEVELS = 64
+_CELLS_FOR_LEVELS = 20_000
+#: Quantiles are kept this far from 0 and 1: scores stay within 3.5 standard deviations.
+_TAIL = 2.5e-4
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class CellsConfig:
     n_neighbors, n_components
         Neighbours of each cell for mixup, found on so many principal components of the scaled data.
     max_value
-        Scaled values are clipped to plus or minus this many standard deviations.
+        The encoder and the neighbour search see scaled values clipped to plus or minus this many standard deviations.
     """
 
     encoder_hidden: tuple[int, ...] = (500, 300)
@@ -62,13 +68,7 @@ class CellsConfig:
     max_value: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, choices in {
-            "generator": ("residual", "listing2", "bottleneck"),
-            "views": ("mixup", "feature_swap"),
-            "mixup_mode": ("line", "feature"),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"Expected `{name}` in {list(choices)}, found {getattr(self, name)!r}.")
+        check_fields(self)
         for name in ("n_semantic", "n_latent", "generator_width", "generator_depth", "n_neighbors", "n_components"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected `{name}` of at least 1, found {getattr(self, name)}.")
@@ -116,13 +116,13 @@ def cell_neighbors(
     """Neighbours of each cell on principal components, shape ``(n, k)``.
 
     With ``batch`` codes each cell gets as many neighbours from every batch as from its own (balanced neighbours, after
-    Polanski et al. 2020), so that views lead from one batch to another.
+    Polanski et al. 2020), so that views lead from one batch to another. A batch with too few cells repeats them; a cell
+    is never its own neighbour, not even where it is alone in its batch.
     """
     n, width = data.shape
     if width > n_components:
         q = min(n_components, n - 1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_init(seed, data.device):
             u, s, _ = torch.svd_lowrank(data - data.mean(dim=0), q=q, niter=4)
         data = u * s
     if batch is None:
@@ -134,11 +134,28 @@ def cell_neighbors(
     for g, members in enumerate(groups):
         # One more than needed, so that a cell can be taken out of its own neighbours.
         near = members[_search(data, min(per_batch + 1, len(members)), data[members])]
-        own = near == torch.arange(n, device=data.device)[:, None]
-        near = near.gather(1, own.long().argsort(dim=1, stable=True))
-        columns = torch.arange(per_batch, device=data.device) % near.shape[1]  # a batch smaller than that repeats
-        found[:, g * per_batch : (g + 1) * per_batch] = near[:, columns]
-    return found
+        near, others = _own_last(near)
+        columns = torch.arange(per_batch, device=data.device) % others.clamp_min(1)  # a batch smaller than that repeats
+        found[:, g * per_batch : (g + 1) * per_batch] = near.gather(1, columns)
+    own = found == torch.arange(n, device=data.device)[:, None]  # only of cells alone in their batch
+    return torch.where(own, _own_last(found)[0][:, :1], found)
+
+
+def _own_last(found: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of neighbours with the cell itself moved to the end, and how many others there are, shape ``(n, 1)``."""
+    own = found == torch.arange(len(found), device=found.device)[:, None]
+    return found.gather(1, own.long().argsort(dim=1, stable=True)), (~own).sum(dim=1, keepdim=True)
+
+
+def _levels(x: Tensor, n_skip: Tensor) -> Tensor:
+    """Quantiles of each column without its ``n_skip`` lowest values, shape ``(n_columns, _N_LEVELS)``."""
+    last = len(x) - 1
+    share = torch.linspace(0, 1, _N_LEVELS, device=x.device)
+    first = n_skip.clamp(max=last).to(x.device)[:, None]
+    place = first + share * (last - first)
+    low = place.floor().long()
+    ordered = x.sort(dim=0).values.T
+    return torch.lerp(ordered.gather(1, low), ordered.gather(1, (low + 1).clamp(max=last)), place - low)
 
 
 def _search(data: Tensor, k: int, reference: Tensor | None) -> Tensor:
@@ -147,24 +164,37 @@ def _search(data: Tensor, k: int, reference: Tensor | None) -> Tensor:
         return nearest_neighbors(data, k, reference=reference)
     from pynndescent import NNDescent
 
+    points = (data if reference is None else reference).cpu().numpy()
     if reference is None:
-        found = NNDescent(data.cpu().numpy(), n_neighbors=k + 1, random_state=0).neighbor_graph[0][:, 1:]
+        near = NNDescent(points, n_neighbors=k + 1, random_state=0).neighbor_graph[0]
     else:
-        found = NNDescent(reference.cpu().numpy(), n_neighbors=k, random_state=0).query(data.cpu().numpy(), k=k)[0]
-    return torch.as_tensor(np.asarray(found, dtype=np.int64), device=data.device)
+        near = NNDescent(points, n_neighbors=k, random_state=0).query(data.cpu().numpy(), k=k)[0]
+    near = np.where(near < 0, near[:, :1], near)  # pynndescent says -1 where it found too few
+    found = torch.as_tensor(near.astype(np.int64), device=data.device)
+    # Of equal cells any may come first, so the cell itself is looked for and not assumed to.
+    return found if reference is not None else _own_last(found)[0][:, :k]
 
 
 @register
 class CellsBackend(Backend):
     """Expression vectors, standardised per feature.
 
+    The generator works in another space than the encoder: each feature is turned into normal scores, its ranks in the
+    training data read as quantiles of a standard normal, with zeros spread at random over the lower end. Expression has
+    a spike at zero and a skewed rest, which a smooth generator in standardised values cannot draw; in normal scores
+    every feature is standard normal, and what is left to learn is how the features depend on each other and on the
+    condition (a Gaussian copula's view). On the way back the marginals are those of the data.
+
     Attributes
     ----------
     mean, std
         Of each feature in the training data, shape ``(n_features,)``; a constant feature has ``std`` 1.
-    zero_below
-        Generated values under it become 0, per feature: chosen so that the share of zeros in generated cells is that of
-        the training data. Minus infinity where the data have negative values.
+    non_negative
+        Whether no training value is negative: then zeros are special, and no output is negative.
+    zero_share
+        Share of exact zeros of each feature where the data are non-negative, else 0.
+    levels
+        Quantiles of each feature's other values, shape ``(n_features, n_levels)``, on the scale of the input.
     """
 
     name = "cells"
@@ -174,14 +204,18 @@ class CellsBackend(Backend):
     settings: CellsConfig
     mean: Tensor
     std: Tensor
-    zero_below: Tensor
+    non_negative: Tensor
+    zero_share: Tensor
+    levels: Tensor
 
     def __init__(self, settings: CellsConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__(settings, event_shape)
-        self.n_features = event_shape[0]
-        self.register_buffer("mean", torch.zeros(self.n_features))
-        self.register_buffer("std", torch.ones(self.n_features))
-        self.register_buffer("zero_below", torch.full((self.n_features,), -torch.inf))
+        n = self.n_features = event_shape[0]
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("std", torch.ones(n))
+        self.register_buffer("non_negative", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("zero_share", torch.zeros(n))
+        self.register_buffer("levels", torch.zeros(n, _N_LEVELS))
 
     @classmethod
     def preset(cls, name: str) -> Config:
@@ -192,65 +226,78 @@ class CellsBackend(Backend):
 
     @classmethod
     def event_shape_of(cls, x: Any) -> tuple[int, ...]:
-        """``(n_features,)``."""
+        """``(n_features,)``; raises ``TypeError`` or ``ValueError`` for what is no matrix of numbers."""
+        if not isinstance(x, np.ndarray) and not (sp.issparse(x) and x.format in ("csr", "csc")):
+            raise TypeError(f"Expected a numpy array or a scipy csr or csc matrix of cells, found {type(x).__name__}.")
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"Expected real numbers, found dtype {x.dtype}.")
+        if x.ndim != 2 or x.shape[1] < 1:
+            raise ValueError(f"Expected cells of shape (n_cells, n_features), found shape {x.shape}.")
         return (int(x.shape[1]),)
 
     def prepare(self, x: np.ndarray | sp.csr_matrix) -> None:
-        """Learn each feature's mean, standard deviation and whether it can be negative."""
+        """Learn each feature's mean, standard deviation, share of zeros and distribution of the other values."""
+        _check_finite(x)
+        n = x.shape[0]
         if sp.issparse(x):
-            n = x.shape[0]
-            mean = np.asarray(x.sum(axis=0), dtype=np.float64).ravel() / n
-            square = np.asarray(x.multiply(x).sum(axis=0), dtype=np.float64).ravel() / n
-            std, lowest = np.sqrt(np.maximum(square - mean**2, 0)), float(x.data.min(initial=0.0))
+            mean, std = _sparse_moments(x)
+            lowest = float(x.data.min(initial=0))
         else:
             mean, std, lowest = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64), float(x.min())
-        std = np.where(std > 1e-8, std, 1.0)
+        some = x[:: -(-n // _CELLS_FOR_LEVELS)]
+        dense = torch.as_tensor(np.array(some.toarray() if sp.issparse(some) else some, dtype=np.float32))
+        n_zero = (dense == 0).sum(dim=0) * (lowest >= 0)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
-        self.std = torch.as_tensor(std, dtype=torch.float32)
-        self.zero_below = torch.full((self.n_features,), 0.0 if lowest >= 0 else -torch.inf)
+        self.std = torch.as_tensor(np.where(std > 1e-8, std, 1.0), dtype=torch.float32)
+        self.non_negative = torch.tensor(lowest >= 0)
+        self.zero_share = n_zero / len(dense)
+        self.levels = _levels(dense, n_zero)
 
     def to_model(self, x: np.ndarray | sp.csr_matrix) -> Tensor:
-        """Standardise and clip, float32, shape ``(n, n_features)``."""
+        """Standardise, float32, shape ``(n, n_features)``."""
         dense = x.toarray() if sp.issparse(x) else np.asarray(x)
         out = torch.as_tensor(np.array(dense, dtype=np.float32))  # a copy: the user's matrix is never written to
-        limit = self.settings.max_value
-        return out.sub_(self.mean.cpu()).div_(self.std.cpu()).clamp_(-limit, limit)
+        return out.sub_(self.mean.cpu()).div_(self.std.cpu())
 
     def from_model(self, v: Tensor) -> np.ndarray:
         """Back to the scale of the input; values of a non-negative input are cut at 0. Float32."""
-        x = v * self.std.to(v.device) + self.mean.to(v.device)
-        if self._non_negative:
-            x = x.clamp_min(0.0)
-        return x.cpu().numpy()
+        return self._unscaled(v).cpu().numpy()
 
-    @property
-    def _non_negative(self) -> bool:
-        return bool(torch.isfinite(self.zero_below).all())
+    def _unscaled(self, v: Tensor) -> Tensor:
+        mean, std = self.mean.to(v.device), self.std.to(v.device)
+        x = torch.addcmul(mean, v, std)
+        # Rounding leaves specks around zero; a true value is never so small beside its feature's spread.
+        return torch.where(x < 1e-5 * std, 0.0, x) if self.non_negative else x
 
-    def calibrate(self, data: Tensor, generated: Tensor) -> None:
-        """Choose ``zero_below`` so that generated cells have each feature's share of zeros."""
-        if not self._non_negative:
-            return
-        zero = (-self.mean / self.std).clamp(-self.settings.max_value, self.settings.max_value).to(data)
-        share = (data <= zero + 1e-6).float().mean(dim=0)
-        x = (generated * self.std.to(generated) + self.mean.to(generated)).sort(dim=0).values
-        rank = (share * len(x)).round().long()
-        threshold = x.gather(0, rank.clamp(max=len(x) - 1)[None]).squeeze(0)
-        threshold = torch.where(rank == 0, torch.zeros_like(threshold), threshold)
-        threshold = torch.where(rank >= len(x), torch.full_like(threshold, torch.finfo(torch.float32).max), threshold)
-        self.zero_below = threshold.clamp_min(0.0).to(self.mean)
+    def to_generator(self, v: Tensor, generator: torch.Generator) -> Tensor:
+        """Normal scores of standardised values; zeros get a random score in the lower ``zero_share``."""
+        x = self._unscaled(v)
+        levels, zero_share = self.levels.to(v.device), self.zero_share.to(v.device)
+        value = x.T.contiguous()
+        above = torch.searchsorted(levels, value, right=True).clamp(1, _N_LEVELS - 1)
+        left, right = levels.gather(1, above - 1), levels.gather(1, above)
+        part = ((value - left) / (right - left).clamp_min(1e-12)).clamp(0, 1)
+        rank = ((above - 1 + part) / (_N_LEVELS - 1)).T
+        quantile = zero_share + (1 - zero_share) * rank
+        if self.non_negative:
+            spread = zero_share * torch.rand(x.shape, generator=generator, device=v.device)
+            quantile = torch.where(x == 0, spread, quantile)
+        return torch.special.ndtri(quantile.clamp(_TAIL, 1 - _TAIL))
 
-    def refine(self, v: Tensor) -> Tensor:
-        """Set values under ``zero_below`` to exactly zero expression."""
-        if not self._non_negative:
-            return v
-        mean, std = self.mean.to(v), self.std.to(v)
-        return torch.where(v * std + mean < self.zero_below.to(v), -mean / std, v)
+    def from_generator(self, g: Tensor) -> Tensor:
+        """Standardised values of normal scores."""
+        levels, zero_share = self.levels.to(g.device), self.zero_share.to(g.device)
+        quantile = torch.special.ndtr(g)
+        rank = ((quantile - zero_share) / (1 - zero_share).clamp_min(1e-6)).clamp(0, 1) * (_N_LEVELS - 1)
+        low = rank.floor().long().clamp(max=_N_LEVELS - 2)
+        x = torch.lerp(levels.T.gather(0, low), levels.T.gather(0, low + 1), rank - low)
+        x = torch.where(quantile < zero_share, 0.0, x)
+        return (x - self.mean.to(g.device)) / self.std.to(g.device)
 
     def make_encoder(self) -> nn.Module:
         """The paper's MLP with a projection head."""
         s = self.settings
-        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent)
+        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent, s.max_value)
 
     def make_denoiser(self, n_cond: int) -> nn.Module:
         """The generator's network named in the settings."""
@@ -271,8 +318,35 @@ class CellsBackend(Backend):
             raise ValueError(f"Expected views of a kind in {list(self.view_kinds)}, found {kind!r}.")
         if len(data) < 2:
             raise ValueError(f"Expected at least 2 cells for mixup views, found {len(data)}.")
-        neighbors = cell_neighbors(data, s.n_neighbors, s.n_components, batch)
+        neighbors = cell_neighbors(data.clamp(-s.max_value, s.max_value), s.n_neighbors, s.n_components, batch)
         return partial(_mixup, data, neighbors, s.mixup_mode)
+
+
+def _check_finite(x: np.ndarray | sp.csr_matrix) -> None:
+    """A sum is finite only if all values are, and needs no mask of the matrix's size."""
+    values = x.data if sp.issparse(x) else x
+    with np.errstate(all="ignore"):
+        total = values.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        n_bad = int((~np.isfinite(values)).sum())
+        raise ValueError(f"Expected finite values, found {n_bad} NaN or infinite. Filter or impute them first.")
+
+
+def _sparse_moments(x: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, float64.
+
+    Twice over the stored values: a sum in float32, or the mean square less the squared mean, would give a constant
+    column a small standard deviation of rounding errors, and the division by it would blow them up.
+    """
+    x = sp.csr_matrix(x)
+    if not x.has_canonical_format:
+        x = x.copy()
+        x.sum_duplicates()
+    n, width = x.shape
+    mean = np.bincount(x.indices, weights=x.data, minlength=width) / n
+    n_stored = np.bincount(x.indices, minlength=width)
+    square = np.bincount(x.indices, weights=(x.data - mean[x.indices]) ** 2, minlength=width)
+    return mean, np.sqrt((square + (n - n_stored) * mean**2) / n)
 
 
 def _mixup(

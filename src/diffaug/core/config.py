@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -25,12 +27,20 @@ def _check(ok: bool, expected: str, found: object) -> None:
         raise ValueError(f"Expected {expected}, found {found!r}.")
 
 
-def _check_choices(settings: Any) -> None:
-    """Check every ``Literal`` field of a settings dataclass."""
+def check_fields(settings: Any) -> None:
+    """Check every field of a settings dataclass against its type: ``Literal`` choices, kinds, finite numbers.
+
+    NumPy's numbers become Python's and lists become tuples, so that equal settings compare and print as equal.
+    """
     for name, hint in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
         if typing.get_origin(hint) is Literal:
-            value, choices = getattr(settings, name), list(typing.get_args(hint))
+            choices = list(typing.get_args(hint))
             _check(value in choices, f"`{name}` in {choices}", value)
+            continue
+        value = _coerce(name, hint, value)
+        _check(not isinstance(value, float) or not math.isinf(value), f"a finite `{name}`", value)  # NaN fails the ranges
+        object.__setattr__(settings, name, value)  # frozen for users; this runs while the object is made
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class LossConfig:
     target: Target = "scale_free"
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_fields(self)
         _check(self.temperature > 0, "`temperature` above 0", self.temperature)
         _check(0 <= self.beta <= 1, "`beta` in [0, 1]", self.beta)
         _check(self.dof_semantic > 0, "`dof_semantic` above 0", self.dof_semantic)
@@ -102,7 +112,7 @@ class DiffusionConfig:
     ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_fields(self)
         _check(self.n_timesteps >= 2, "`n_timesteps` of at least 2", self.n_timesteps)
         _check(1 <= self.n_steps <= self.n_timesteps, f"`n_steps` in 1 .. {self.n_timesteps}", self.n_steps)
         _check(0 <= self.condition_dropout < 1, "`condition_dropout` in [0, 1)", self.condition_dropout)
@@ -167,7 +177,7 @@ class TrainingConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_fields(self)
         _check(self.n_cycles >= 0, "`n_cycles` of at least 0", self.n_cycles)
         for name in ("warmup_epochs", "generator_epochs", "mixed_epochs"):
             value = getattr(self, name)
@@ -199,6 +209,7 @@ class TrainingConfig:
         generator = epochs(self.generator_epochs, -(-self.generator_steps // cycles))
         mixed = epochs(self.mixed_epochs, -(-self.mixed_steps // cycles))
         if max_epochs is not None:
+            _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)
             shrink = max_epochs / max(1, warmup + self.n_cycles * (generator + mixed))
             if shrink < 1:
@@ -214,6 +225,11 @@ class Config:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     domain: Any = None
+
+    def __post_init__(self) -> None:
+        for name, cls in (("loss", LossConfig), ("diffusion", DiffusionConfig), ("training", TrainingConfig)):
+            if not isinstance(getattr(self, name), cls):
+                raise TypeError(f"Expected `{name}` to be a {cls.__name__}, found {getattr(self, name)!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, ready for JSON, TOML or ``.uns``; inverse of :func:`config_from_dict`."""
@@ -236,18 +252,22 @@ class Config:
 
 
 def _coerce(name: str, hint: Any, value: Any) -> Any:
-    """Check a plain value against a field's type; integers pass as floats and lists as tuples."""
+    """Check a plain value against a field's type. Integers pass as floats, lists as tuples, NumPy's numbers as Python's."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
+        if isinstance(value, bool) and option is not bool:  # a bool is an int to Python, and a mistake here
+            continue
         if option is type(None) and value is None:
             return None
-        if typing.get_origin(option) is Literal and isinstance(value, str):
-            return value
+        if typing.get_origin(option) is Literal:
+            return value  # the dataclass checks it, and its message lists the choices
         if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
-            return tuple(value)
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return tuple(_coerce(name, typing.get_args(option)[0], v) for v in value)
+        if option is float and isinstance(value, numbers.Real):
             return float(value)
-        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+        if option is int and isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(option, type) and isinstance(value, option):
             return value
     raise TypeError(f"Expected `{name}` of type {getattr(hint, '__name__', hint)}, found {value!r}.")
 

@@ -9,6 +9,8 @@ from torch import Tensor
 def nearest_neighbors(x: Tensor, k: int, *, reference: Tensor | None = None, chunk: int = 2048) -> Tensor:
     """Indices of the ``k`` nearest rows, nearest first.
 
+    In float32, distances that differ by less than about a thousandth of the data's radius are not told apart.
+
     Parameters
     ----------
     x

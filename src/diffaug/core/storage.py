@@ -24,15 +24,25 @@ def written_whole(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise FileExistsError(f"Expected a new folder, found {str(target)!r}. Pass overwrite=True to replace it.")
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"Expected {str(target)!r} to be a folder, found a file. Choose another name.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OSError(
+            f"Expected a place where {str(target)!r} can be written, found {error.strerror or error}. Choose another folder."
+        ) from error
     try:
         fresh.chmod(0o755)  # mkdtemp makes private folders
         yield fresh
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
             target.rename(old / "old")
-            fresh.rename(target)
+            try:
+                fresh.rename(target)
+            except OSError:
+                (old / "old").rename(target)
+                old.rmdir()
+                raise
             shutil.rmtree(old)
         else:
             fresh.rename(target)

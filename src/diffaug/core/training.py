@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Phase = Literal["A", "B", "fill", "joint"]
 #: ``hand_views(index, generator)``: one hand-made view of each indexed event, shape ``(batch, *event)``.
 HandViews = Callable[[Tensor, torch.Generator], Tensor]
-_STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout")
+_STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space")
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,8 @@ class Trainer:
         Settings, with the epochs resolved (:meth:`diffaug.core.config.TrainingConfig.resolve`).
     labels
         One-hot labels, shape ``(n_obs, n_labels)``; only for ``condition="label"``.
+    to_generator, from_generator
+        To the space in which the generator works, and back; the encoder's own space by default.
     seed
         Seed of all random streams.
 
@@ -194,11 +196,14 @@ class Trainer:
         config: Config,
         *,
         labels: Tensor | None = None,
+        to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        from_generator: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         if config.diffusion.condition == "label" and labels is None:
             raise ValueError("Expected labels for condition='label' (ablation A1), found none. Name a label column.")
         self.config, self.hand_views = config, hand_views
+        self._to_generator, self._from_generator = to_generator, from_generator
         plan = config.training
         self._epochs = (_known(plan.warmup_epochs), _known(plan.generator_epochs), _known(plan.mixed_epochs))
         self.device = fabric.device
@@ -212,6 +217,12 @@ class Trainer:
         )
         warmup, generate, mixed = self._epochs
         joint = plan.schedule == "joint"
+        untrained = warmup == 0 if joint else generate == 0
+        if plan.n_cycles > 0 and plan.view_rate > 0 and untrained:
+            raise ValueError(
+                f"Expected at least 1 `{'warmup' if joint else 'generator'}_epochs` for view_rate={plan.view_rate:g}, found 0: "
+                "the views of an untrained generator do harm. Set view_rate=0 to train without views."
+            )
         encoder_epochs = warmup + plan.n_cycles * mixed
         self._encoder = _Learner(
             fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_epochs * self.steps_per_epoch, plan.lr_schedule
@@ -267,7 +278,10 @@ class Trainer:
         if dropout > 0:
             keep = torch.rand(len(index), 1, generator=self._random["noise"], device=self.device) >= dropout
             cond = cond * keep
-        loss = self.diffusion.loss(self._denoiser.net, self.data[index], cond, self._random["noise"])
+        x0 = self.data[index]
+        if self._to_generator is not None:
+            x0 = self._to_generator(x0, self._random["space"])
+        loss = self.diffusion.loss(self._denoiser.net, x0, cond, self._random["noise"])
         self._denoiser.step(loss)
         self.ema.update(self.denoiser)
         return loss.detach()
@@ -341,8 +355,8 @@ class Trainer:
             phase="joint" if with_generator else "A",
             cycle=0,
             epoch=0,
-            encoder_loss=float(loss) / self.steps_per_epoch,
-            generator_loss=float(generator_loss) / self.steps_per_epoch if with_generator else math.nan,
+            encoder_loss=_finite(loss, "encoder") / self.steps_per_epoch,
+            generator_loss=_finite(generator_loss, "generator") / self.steps_per_epoch if with_generator else math.nan,
             n_positives=self.steps_per_epoch * self.batch_size,
             n_generated=n_generated,
             semantic_cosine=float(F.cosine_similarity(x.semantic.detach(), v.semantic.detach()).mean()),
@@ -358,7 +372,7 @@ class Trainer:
         loss = torch.zeros((), device=self.device)
         for index in self._batches("generator_order"):
             loss += self.b_step(index, self.conditions(index, self._encoded))
-        return EpochRecord("B", 0, 0, generator_loss=float(loss) / self.steps_per_epoch)
+        return EpochRecord("B", 0, 0, generator_loss=_finite(loss, "generator") / self.steps_per_epoch)
 
     @torch.no_grad()
     def _fill(self) -> EpochRecord:
@@ -378,7 +392,9 @@ class Trainer:
 
     def draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
-        return draw(self.diffusion, self.ema.module, cond, tuple(self.data.shape[1:]), self.config, generator)
+        shape = tuple(self.data.shape[1:])
+        drawn = draw(self.diffusion, self.ema.module, cond, shape, self.config, generator)
+        return drawn if self._from_generator is None else self._from_generator(drawn)
 
 
 @torch.no_grad()
@@ -393,7 +409,10 @@ def draw(
     start: Tensor | None = None,
     strength: float = 1.0,
 ) -> Tensor:
-    """Sample events under conditions ``(batch, n_cond)`` with the configured sampler, shape ``(batch, *event)``."""
+    """Sample events under conditions ``(batch, n_cond)`` with the configured sampler, shape ``(batch, *event)``.
+
+    ``start`` and the result are in the generator's space; see :func:`diffaug.core.samplers.sample`.
+    """
     return sample(
         diffusion.predictor(denoiser, cond, config.diffusion.guidance_scale),
         (cond.shape[0], *event_shape),
@@ -405,6 +424,15 @@ def draw(
         start=start,
         strength=strength,
     )
+
+
+def _finite(loss: Tensor, network: str) -> float:
+    if not torch.isfinite(loss):
+        raise RuntimeError(
+            f"Expected a finite loss of the {network}, found {float(loss)}: its training diverged. "
+            f"Lower `{network}_lr`, or look for extreme values in the data."
+        )
+    return float(loss)
 
 
 def _known(epochs: int | None) -> int:

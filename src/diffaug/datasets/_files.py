@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import IO
 
 from tqdm.auto import tqdm
 
@@ -103,21 +104,22 @@ def download(m: Manifest, target: Path, *, progress: bool = True) -> None:
             _copy_from(m, file, progress=progress)
         verify(part, m)
         part.replace(target)
-    except urllib.error.URLError as error:
-        raise OSError(
-            f"Could not download {m.name!r} from {m.url}: {error}. "
-            f"Try again, or put the file at '{m.file}' in the folder that {DATA_VARIABLE} names."
-        ) from error
     finally:
         _checked.pop(part.resolve(), None)
         part.unlink(missing_ok=True)
 
 
-def _copy_from(m: Manifest, file: object, *, progress: bool) -> None:
+def _copy_from(m: Manifest, file: IO[bytes], *, progress: bool) -> None:
     assert m.url is not None
     request = urllib.request.Request(m.url, headers={"User-Agent": "diffaug"})
     bar = tqdm(total=m.bytes, unit="B", unit_scale=True, desc=m.name, disable=not progress, leave=False)
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, bar:
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)  # type: ignore[attr-defined]
-            bar.update(len(chunk))
+    try:
+        with bar, urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(
+            f"Could not download {m.name!r} from {m.url}: {error}. "
+            f"Try again, or put the file at {m.file!r} in the folder that {DATA_VARIABLE} names."
+        ) from error

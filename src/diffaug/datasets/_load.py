@@ -90,6 +90,10 @@ def path(name: str, *, progress: bool = True) -> Path:
     progress
         Show a bar while downloading.
 
+    Returns
+    -------
+    The file.
+
     Raises
     ------
     KeyError

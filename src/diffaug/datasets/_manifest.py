@@ -122,18 +122,20 @@ _FORBIDDEN: dict[str, tuple[str, ...]] = {
 
 def _check_type(name: str, field: str, hint: Any, value: Any) -> None:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    choices: list[str] = []
     for option in options:
-        origin = typing.get_origin(option)
-        if origin is Literal and value in (choices := list(typing.get_args(option))):
-            return
-        if origin is tuple and isinstance(value, tuple):
-            kind = typing.get_args(option)[0]
-            if all(isinstance(v, kind) and not isinstance(v, bool) for v in value):
+        if typing.get_origin(option) is Literal:
+            choices = list(typing.get_args(option))
+            if value in choices:
                 return
-        if origin is None and isinstance(value, option) and not isinstance(value, bool):
+        elif typing.get_origin(option) is tuple:
+            kind = typing.get_args(option)[0]
+            if isinstance(value, tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value):
+                return
+        elif isinstance(value, option) and not isinstance(value, bool):
             return
-        if origin is Literal:
-            raise ValueError(f"Expected `{field}` of manifest {name!r} in {choices}, found {value!r}.")
+    if choices and isinstance(value, str):
+        raise ValueError(f"Expected `{field}` of manifest {name!r} in {choices}, found {value!r}.")
     expected = hint.__name__ if isinstance(hint, type) else str(hint)
     raise TypeError(f"Expected `{field}` of manifest {name!r} of type {expected}, found {value!r}.")
 
@@ -236,6 +238,10 @@ def manifest(name: str) -> Manifest:
     ----------
     name
         One of the names of :func:`diffaug.datasets.list_datasets`.
+
+    Returns
+    -------
+    The checked record.
 
     Raises
     ------

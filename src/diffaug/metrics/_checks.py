@@ -15,7 +15,8 @@ def as_dense(x: ArrayLike, name: str, *, min_rows: int = 2) -> NDArray[Any]:
     """``x`` as a finite 2-D float array; float32 stays float32, everything else becomes float64."""
     if sparse.issparse(x):
         raise TypeError(
-            f"Expected a dense array in `{name}`, found {type(x).__name__}. Densify it (`.toarray()`) or reduce it first."
+            f"Expected a dense array in `{name}`, found {type(x).__name__}. "
+            "Densify it with `.toarray()`, or reduce it first."
         )
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
@@ -52,7 +53,7 @@ def as_codes(labels: ArrayLike, name: str, n_rows: int) -> tuple[NDArray[np.intp
     try:
         n_missing = int(np.sum(array != array))  # NaN is the value that differs from itself
         if array.dtype.kind == "O":
-            n_missing += int(np.sum(np.equal(array, None)))
+            n_missing += int(np.sum(array == np.array(None, dtype=object)))
         if n_missing == 0:
             values, codes = np.unique(array, return_inverse=True)
             return codes, values

@@ -299,15 +299,23 @@ def gene_agreement(real: Matrix, synthetic: Matrix) -> GeneAgreement:
 def _gene_statistics(x: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean, variance and zero fraction of the columns, in float64."""
     n, n_genes = x.shape
+    # Deviations from the first row, then from the mean, then squares: a constant gene has a variance of exactly 0 (its
+    # rounding would ruin the ratio), and nothing cancels for genes of high mean and small spread.
     if not sparse.issparse(x):
-        zero = 1.0 - np.count_nonzero(x, axis=0) / n
-        return x.mean(axis=0, dtype=np.float64), x.var(axis=0, dtype=np.float64), zero
+        first = x[0].astype(np.float64)
+        deviation = np.subtract(x, first, dtype=np.float64)
+        mean = deviation.mean(axis=0)
+        deviation -= mean
+        variance = np.einsum("ij,ij->j", deviation, deviation) / n
+        return first + mean, variance, 1.0 - np.count_nonzero(x, axis=0) / n
     gene, values = x.indices, x.data.astype(np.float64)
-    n_nonzero = np.bincount(gene, minlength=n_genes)
-    mean = np.bincount(gene, weights=values, minlength=n_genes) / n
-    # Deviations first, then squares: E[x^2] - E[x]^2 cancels for genes of high mean and small spread.
-    squares = np.bincount(gene, weights=(values - mean[gene]) ** 2, minlength=n_genes)
-    return mean, (squares + (n - n_nonzero) * mean**2) / n, 1.0 - n_nonzero / n
+    n_zero = n - np.bincount(gene, minlength=n_genes)
+    first = np.zeros(n_genes)
+    first[gene[: x.indptr[1]]] = values[: x.indptr[1]]
+    deviation = values - first[gene]
+    mean = (np.bincount(gene, weights=deviation, minlength=n_genes) - n_zero * first) / n
+    squares = np.bincount(gene, weights=(deviation - mean[gene]) ** 2, minlength=n_genes)
+    return first + mean, (squares + n_zero * (first + mean) ** 2) / n, n_zero / n
 
 
 def _signed_log(v: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,11 +14,10 @@ import scanpy as sc
 from anndata import AnnData, ImplicitModificationWarning
 from scipy import sparse
 
+from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE
 from diffaug._matrix import MatrixKind, describe_matrix
 
 logger = logging.getLogger(__name__)
-
-COUNTS_LAYER = "counts"
 
 
 def recipe(
@@ -101,7 +100,7 @@ def recipe(
         sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key=None if batches is None else "batch")
     else:
         logger.info("All %d genes are marked highly variable, as `n_top_genes` is %d.", adata.n_vars, n_top_genes)
-        work.var["highly_variable"] = True
+        work.var[HIGHLY_VARIABLE] = True
 
     if copy:
         adata = adata.copy()
@@ -116,9 +115,10 @@ def recipe(
         adata.var[column] = work.var[column]
     adata.uns.update(work.uns)
     logger.info(
-        "Wrote `.X` (log-normalised), `.layers[%r]`, `.var['highly_variable']` (%d of %d genes) and `.uns['log1p']`.",
+        "Wrote `.X` (log-normalised), `.layers[%r]`, `.var[%r]` (%d of %d genes) and `.uns['log1p']`.",
         COUNTS_LAYER,
-        int(work.var["highly_variable"].sum()),
+        HIGHLY_VARIABLE,
+        int(work.var[HIGHLY_VARIABLE].sum()),
         adata.n_vars,
     )
     return adata if copy else None
@@ -139,6 +139,13 @@ def _layer_names(adata: AnnData) -> list[str]:
     return sorted(name for name in adata.layers if name is not None)  # anndata 0.13 lists X there, as None
 
 
+def _is_matrix(values: Any) -> bool:
+    """Whether all values can be looked at; those of dask, zarr or masked arrays cannot."""
+    if sparse.issparse(values):
+        return values.format in ("csr", "csc")
+    return isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+
+
 def _find_counts(adata: Any, layer: str | None) -> tuple[Any, str]:
     """Matrix that should hold the counts, and its address for messages."""
     if not isinstance(adata, AnnData):
@@ -154,8 +161,7 @@ def _find_counts(adata: Any, layer: str | None) -> tuple[Any, str]:
     counts = adata.X if layer is None else adata.layers[layer]
     if counts is None:
         raise ValueError(f"Expected raw counts in `{address}`, found nothing. Available layers: {_layer_names(adata)}.")
-    is_known = isinstance(counts, np.ndarray) or (sparse.issparse(counts) and counts.format in ("csr", "csc"))
-    if not is_known:
+    if not _is_matrix(counts):
         raise TypeError(
             f"Expected `{address}` to be a numpy array or a scipy csr or csc matrix, found {type(counts).__name__}."
         )
@@ -204,7 +210,7 @@ def _advice(adata: AnnData, address: str) -> str:
         name
         for name, values in ((name, adata.layers[name]) for name in _layer_names(adata))
         if address != f"adata.layers[{name!r}]"
-        and (isinstance(values, np.ndarray) or sparse.issparse(values))
+        and _is_matrix(values)
         and values.dtype.kind in "buif"
         and describe_matrix(values).kind == "counts"
     ]

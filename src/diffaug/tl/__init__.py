@@ -1,6 +1,7 @@
 """Tools: train, embed, make views, generate."""
 
 from diffaug.tl._fit import fit
+from diffaug.tl._similarity import view_similarity
 from diffaug.tl._use import augment, embed, generate
 
-__all__ = ["augment", "embed", "fit", "generate"]
+__all__ = ["augment", "embed", "fit", "generate", "view_similarity"]

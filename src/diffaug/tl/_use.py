@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from diffaug._anndata import _writing, categorical_obs, cells_meta, new_anndata, obs_column, read_like, unpack_obs
 from diffaug._keys import CONDITION_CELL, SOURCE_CELL, SYNTHETIC, Keys
-from diffaug._model import DiffAug, versions
+from diffaug._model import DiffAug, versions, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -156,11 +156,15 @@ def generate(
         The model has no trained generator.
     """
     meta = cells_meta(model)
+    if n_obs is not None:
+        n_obs = whole_number("n_obs", n_obs, 1)
+    if n_obs is None and like is None and groupby is None:
+        raise ValueError("Expected one of `n_obs`, `like` and `groupby`, found none. Say how many cells, or of which kind.")
     if groupby is None and n is not None:
         raise ValueError("Expected `groupby` with `n`, found none. Name the column of `.obs` that holds the groups.")
     if like is not None and groupby is not None:
         raise ValueError("Expected `like` or `groupby`, found both. Choose one.")
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(whole_number("random_state", random_state))
     if like is not None:
         return _generate_like(model, like, n_obs, rng, random_state)
     cells = unpack_obs(meta["cells"])
@@ -187,8 +191,6 @@ def _generate_like(
     x, _ = read_like(like, model, name="like")
     rows = np.arange(like.n_obs)
     if n_obs is not None:
-        if n_obs < 1:
-            raise ValueError(f"Expected `n_obs` of at least 1, found {n_obs}.")
         rows = np.concatenate([rng.permutation(like.n_obs) for _ in range(-(-n_obs // like.n_obs))])[:n_obs]
     labels = None
     if model.config.diffusion.condition == "label":
@@ -206,12 +208,14 @@ def _rows_by_group(
         raise KeyError(_unknown("groupby", groupby, list(cells.columns)))
     column = cells[groupby]
     present = {str(k): int(v) for k, v in column.value_counts().items() if v > 0}
-    wanted = present if n is None else dict.fromkeys(present, n) if isinstance(n, int | np.integer) else dict(n)
-    for group, count in wanted.items():
+    if n is None:
+        n = present
+    if not isinstance(n, Mapping):
+        n = dict.fromkeys(present, whole_number("n", n, 1))
+    wanted = {group: whole_number(f"n[{group!r}]", count) for group, count in n.items()}
+    for group in wanted:
         if group not in present:
             raise KeyError(_unknown(f"a group of {groupby!r}", group, list(present)))
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
-            raise ValueError(f"Expected a number of cells of at least 0 for {group!r}, found {count!r}.")
     if not sum(wanted.values()):
         raise ValueError(f"Expected at least 1 cell in `n`, found {dict(wanted)}.")
     rows = []

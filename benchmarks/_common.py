@@ -1,0 +1,89 @@
+"""What the benchmarks share: the sets as they are prepared, and results kept row by row, so that a run can resume."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import torch
+from anndata import AnnData
+
+import diffaug
+
+RESULTS = Path(__file__).parents[1] / "docs" / "benchmarks" / "results"
+PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
+N_TOP_GENES = 1000
+
+
+def prepared(name: str, max_obs: int | None = None) -> AnnData:
+    """A data set with log-normalised highly variable genes in ``.X``; measurements that are no counts stay as they are."""
+    adata = diffaug.datasets.load(name)
+    if max_obs is not None and adata.n_obs > max_obs:
+        rows = np.random.default_rng(0).choice(adata.n_obs, max_obs, replace=False)
+        adata = adata[np.sort(rows)].copy()
+    if diffaug.datasets.manifest(name).kind == "counts":
+        diffaug.pp.recipe(adata, n_top_genes=N_TOP_GENES)
+        adata = adata[:, adata.var["highly_variable"]].copy()
+    return adata
+
+
+def pca_50(adata: AnnData) -> np.ndarray:
+    """50 principal components of the z-scored genes: the peer every biologist has."""
+    scratch = AnnData(adata.X.copy())
+    sc.pp.scale(scratch, max_value=10)
+    sc.pp.pca(scratch, n_comps=min(50, scratch.n_vars - 1), random_state=0)
+    return scratch.obsm["X_pca"]
+
+
+class Results:
+    """Rows of a CSV file, one for each combination of key columns; a row is written as soon as it is known."""
+
+    def __init__(self, name: str, keys: Iterable[str]) -> None:
+        self.file, self.keys = RESULTS / f"{name}.csv", tuple(keys)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        self.table = pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str)) if self.file.exists() else pd.DataFrame()
+
+    def has(self, **key: Any) -> bool:
+        if self.table.empty:
+            return False
+        return bool((self.table[list(key)] == {k: str(v) for k, v in key.items()}).all(axis=1).any())
+
+    def once(self, measure: Callable[[], Mapping[str, Any]], **key: Any) -> None:
+        """Measure and keep a row unless it is there."""
+        if self.has(**key):
+            return
+        row = {**{k: str(v) for k, v in key.items()}, **measure()}
+        row = {k: f"{v:.6g}" if isinstance(v, float | np.floating) else v for k, v in row.items()}
+        fresh = not self.file.exists()
+        with self.file.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        self.table = pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str))
+        print(row, flush=True)
+
+
+def machine() -> str:
+    """The machine of a run, for the page."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU"
+    return f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, diffaug {diffaug.__version__}"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, index included."""
+    table = table.reset_index()
+    lines = [table.columns.tolist(), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def write_page(name: str, text: str) -> None:
+    """A page of the documentation, made from results."""
+    (PAGES / f"{name}.md").write_text(text.strip() + "\n", encoding="utf-8")
+    print(f"wrote docs/benchmarks/{name}.md")

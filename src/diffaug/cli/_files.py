@@ -1,0 +1,154 @@
+"""Files in and out: inputs with clear errors, results whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def read_h5ad(path: Path, *, backed: bool = False) -> AnnData:
+    """Read an AnnData.
+
+    Parameters
+    ----------
+    path
+        The file.
+    backed
+        Leave the matrix on disk.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        There is no file.
+    ValueError
+        It is not an h5ad file, or is damaged.
+    """
+    check_source(path, ".h5ad file")
+    import anndata
+    import h5py
+
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise ValueError(f"Expected an .h5ad file (HDF5), found another kind of file: {str(path)!r}.")
+    try:
+        with h5py.File(path) as file:
+            content = list(file)
+    except OSError as error:
+        raise ValueError(
+            f"Expected a whole .h5ad file, found a truncated or damaged one: {str(path)!r} ({error}). Copy it again."
+        ) from error
+    if not {"obs", "var"} <= set(content):
+        raise ValueError(f"Expected an AnnData in {str(path)!r}, found an HDF5 file with {content[:5]}.")
+    try:
+        return anndata.read_h5ad(path, backed="r" if backed else None)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected a readable AnnData in {str(path)!r}, found a damaged or foreign one: {error}"
+        ) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read settings; errors name the file."""
+    check_source(path, "TOML file")
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected TOML in {str(path)!r}, found something else: {error}.") from error
+
+
+def check_source(path: Path, what: str) -> None:
+    """Refuse an input that is not there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"Expected a {what}, found a folder: {str(path)!r}.")
+    if not path.exists():
+        raise FileNotFoundError(f"Expected a {what}, found nothing at {str(path)!r}.")
+
+
+def check_target_file(
+    target: Path, *, suffixes: tuple[str, ...], overwrite: bool, sources: tuple[Path, ...] = ()
+) -> None:
+    """Refuse a file that cannot or must not be written, before any work is done.
+
+    Parameters
+    ----------
+    target
+        Where a result shall go.
+    suffixes
+        Endings of the name that are allowed.
+    overwrite
+        Whether a file may be there already.
+    sources
+        Inputs, whose overwriting has a message of its own.
+    """
+    name = str(target)
+    if target.suffix.lower() not in suffixes:
+        raise ValueError(f"Expected an output that ends in {' or '.join(suffixes)}, found {name!r}.")
+    if target.is_dir():
+        raise IsADirectoryError(f"Expected the name of a file to write, found a folder: {name!r}.")
+    if target.exists() and not overwrite:
+        what = "the input itself" if any(s.exists() and target.samefile(s) for s in sources) else "a file that exists"
+        raise FileExistsError(f"Expected a new output, found {what}: {name!r}. Pass --overwrite to replace it.")
+    _check_place(target)
+
+
+def check_target_folder(target: Path, *, marker: str, overwrite: bool) -> None:
+    """Refuse a folder that cannot or must not be written, before any work is done.
+
+    Only a folder that holds a file of the name ``marker`` is replaced: ``--model ~ --overwrite`` must not remove a home.
+    """
+    name = str(target)
+    if target.exists():
+        if not target.is_dir():
+            raise FileExistsError(f"Expected the name of a folder to write, found a file: {name!r}.")
+        if not overwrite:
+            raise FileExistsError(
+                f"Expected a new folder, found one that exists: {name!r}. Pass --overwrite to replace it."
+            )
+        if not (target / marker).is_file():
+            raise FileExistsError(
+                f"Expected a folder with {marker!r} to replace, found another kind of folder: {name!r}. Choose another name."
+            )
+    _check_place(target)
+
+
+def _check_place(target: Path) -> None:
+    """Refuse a target whose folder cannot be made or written to."""
+    folder = target.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(f"Expected a folder to write {target.name!r} into, found a file: {str(folder)!r}.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"Expected a folder that can be written, found a read-only one: {str(folder)!r}. Choose another."
+        )
+
+
+@contextmanager
+def written_file(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` to write to; it takes the target's place only if the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A folder and not a file, so that the writer creates the file, with the permissions that the user's files have.
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fresh = scratch / target.name
+        yield fresh
+        os.replace(fresh, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_h5ad(adata: AnnData, target: Path) -> None:
+    """Write an AnnData, whole or not at all."""
+    with written_file(target) as fresh:
+        adata.write_h5ad(fresh)

@@ -1,0 +1,102 @@
+"""Parse, run, and turn what goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cyclopts import CycloptsError
+
+from diffaug.cli import _look, _make  # noqa: F401  (they register the commands)
+from diffaug.cli._app import Common, app
+
+FINE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+#: Errors that say: another input or other options would have worked.
+_WRONG_USE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run ``diffaug-cells``.
+
+    Parameters
+    ----------
+    tokens
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    Exit code: 0 fine, 1 failure, 2 wrong use or unusable input, 130 interrupted.
+    """
+    try:
+        run, bound, _ = app.parse_args(
+            sys.argv[1:] if tokens is None else list(tokens), exit_on_error=False, print_error=False
+        )
+    except CycloptsError as error:
+        return _complain(error, WRONG_USE)
+    common = bound.arguments.get("common", Common())
+    with _log_to_stderr(logging.WARNING if common.quiet else logging.INFO):
+        try:
+            if common.threads is not None:
+                import torch
+
+                torch.set_num_threads(common.threads)
+            run(*bound.args, **bound.kwargs)
+        except KeyboardInterrupt:
+            print("diffaug-cells: interrupted", file=sys.stderr)
+            return INTERRUPTED
+        except Exception as error:  # noqa: BLE001  (the rim of the program: whatever it is, one line and a code)
+            if common.debug:
+                traceback.print_exc()
+            return _complain(error, WRONG_USE if isinstance(error, _WRONG_USE) else FAILED)
+    return FINE
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"diffaug-cells: error: {_message(error)}", file=sys.stderr)
+    return code
+
+
+def _message(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        text = str(error.args[0])  # str(error) is the repr, with quotes and escapes
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (f": {str(error.filename)!r}" if error.filename else "")
+    else:
+        text = str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+class _Format(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return f"{level}{super().format(record)}"
+
+
+@contextmanager
+def _log_to_stderr(level: int) -> Iterator[None]:
+    """The package's log on standard error for the time of a command."""
+    logger = logging.getLogger("diffaug")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Format("%(message)s"))
+    before, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False  # or a root handler would say everything twice
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        logger.propagate = propagate

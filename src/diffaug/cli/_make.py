@@ -1,0 +1,339 @@
+"""Commands that make something: fit, embed, augment, generate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+from diffaug.cli._app import Common, command, show
+from diffaug.cli._files import (
+    check_source,
+    check_target_file,
+    check_target_folder,
+    read_h5ad,
+    read_toml,
+    write_h5ad,
+    written_file,
+)
+
+if TYPE_CHECKING:
+    from diffaug._model import DiffAug
+    from diffaug.core.config import Config
+
+H5AD = (".h5ad",)
+Output = Annotated[Path, Parameter(alias="-o")]
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+NotNegative = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
+
+
+@command
+def fit(
+    data: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    model: Path | None = None,
+    layer: str | None = None,
+    use_rep: str | None = None,
+    batch_key: str | None = None,
+    label_key: str | None = None,
+    key_added: str | None = None,
+    preset: Literal["default", "paper"] = "default",
+    config: Path | None = None,
+    max_epochs: Positive | None = None,
+    n_cycles: NotNegative | None = None,
+    view_rate: Share | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Train on cells: write them with their embedding, and the model.
+
+    The result is the input with ``obsm["X_diffaug"]`` (the embedding), ``obsm["X_diffaug_latent"]`` and
+    ``uns["diffaug"]`` (settings, history, versions). Raw counts are normalised on a copy; ``X`` stays as it is.
+
+    Parameters
+    ----------
+    data
+        Cells, an .h5ad file with raw counts or log-normalised values.
+    output
+        Where the cells with their embedding go. By default beside the data: ``cells.diffaug.h5ad`` for ``cells.h5ad``.
+    model
+        Folder for the model. By default beside the output: ``cells.diffaug.model`` for ``cells.diffaug.h5ad``.
+    layer
+        Layer to train on instead of ``X``.
+    use_rep
+        Key of ``obsm`` to train on instead of genes.
+    batch_key
+        Column of ``obs`` with batches that the embedding shall mix.
+    label_key
+        Column of ``obs`` with labels, for the setting ``condition = "label"`` only; otherwise no label is read.
+    key_added
+        Name of the results in ``obsm`` and ``uns``, instead of ``X_diffaug`` and ``diffaug``.
+    preset
+        Settings to start from; ``paper`` has the publication's widths and epochs, which take hours without a GPU.
+    config
+        TOML file with settings on top of the preset: tables loss, diffusion, training, domain. Flags win over it.
+        ``info`` prints the settings of a model in this form.
+    max_epochs
+        Cap on the epochs of all phases together; longer plans shrink in proportion.
+    n_cycles
+        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
+    view_rate
+        Probability (lambda) that a positive is a generated view after the warm-up.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace existing results; also the input, if ``--output`` names it.
+
+    Examples
+    --------
+    # writes pbmc.diffaug.h5ad and the folder pbmc.diffaug.model
+    diffaug-cells fit pbmc.h5ad
+
+    # with names and batches
+    diffaug-cells fit pbmc.h5ad -o out.h5ad --model m --batch-key donor
+
+    # with settings.toml, which says: [training]
+    #                                 batch_size = 128
+    diffaug-cells fit pbmc.h5ad --config settings.toml
+    """
+    check_source(data, ".h5ad file")
+    target = data.with_suffix(".diffaug.h5ad") if output is None else output
+    folder = target.with_suffix(".model") if model is None else model
+    check_target_file(target, suffixes=H5AD, overwrite=overwrite, sources=(data,))
+    check_target_folder(folder, marker="config.json", overwrite=overwrite)
+    adata = read_h5ad(data)
+    settings = settings_of(preset, config)
+
+    from diffaug import tl
+
+    fitted = tl.fit(
+        adata,
+        layer=layer,
+        use_rep=use_rep,
+        batch_key=batch_key,
+        label_key=label_key,
+        key_added=key_added,
+        n_cycles=n_cycles,
+        view_rate=view_rate,
+        max_epochs=max_epochs,
+        config=settings,
+        random_state=seed,
+        device=device,
+        progress=wants_progress(common),
+    )
+    # The model inside the block: if it cannot be written, there is no output either.
+    with written_file(target) as fresh:
+        adata.write_h5ad(fresh)
+        fitted.save(folder, overwrite=overwrite)
+    show(target, folder)
+
+
+@command
+def embed(
+    data: Path,
+    /,
+    *,
+    model: Path,
+    output: Output,
+    key_added: str | None = None,
+    missing: Literal["error", "fill"] = "error",
+    device: str = "auto",
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Embed cells, new ones too, with a fitted model.
+
+    Values are read where the fit read them, and genes are aligned by name.
+
+    Parameters
+    ----------
+    data
+        Cells, an .h5ad file.
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the cells with their embedding go.
+    key_added
+        Name of the results in ``obsm`` and ``uns``, instead of ``X_diffaug`` and ``diffaug``.
+    missing
+        What to do about genes that the model knows and the data lack: stop, or fill in their training mean.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    overwrite
+        Replace an existing output; also the input, if ``--output`` names it.
+
+    Examples
+    --------
+    diffaug-cells embed new.h5ad --model pbmc.diffaug.model -o embedded.h5ad
+    """
+    check_target_file(output, suffixes=H5AD, overwrite=overwrite, sources=(data,))
+    adata, fitted = read_h5ad(data), load(model, device)
+
+    from diffaug import tl
+
+    tl.embed(adata, fitted, key_added=key_added, missing=missing)
+    write_h5ad(adata, output)
+    show(output)
+
+
+@command
+def augment(
+    data: Path,
+    /,
+    *,
+    model: Path,
+    output: Output,
+    n_views: Positive = 1,
+    kind: Literal["diffaug", "mixup", "feature_swap"] = "diffaug",
+    strength: float = 1.0,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Make views of given cells: other cells that mean the same.
+
+    The result has a row for each view; ``obs["source_cell"]`` names the cell that it was made from.
+
+    Parameters
+    ----------
+    data
+        Cells, an .h5ad file with the model's genes.
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the views go.
+    n_views
+        Views of each cell.
+    kind
+        Generated views, or for comparison hand-made ones: mixup with a neighbour, or random features of another cell.
+    strength
+        For generated views, how far from the cell they start, above 0 and up to 1 (pure noise).
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-cells augment pbmc.h5ad --model pbmc.diffaug.model --n-views 4 \
+        -o views.h5ad
+    """
+    check_target_file(output, suffixes=H5AD, overwrite=overwrite, sources=(data,))
+    adata, fitted = read_h5ad(data), load(model, device)
+
+    from diffaug import tl
+
+    views = tl.augment(adata, fitted, n_views=n_views, kind=kind, strength=strength, random_state=seed)
+    write_h5ad(views, output)
+    show(output)
+
+
+@command
+def generate(
+    model: Path,
+    /,
+    *,
+    output: Output,
+    n_obs: Positive | None = None,
+    groupby: str | None = None,
+    n: list[str] | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Generate synthetic cells.
+
+    Each is conditioned on a training cell, which ``obs["condition_cell"]`` names and whose groups it inherits.
+
+    Parameters
+    ----------
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the synthetic cells go.
+    n_obs
+        How many, conditioned on training cells drawn at random.
+    groupby
+        Instead of ``--n-obs``: column of the training cells' ``obs`` that names groups, here or with ``--n``.
+    n
+        With ``--groupby``, how many of one group, ``NAME=NUMBER`` (repeat it for others), or one number for each
+        group. By default as many as in the training data.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-cells generate pbmc.diffaug.model --n-obs 1000 -o synthetic.h5ad
+
+    # 500 and 200 of two groups of the training cells
+    diffaug-cells generate pbmc.diffaug.model --groupby cell_type \
+        --n NK=500 --n B=200 -o rare.h5ad
+    """
+    if n_obs is None and groupby is None and n is None:
+        raise ValueError("Expected --n-obs, or --groupby and --n, found neither. Say how many cells to generate.")
+    counts = None if n is None else counts_of(n)
+    check_target_file(output, suffixes=H5AD, overwrite=overwrite)
+    fitted = load(model, device)
+
+    from diffaug import tl
+
+    write_h5ad(tl.generate(fitted, n_obs, groupby=groupby, n=counts, random_state=seed), output)
+    show(output)
+
+
+def counts_of(given: list[str]) -> dict[str, int] | int:
+    """``["NK=500", "B=200"]`` to ``{"NK": 500, "B": 200}``, and ``["500"]`` to 500."""
+    if len(given) == 1 and given[0].isdecimal():
+        return int(given[0])
+    counts: dict[str, int] = {}
+    for item in given:
+        name, found, number = item.rpartition("=")  # the last one: names may hold others
+        if not (found and name and number.isdecimal()):
+            raise ValueError(f"Expected --n as NAME=NUMBER, or a single number for each group, found {item!r}.")
+        if name in counts:
+            raise ValueError(f"Expected each group once in --n, found {name!r} twice.")
+        counts[name] = int(number)
+    return counts
+
+
+def settings_of(preset: str, file: Path | None) -> Config:
+    """A preset, with the settings of a TOML file on top."""
+    values = {} if file is None else read_toml(file)
+
+    from diffaug.backends import get_backend
+    from diffaug.core.config import config_from_dict
+
+    cells = get_backend("cells")
+    return config_from_dict(values, cells.Settings, cells.preset(preset))
+
+
+def load(folder: Path, device: str) -> DiffAug:
+    """A fitted model, or a clear error for a path that cannot be one."""
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise FileNotFoundError(f"Expected the folder of a model that `fit` wrote, found {found} at {str(folder)!r}.")
+    from diffaug import DiffAug
+
+    return DiffAug.load(folder, device=device)
+
+
+def wants_progress(common: Common) -> bool:
+    """Progress bars are for people who look at a terminal."""
+    return sys.stderr.isatty() and not common.quiet

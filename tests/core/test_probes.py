@@ -1,0 +1,100 @@
+"""Effective rank against closed forms, its invariances, and the collapse that it must see."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffaug.core.probes import effective_rank
+
+
+def random_matrix(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def orthonormal(n: int, d: int) -> torch.Tensor:
+    """Columns orthonormal and each of mean zero, so that centring leaves them as they are."""
+    x = random_matrix(n, d)
+    return torch.linalg.qr(x - x.mean(dim=0)).Q
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 5), (5, 40)])
+def test_equal_singular_values_give_the_full_rank(n: int, d: int) -> None:
+    rank = min(n - 1, d)
+    x = orthonormal(max(n, d) + 1, rank)[:, :rank]
+    if n < d:  # the wide case, through the other Gram matrix: n points of a regular simplex, turned into d dimensions
+        x = torch.eye(n, dtype=torch.float64) @ torch.linalg.qr(random_matrix(d, n)).Q.T
+    assert effective_rank(x) == pytest.approx(rank, rel=1e-9)
+
+
+def test_known_singular_values_give_the_entropy_formula() -> None:
+    sigma = [4.0, 3.0, 2.0, 1.0]
+    x = orthonormal(30, 4) * torch.tensor(sigma, dtype=torch.float64)
+    p = [s / 10.0 for s in sigma]
+    assert effective_rank(x) == pytest.approx(math.exp(-sum(v * math.log(v) for v in p)), rel=1e-9)
+
+
+def test_centring_matters() -> None:
+    """Without it the far-off mean would be nearly all of the spectrum."""
+    assert effective_rank(orthonormal(30, 4) + 1000.0) == pytest.approx(4.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rank_one_and_isotropic(dtype: torch.dtype) -> None:
+    line = torch.outer(random_matrix(200, 1)[:, 0], random_matrix(10, 1, seed=1)[:, 0]) + 0.1
+    assert effective_rank(line.to(dtype)) == pytest.approx(1.0, abs=1e-4)
+    assert effective_rank(random_matrix(20_000, 10).to(dtype)) == pytest.approx(10.0, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_rows_have_no_rank(dtype: torch.dtype) -> None:
+    row = random_matrix(1, 7).to(dtype)
+    assert effective_rank(row.repeat(333, 1)) == 0.0
+    assert effective_rank(torch.zeros(5, 3, dtype=dtype)) == 0.0
+    last_digit = torch.finfo(dtype).eps * (torch.arange(333) % 2)[:, None]
+    assert effective_rank((row * (1 + 0.25 * last_digit)).to(dtype)) == 0.0
+
+
+def test_gradients_and_the_input_are_left_alone() -> None:
+    x = random_matrix(10, 3).requires_grad_()
+    before = x.detach().clone()
+    effective_rank(x)
+    assert x.grad is None
+    torch.testing.assert_close(x.detach(), before, rtol=0, atol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(2, 25),
+    d=st.integers(1, 25),
+    seed=st.integers(0, 10_000),
+    scale=st.floats(1e-3, 1e3),
+    shift=st.floats(-10, 10),
+)
+def test_bounds_and_invariances(n: int, d: int, seed: int, scale: float, shift: float) -> None:
+    x = random_matrix(n, d, seed)
+    value = effective_rank(x)
+    assert 1.0 - 1e-9 <= value <= min(n - 1, d) + 1e-9
+    rotation = torch.linalg.qr(random_matrix(d, d, seed + 1)).Q
+    assert effective_rank(scale * (x @ rotation) + shift) == pytest.approx(value, rel=1e-4)
+    assert effective_rank(x.flip(0)) == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "message"),
+    [
+        (torch.ones(3, 3, dtype=torch.int64), TypeError, "Expected a floating tensor, found torch.int64"),
+        (torch.ones(3), ValueError, r"Expected shape \(n, d\) with n >= 2 and d >= 1, found \(3,\)"),
+        (torch.ones(1, 3), ValueError, r"found \(1, 3\)"),
+        (torch.ones(3, 0), ValueError, r"found \(3, 0\)"),
+        (torch.full((3, 3), torch.nan), ValueError, "Expected finite values"),
+        (torch.full((3, 3), torch.inf), ValueError, "Expected finite values"),
+    ],
+)
+def test_bad_input(x: torch.Tensor, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        effective_rank(x)
