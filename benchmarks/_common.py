@@ -47,7 +47,9 @@ class Results:
     def __init__(self, name: str, keys: Iterable[str]) -> None:
         self.file, self.keys = RESULTS / f"{name}.csv", tuple(keys)
         RESULTS.mkdir(parents=True, exist_ok=True)
-        self.table = pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str)) if self.file.exists() else pd.DataFrame()
+        self.table = (
+            pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str)) if self.file.exists() else pd.DataFrame()
+        )
 
     def has(self, **key: Any) -> bool:
         if self.table.empty:

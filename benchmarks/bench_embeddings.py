@@ -47,7 +47,9 @@ def measure(name: str, method: str, seed: int) -> dict[str, float]:
         diffaug.tl.fit(adata, random_state=seed, progress=False)
         x = adata.obsm["X_diffaug"]
     else:  # the loop-off twin: the same encoder epochs, hand-made views only
-        diffaug.tl.fit(adata, random_state=seed, view_rate=0.0, config={"training": {"generator_epochs": 0}}, progress=False)
+        diffaug.tl.fit(
+            adata, random_state=seed, view_rate=0.0, config={"training": {"generator_epochs": 0}}, progress=False
+        )
         x = adata.obsm["X_diffaug"]
     seconds = time.perf_counter() - begin
     return {"n_obs": adata.n_obs, "n_features": adata.n_vars, **judged(x, labels), "seconds": seconds}

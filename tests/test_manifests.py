@@ -92,7 +92,9 @@ def test_relations_name_sets_and_go_both_ways() -> None:
 def test_sets_with_independent_labels_are_marked() -> None:
     cells = ["pbmc_purified", "cellmix_5lines", "har265", "mice_protein"]
     assert {MANIFESTS[name].labels for name in cells} == {"independent"}
-    assert {MANIFESTS[name].labels for name in ("paul15", "mca_bladder", "kang_pbmc", "pbmc68k_reduced")} == {"circular"}
+    assert {MANIFESTS[name].labels for name in ("paul15", "mca_bladder", "kang_pbmc", "pbmc68k_reduced")} == {
+        "circular"
+    }
 
 
 def test_no_manifest_names_a_disk_or_a_registry() -> None:

@@ -18,7 +18,11 @@ API_PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 POSITIONAL = {
     "tl.embed": ("adata", "model"),
     "tl.augment": ("adata", "model"),
+    "tl.view_similarity": ("adata", "model"),
     "tl.generate": ("model", "n_obs"),  # it makes the AnnData
+    "pl.cosine_similarity": ("adata", "model"),
+    "pl.history": ("adata_or_model",),
+    "pl.violin": ("real", "synthetic"),  # two AnnData that must not be mixed up
 }
 
 

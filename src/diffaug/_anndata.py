@@ -102,7 +102,9 @@ def _slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, 
         return adata.obsm[use_rep], f"adata.obsm[{use_rep!r}]"
     if layer is not None:
         if layer not in adata.layers:
-            raise KeyError(f"Did not find `adata.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}.")
+            raise KeyError(
+                f"Did not find `adata.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}."
+            )
         return adata.layers[layer], f"adata.layers[{layer!r}]"
     if adata.X is None:
         raise ValueError("Expected values in `adata.X`, found none. Name a `layer` or a `use_rep`.")
@@ -165,7 +167,9 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
             )
         mask = marks.to_numpy(dtype=bool)
         if not mask.any():
-            raise ValueError("Expected some genes in `adata.var['highly_variable']`, found none. Run `diffaug.pp.recipe`.")
+            raise ValueError(
+                "Expected some genes in `adata.var['highly_variable']`, found none. Run `diffaug.pp.recipe`."
+            )
         return mask
     if kind == "counts" and adata.n_vars > N_TOP_GENES:
         import scanpy as sc
@@ -212,7 +216,9 @@ def read_source(
         x, features = x[:, mask], adata.var_names[mask].tolist()
     if x.shape[1] < 2:
         raise ValueError(f"Expected at least 2 features in `{address}`, found {x.shape[1]}.")
-    spread = np.asarray(x.max(axis=0) - x.min(axis=0) if not sp.issparse(x) else (x.max(axis=0) - x.min(axis=0)).todense())
+    spread = np.asarray(
+        x.max(axis=0) - x.min(axis=0) if not sp.issparse(x) else (x.max(axis=0) - x.min(axis=0)).todense()
+    )
     n_constant = int((spread == 0).sum())
     if n_constant == x.shape[1]:
         raise ValueError(f"Expected values that differ between cells in `{address}`, found every feature constant.")
@@ -284,7 +290,9 @@ def read_like(
 def cells_meta(model: object) -> dict[str, Any]:
     """What ``tl.fit`` kept with the model, or a clear error for another object."""
     if not isinstance(model, DiffAug):
-        raise TypeError(f"Expected `model` to be a DiffAug, found {type(model).__name__}. Load one with `DiffAug.load`.")
+        raise TypeError(
+            f"Expected `model` to be a DiffAug, found {type(model).__name__}. Load one with `DiffAug.load`."
+        )
     assert model.backend is not None
     if "features" not in model.meta:
         raise ValueError("Expected a model fitted by `tl.fit`, found one fitted on arrays. Use its own methods.")
@@ -296,7 +304,11 @@ def categorical_obs(obs: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     for name in obs:
         column = obs[name]
-        if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "OSUb" or pd.api.types.is_string_dtype(column):
+        if (
+            isinstance(column.dtype, pd.CategoricalDtype)
+            or column.dtype.kind in "OSUb"
+            or pd.api.types.is_string_dtype(column)
+        ):
             column = column.astype(str).where(column.notna()).astype("category")
             if len(column.cat.categories) <= _MAX_CATEGORIES:
                 columns[str(name)] = column
@@ -318,10 +330,7 @@ def pack_obs(obs: pd.DataFrame) -> dict[str, Any]:
 def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
     """Inverse of :func:`pack_obs`."""
     return pd.DataFrame(
-        {
-            name: pd.Categorical.from_codes(part["codes"], part["categories"])
-            for name, part in packed["groups"].items()
-        },
+        {name: pd.Categorical.from_codes(part["codes"], part["categories"]) for name, part in packed["groups"].items()},
         index=pd.Index(packed["names"]),
     )
 

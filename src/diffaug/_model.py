@@ -55,7 +55,9 @@ def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: typ
     if isinstance(config, Mapping):
         return config_from_dict(config, backend.Settings, backend.preset("default"))
     if not isinstance(config, Config):
-        raise TypeError(f"Expected `config` to be a preset's name, a Config, a dictionary or None, found {type(config)}.")
+        raise TypeError(
+            f"Expected `config` to be a preset's name, a Config, a dictionary or None, found {type(config)}."
+        )
     if config.domain is None:
         return dataclasses.replace(config, domain=backend.preset("default").domain)
     if not isinstance(config.domain, backend.Settings):
@@ -103,7 +105,9 @@ class DiffAug:
     >>> import numpy as np
     >>> from diffaug import DiffAug
     >>> x = np.random.default_rng(0).gamma(1.0, size=(60, 12)).astype("float32")
-    >>> model = DiffAug({"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}}).fit(x, progress=False)
+    >>> model = DiffAug({"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}}).fit(
+    ...     x, progress=False
+    ... )
     >>> model.embed(x).semantic.shape
     (60, 80)
     >>> model.augment(x[:5], n_views=2).shape
@@ -190,6 +194,7 @@ class DiffAug:
                 labels=one_hot,
                 to_generator=backend.to_generator,
                 from_generator=backend.from_generator,
+                calibrate=backend.calibrate,
                 seed=self.random_state,
             )
             history = self._train(trainer, progress)
@@ -310,9 +315,7 @@ class DiffAug:
                 views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
         return views.reshape(-1, n_views, *self.event_shape)
 
-    def generate(
-        self, n_obs: int | None = None, *, source: np.ndarray | None = None, random_state: int = 0
-    ) -> Samples:
+    def generate(self, n_obs: int | None = None, *, source: np.ndarray | None = None, random_state: int = 0) -> Samples:
         """New events under the conditions of training events.
 
         Parameters
@@ -330,7 +333,9 @@ class DiffAug:
         """
         self._require_generator()
         if (n_obs is None) == (source is None):
-            raise ValueError("Expected exactly one of `n_obs` and `source`, found " + ("neither." if n_obs is None else "both."))
+            raise ValueError(
+                "Expected exactly one of `n_obs` and `source`, found " + ("neither." if n_obs is None else "both.")
+            )
         stream = self._stream("generate", random_state)
         if source is None:
             n_obs = whole_number("n_obs", n_obs, 1)
@@ -339,7 +344,9 @@ class DiffAug:
             source = np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n_obs]
         source = np.asarray(source)
         if source.dtype.kind not in "iu" or source.ndim != 1:
-            raise TypeError(f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}.")
+            raise TypeError(
+                f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}."
+            )
         if not len(source) or source.min() < 0 or source.max() >= self.n_obs:
             raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
         made = []
@@ -513,7 +520,9 @@ class DiffAug:
                 ) from error
             module.to(model.device).eval().requires_grad_(False)
         if conditions is None or conditions.shape != (document["n_obs"], document["n_cond"]):
-            raise ValueError(f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others.")
+            raise ValueError(
+                f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others."
+            )
         model._conditions = conditions.to(model.device)
         model.n_obs, model._has_generator, model.meta = document["n_obs"], document["has_generator"], document["meta"]
         model.history = _read_history(folder / "history.csv")
@@ -602,4 +611,6 @@ def _read_history(file: Path) -> list[EpochRecord]:
     try:
         return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]
     except (TypeError, ValueError) as error:  # a line cut short, or no numbers
-        raise ValueError(f"Expected numbers in every column of {str(file)!r}, found a damaged line ({error}).") from error
+        raise ValueError(
+            f"Expected numbers in every column of {str(file)!r}, found a damaged line ({error})."
+        ) from error

@@ -20,6 +20,7 @@ def test_contents(pbmc: AnnData) -> None:
     assert describe_matrix(pbmc.X).kind == m.kind == "log"
     assert describe_matrix(pbmc.layers["counts"]).kind == "counts"
     assert pbmc.X.dtype == pbmc.layers["counts"].dtype == np.float32
+    assert pbmc.X.has_canonical_format and pbmc.layers["counts"].has_canonical_format
     np.testing.assert_array_equal(pbmc.X.indices, pbmc.layers["counts"].indices)
     pd.testing.assert_series_equal(pbmc.obs["cell_type"], pbmc.obs["bulk_labels"], check_names=False)
 

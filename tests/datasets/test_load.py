@@ -127,7 +127,9 @@ def test_other_size_and_other_content(home: Path, monkeypatch: pytest.MonkeyPatc
     add(monkeypatch)
     monkeypatch.setenv("DIFFAUG_DATA_DIR", str(home))
     put(home, CONTENT[:-1])
-    with pytest.raises(ValueError, match=f"Expected {len(CONTENT)} bytes in '.*planted.bin' .*, found {len(CONTENT) - 1}"):
+    with pytest.raises(
+        ValueError, match=f"Expected {len(CONTENT)} bytes in '.*planted.bin' .*, found {len(CONTENT) - 1}"
+    ):
         path("planted")
     put(home, CONTENT[::-1])
     with pytest.raises(ValueError, match="Expected the sha256 checksum .* found .* Replace it by the original file"):
@@ -169,11 +171,12 @@ def test_unknown_name() -> None:
             function("paul")
 
 
-@pytest.mark.parametrize("name", ["gue_splice_small", "cifar10_12k", "human_or_worm"])
+@pytest.mark.parametrize("name", ["gue_splice_small", "cifar10_12k", "demo_human_or_worm"])
 def test_other_domains(home: Path, name: str) -> None:
-    name = "demo_human_or_worm" if name == "human_or_worm" else name
     domain = manifest(name).domain
-    with pytest.raises(ValueError, match=f"of domain 'bio', found '{name}' of domain '{domain}'.*The loader of the '{domain}'"):
+    with pytest.raises(
+        ValueError, match=f"of domain 'bio', found '{name}' of domain '{domain}'.*The loader of the '{domain}'"
+    ):
         load(name)
 
 
@@ -223,7 +226,7 @@ def server() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}", files, asked
         running.shutdown()
@@ -249,7 +252,8 @@ def test_the_data_folder_comes_first(home: Path, server: tuple, monkeypatch: pyt
     address, _, asked = server
     add(monkeypatch, url=f"{address}/planted.bin")
     monkeypatch.setenv("DIFFAUG_DATA_DIR", str(home / "data"))
-    assert path("planted") == put(home / "data")
+    file = put(home / "data")
+    assert path("planted") == file
     assert asked == []
 
 
@@ -270,7 +274,9 @@ def test_a_wrong_download_leaves_nothing_behind(
 
 def test_a_server_that_refuses(home: Path, server: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, url=f"{server[0]}/nowhere.bin")
-    with pytest.raises(OSError, match="Could not download 'planted' from http.*nowhere.bin: .*404.* put the file at 'bio/planted"):
+    with pytest.raises(
+        OSError, match="Could not download 'planted' from http.*nowhere.bin: .*404.* put the file at 'bio"
+    ):
         path("planted", progress=False)
     assert leftovers(home) == []
 

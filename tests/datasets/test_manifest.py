@@ -54,7 +54,9 @@ def test_fields_that_every_set_needs(tmp_path: Path, field: str) -> None:
 
 @pytest.mark.parametrize("field", ["file", "bytes", "sha256", "shape", "n_classes", "label_key", "kind"])
 def test_fields_that_a_local_set_needs(tmp_path: Path, field: str) -> None:
-    with pytest.raises(ValueError, match=f"Expected `{field}` in manifest 'cells', whose status is 'local'; found none"):
+    with pytest.raises(
+        ValueError, match=f"Expected `{field}` in manifest 'cells', whose status is 'local'; found none"
+    ):
         parse(tmp_path, without(field))
 
 

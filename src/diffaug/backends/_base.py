@@ -79,3 +79,6 @@ class Backend(nn.Module, ABC):
     def from_generator(self, g: Tensor) -> Tensor:
         """Inverse of :meth:`to_generator`. The identity by default."""
         return g
+
+    def calibrate(self, generated: Tensor) -> None:
+        """Learn from a sample of what the generator draws, in its space, after each B phase. Nothing by default."""

@@ -25,8 +25,6 @@ EXACT_NEIGHBORS_UP_TO = 50_000
 #: Quantiles kept of each feature's distribution, and cells they are read from at most.
 _N_LEVELS = 64
 _CELLS_FOR_LEVELS = 20_000
-#: Quantiles are kept this far from 0 and 1: scores stay within 3.5 standard deviations.
-_TAIL = 2.5e-4
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,7 @@ def paper_config() -> Config:
 PRESETS = {"default": default_config, "paper": paper_config}
 
 
-def cell_neighbors(
-    data: Tensor, k: int, n_components: int, batch: np.ndarray | None = None, seed: int = 0
-) -> Tensor:
+def cell_neighbors(data: Tensor, k: int, n_components: int, batch: np.ndarray | None = None, seed: int = 0) -> Tensor:
     """Neighbours of each cell on principal components, shape ``(n, k)``.
 
     With ``batch`` codes each cell gets as many neighbours from every batch as from its own (balanced neighbours, after
@@ -179,11 +175,9 @@ def _search(data: Tensor, k: int, reference: Tensor | None) -> Tensor:
 class CellsBackend(Backend):
     """Expression vectors, standardised per feature.
 
-    The generator works in another space than the encoder: each feature is turned into normal scores, its ranks in the
-    training data read as quantiles of a standard normal, with zeros spread at random over the lower end. Expression has
-    a spike at zero and a skewed rest, which a smooth generator in standardised values cannot draw; in normal scores
-    every feature is standard normal, and what is left to learn is how the features depend on each other and on the
-    condition (a Gaussian copula's view). On the way back the marginals are those of the data.
+    The generator draws smooth values, while expression has a spike at zero and a skewed rest. So each feature's drawn
+    values take, rank by rank, the training distribution of that feature (:meth:`from_generator`): the ranks, and with
+    them the dependence between features and on the condition, are the generator's; the marginals are the data's.
 
     Attributes
     ----------
@@ -195,6 +189,8 @@ class CellsBackend(Backend):
         Share of exact zeros of each feature where the data are non-negative, else 0.
     levels
         Quantiles of each feature's other values, shape ``(n_features, n_levels)``, on the scale of the input.
+    zero_below, drawn_levels
+        The same of what the generator draws: the value under which a drawn value becomes zero, and the quantiles above.
     """
 
     name = "cells"
@@ -207,6 +203,8 @@ class CellsBackend(Backend):
     non_negative: Tensor
     zero_share: Tensor
     levels: Tensor
+    zero_below: Tensor
+    drawn_levels: Tensor
 
     def __init__(self, settings: CellsConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__(settings, event_shape)
@@ -216,6 +214,8 @@ class CellsBackend(Backend):
         self.register_buffer("non_negative", torch.zeros((), dtype=torch.bool))
         self.register_buffer("zero_share", torch.zeros(n))
         self.register_buffer("levels", torch.zeros(n, _N_LEVELS))
+        self.register_buffer("zero_below", torch.full((n,), -torch.inf))
+        self.register_buffer("drawn_levels", torch.zeros(n, _N_LEVELS))
 
     @classmethod
     def preset(cls, name: str) -> Config:
@@ -270,29 +270,27 @@ class CellsBackend(Backend):
         return torch.where(x < 1e-5 * std, 0.0, x) if self.non_negative else x
 
     def to_generator(self, v: Tensor, generator: torch.Generator) -> Tensor:
-        """Normal scores of standardised values; zeros get a random score in the lower ``zero_share``."""
-        x = self._unscaled(v)
-        levels, zero_share = self.levels.to(v.device), self.zero_share.to(v.device)
-        value = x.T.contiguous()
-        above = torch.searchsorted(levels, value, right=True).clamp(1, _N_LEVELS - 1)
-        left, right = levels.gather(1, above - 1), levels.gather(1, above)
-        part = ((value - left) / (right - left).clamp_min(1e-12)).clamp(0, 1)
-        rank = ((above - 1 + part) / (_N_LEVELS - 1)).T
-        quantile = zero_share + (1 - zero_share) * rank
-        if self.non_negative:
-            spread = zero_share * torch.rand(x.shape, generator=generator, device=v.device)
-            quantile = torch.where(x == 0, spread, quantile)
-        return torch.special.ndtri(quantile.clamp(_TAIL, 1 - _TAIL))
+        """Standardised values, clipped: one extreme value must not rule the generator's squared error."""
+        return v.clamp(-self.settings.max_value, self.settings.max_value)
+
+    def calibrate(self, generated: Tensor) -> None:
+        """Learn the distribution of each feature's drawn values."""
+        n_zero = (self.zero_share.to(generated) * len(generated)).round().long()
+        edge = generated.sort(dim=0).values.gather(0, n_zero.clamp(max=len(generated) - 1)[None]).squeeze(0)
+        edge = torch.where(n_zero == 0, -torch.inf, edge)
+        self.zero_below = torch.where(n_zero >= len(generated), torch.inf, edge).to(self.mean)
+        self.drawn_levels = _levels(generated, n_zero).to(self.mean)
 
     def from_generator(self, g: Tensor) -> Tensor:
-        """Standardised values of normal scores."""
-        levels, zero_share = self.levels.to(g.device), self.zero_share.to(g.device)
-        quantile = torch.special.ndtr(g)
-        rank = ((quantile - zero_share) / (1 - zero_share).clamp_min(1e-6)).clamp(0, 1) * (_N_LEVELS - 1)
-        low = rank.floor().long().clamp(max=_N_LEVELS - 2)
-        x = torch.lerp(levels.T.gather(0, low), levels.T.gather(0, low + 1), rank - low)
-        x = torch.where(quantile < zero_share, 0.0, x)
-        return (x - self.mean.to(g.device)) / self.std.to(g.device)
+        """Standardised values: each feature's drawn values take, rank by rank, the training distribution."""
+        mean, std = self.mean.to(g)[:, None], self.std.to(g)[:, None]
+        drawn, real = self.drawn_levels.to(g), (self.levels.to(g) - mean) / std
+        value = g.T.contiguous()
+        high = torch.searchsorted(drawn, value).clamp(1, _N_LEVELS - 1)
+        left, right = drawn.gather(1, high - 1), drawn.gather(1, high)
+        weight = ((value - left) / (right - left).clamp_min(1e-12)).clamp(0, 1)
+        mapped = torch.lerp(real.gather(1, high - 1), real.gather(1, high), weight)
+        return torch.where(value < self.zero_below.to(g)[:, None], -mean / std, mapped).T.contiguous()
 
     def make_encoder(self) -> nn.Module:
         """The paper's MLP with a projection head."""

@@ -74,7 +74,8 @@ def _values(adata: AnnData, name: str, layer: str | None) -> Any:
     if adata.n_obs < least:
         raise ValueError(f"Expected at least {least} cells in `{name}`, found {adata.n_obs}.")
     _unique_genes(adata)
-    return _checked(*_slot(adata, layer, None)).astype(np.float32)
+    x: Any = _checked(*_slot(adata, layer, None))
+    return x.astype(np.float32)
 
 
 def judge(sets: Sets, *, max_obs: int, seed: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def check_fields(settings: Any) -> None:
             _check(value in choices, f"`{name}` in {choices}", value)
             continue
         value = _coerce(name, hint, value)
-        _check(not isinstance(value, float) or not math.isinf(value), f"a finite `{name}`", value)  # NaN fails the ranges
+        _check(not isinstance(value, float) or math.isfinite(value), f"a finite `{name}`", value)
         object.__setattr__(settings, name, value)  # frozen for users; this runs while the object is made
 
 

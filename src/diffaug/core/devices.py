@@ -37,7 +37,9 @@ def make_fabric(device: str = "auto") -> Fabric:
     if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
         raise ValueError(f"Expected `device` {known}, found {device!r}.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"Expected a CUDA device for device={device!r}, found none on this machine. Use 'auto' or 'cpu'.")
+        raise ValueError(
+            f"Expected a CUDA device for device={device!r}, found none on this machine. Use 'auto' or 'cpu'."
+        )
     if number and int(number) >= torch.cuda.device_count():
         raise ValueError(f"Expected `device` below cuda:{torch.cuda.device_count()}, found {device!r}.")
     if kind == "mps" and not torch.backends.mps.is_available():

@@ -90,9 +90,7 @@ def soft_contrastive_loss(
     -------
     Scalar, mean over the centres of the sum over their background set.
     """
-    p = soft_targets(
-        semantic, semantic_views, beta=beta, dof_semantic=dof_semantic, kernel=kernel, target=target
-    )
+    p = soft_targets(semantic, semantic_views, beta=beta, dof_semantic=dof_semantic, kernel=kernel, target=target)
     if detach_target:
         p = p.detach()
     log_q = log_similarity(squared_distances(latent, latent_views), dof_latent, kernel)

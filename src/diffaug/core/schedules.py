@@ -47,7 +47,9 @@ class NoiseSchedule:
         else:
             f = torch.cos(
                 (torch.cat([steps, torch.tensor([float(n_timesteps)], dtype=torch.float64)]) / n_timesteps + 0.008)
-                / 1.008 * math.pi / 2
+                / 1.008
+                * math.pi
+                / 2
             ).square()
             beta = 1 - f[1:] / f[:-1]
         self.alpha_bar = torch.cumprod(1 - beta.clamp(max=0.999), dim=0)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 Phase = Literal["A", "B", "fill", "joint"]
 #: ``hand_views(index, generator)``: one hand-made view of each indexed event, shape ``(batch, *event)``.
 HandViews = Callable[[Tensor, torch.Generator], Tensor]
-_STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space")
+_STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space", "calibration")
+_N_CALIBRATION = 1024
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ class Trainer:
         One-hot labels, shape ``(n_obs, n_labels)``; only for ``condition="label"``.
     to_generator, from_generator
         To the space in which the generator works, and back; the encoder's own space by default.
+    calibrate
+        Sees a sample of what the generator draws, in its space, after each of its trainings.
     seed
         Seed of all random streams.
 
@@ -198,12 +201,13 @@ class Trainer:
         labels: Tensor | None = None,
         to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         from_generator: Callable[[Tensor], Tensor] | None = None,
+        calibrate: Callable[[Tensor], None] | None = None,
         seed: int = 0,
     ) -> None:
         if config.diffusion.condition == "label" and labels is None:
             raise ValueError("Expected labels for condition='label' (ablation A1), found none. Name a label column.")
         self.config, self.hand_views = config, hand_views
-        self._to_generator, self._from_generator = to_generator, from_generator
+        self._to_generator, self._from_generator, self._calibrate = to_generator, from_generator, calibrate
         plan = config.training
         self._epochs = (_known(plan.warmup_epochs), _known(plan.generator_epochs), _known(plan.mixed_epochs))
         self.device = fabric.device
@@ -297,9 +301,7 @@ class Trainer:
             index = torch.arange(len(index), device=self.device)
         vectors = encoded.semantic if kind != "latent" else encoded.latent
         if kind == "noise":  # ablation A2: the right shape, no information
-            return torch.randn(
-                len(index), vectors.shape[1], generator=self._random["condition"], device=self.device
-            )
+            return torch.randn(len(index), vectors.shape[1], generator=self._random["condition"], device=self.device)
         return vectors[index]
 
     # --- phases ------------------------------------------------------------------------------------------------------
@@ -323,12 +325,17 @@ class Trainer:
             for _ in range(n_epochs):
                 begin = time.perf_counter()
                 epoch += kind != "fill"
-                record = {"A": self._a_epoch, "B": self._b_epoch, "fill": self._fill, "joint": self._joint_epoch}[kind]()
+                record = {"A": self._a_epoch, "B": self._b_epoch, "fill": self._fill, "joint": self._joint_epoch}[
+                    kind
+                ]()
                 record = dataclasses.replace(record, cycle=cycle, epoch=epoch, seconds=time.perf_counter() - begin)
                 yield record
                 losses = [v for v in (record.encoder_loss, record.generator_loss) if not math.isnan(v)]
                 if losses and patience.exhausted(sum(losses)):
                     break
+            if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
+                index = torch.arange(self.n_obs, device=self.device)[:: -(-self.n_obs // _N_CALIBRATION)]
+                self._calibrate(self._draw(self.conditions(index), self._random["calibration"]))
 
     def _freeze_condition(self) -> None:
         self.condition_encoder.load_state_dict(self.encoder.state_dict())
@@ -392,9 +399,11 @@ class Trainer:
 
     def draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
-        shape = tuple(self.data.shape[1:])
-        drawn = draw(self.diffusion, self.ema.module, cond, shape, self.config, generator)
+        drawn = self._draw(cond, generator)
         return drawn if self._from_generator is None else self._from_generator(drawn)
+
+    def _draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
+        return draw(self.diffusion, self.ema.module, cond, tuple(self.data.shape[1:]), self.config, generator)
 
 
 @torch.no_grad()

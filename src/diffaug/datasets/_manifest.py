@@ -202,7 +202,8 @@ def read_manifest(path: Path) -> Manifest:
     missing = [f.name for f in fields(Manifest) if f.default is MISSING and f.name not in values]
     if missing:
         raise ValueError(f"Expected {missing} in {path.name!r}, found none.")
-    parsed = Manifest(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    tupled: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    parsed = Manifest(**tupled)
     if parsed.name != path.stem:
         raise ValueError(f"Expected `name` {path.stem!r} in {path.name!r}, found {parsed.name!r}.")
     return parsed

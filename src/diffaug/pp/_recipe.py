@@ -110,7 +110,7 @@ def recipe(
         warnings.simplefilter("ignore", ImplicitModificationWarning)  # said above
         # A copy, so that two layers or the caller's own array do not share memory with it.
         adata.layers[COUNTS_LAYER] = counts.copy()
-    adata.X = work.X
+    adata.X = _as_before(work.X, counts)
     for column in work.var:
         adata.var[column] = work.var[column]
     adata.uns.update(work.uns)
@@ -124,14 +124,14 @@ def recipe(
     return adata if copy else None
 
 
-def _check_settings(n_top_genes: int, target_sum: float) -> None:
-    if not isinstance(n_top_genes, numbers.Integral) or isinstance(n_top_genes, bool):
+def _check_settings(n_top_genes: Any, target_sum: Any) -> None:
+    if isinstance(n_top_genes, bool) or not isinstance(n_top_genes, numbers.Integral):
         raise TypeError(f"Expected `n_top_genes` to be a whole number, found {n_top_genes!r}.")
-    if n_top_genes < 1:
+    if int(n_top_genes) < 1:
         raise ValueError(f"Expected `n_top_genes` of at least 1, found {n_top_genes}.")
-    if not isinstance(target_sum, numbers.Real) or isinstance(target_sum, bool):
+    if isinstance(target_sum, bool) or not isinstance(target_sum, numbers.Real):
         raise TypeError(f"Expected `target_sum` to be a number, found {target_sum!r}.")
-    if not (target_sum > 0 and math.isfinite(target_sum)):
+    if not (float(target_sum) > 0 and math.isfinite(target_sum)):
         raise ValueError(f"Expected a finite `target_sum` above 0, found {target_sum}.")
 
 
@@ -255,5 +255,14 @@ def _find_batches(adata: AnnData, batch_key: str) -> pd.Categorical:
 
 
 def _as_float(counts: Any) -> Any:
-    """Copy in floating point, in the format it had; scanpy normalises in place."""
+    """Copy in floating point that scanpy can normalise in place."""
+    if isinstance(counts, sparse.sparray):  # `normalize_total` of scanpy 1.11 fails on sparse arrays
+        counts = (sparse.csr_matrix if counts.format == "csr" else sparse.csc_matrix)(counts)
     return counts.copy() if counts.dtype.kind == "f" else counts.astype(np.float32)
+
+
+def _as_before(x: Any, counts: Any) -> Any:
+    """Normalised matrix as a sparse array where the counts were one."""
+    if isinstance(counts, sparse.sparray):
+        return (sparse.csr_array if counts.format == "csr" else sparse.csc_array)(x)
+    return x

@@ -102,7 +102,9 @@ def fit(
     batch = None if batch_key is None else pd.factorize(obs_column(adata, batch_key, "batch_key"))[0]
     labels = None if label_key is None else np.asarray(obs_column(adata, label_key, "label_key"))
     if settings.diffusion.condition == "label" and labels is None:
-        raise ValueError("Expected `label_key` for condition='label' (ablation A1), found none. Name a column of `.obs`.")
+        raise ValueError(
+            "Expected `label_key` for condition='label' (ablation A1), found none. Name a column of `.obs`."
+        )
     if adata.n_obs < settings.training.batch_size:
         logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
     model.meta = {**source.meta, "batch_key": batch_key, "label_key": label_key, "cells": pack_obs(adata.obs)}

@@ -109,7 +109,13 @@ def augment(
     obs[SOURCE_CELL] = adata.obs_names[rows].astype(str)
     obs[SYNTHETIC] = True
     names = [f"{cell}-view{i % n_views}" for i, cell in enumerate(obs[SOURCE_CELL])]
-    provenance = {"made_by": "augment", "kind": kind, "n_views": n_views, "strength": strength, "random_state": random_state}
+    provenance = {
+        "made_by": "augment",
+        "kind": kind,
+        "n_views": n_views,
+        "strength": strength,
+        "random_state": random_state,
+    }
     return new_anndata(views.reshape(len(rows), -1), model, obs, provenance, names)
 
 
@@ -159,7 +165,9 @@ def generate(
     if n_obs is not None:
         n_obs = whole_number("n_obs", n_obs, 1)
     if n_obs is None and like is None and groupby is None:
-        raise ValueError("Expected one of `n_obs`, `like` and `groupby`, found none. Say how many cells, or of which kind.")
+        raise ValueError(
+            "Expected one of `n_obs`, `like` and `groupby`, found none. Say how many cells, or of which kind."
+        )
     if groupby is None and n is not None:
         raise ValueError("Expected `groupby` with `n`, found none. Name the column of `.obs` that holds the groups.")
     if like is not None and groupby is not None:
