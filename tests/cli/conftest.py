@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -33,7 +34,10 @@ def make_cells(n_obs: int, seed: int) -> anndata.AnnData:
     counts = rng.negative_binomial(2.0, 2.0 / (2.0 + mean)).astype(np.float32)
     counts[:, -1] += 1  # no cell without counts
     obs = pd.DataFrame(
-        {"cell_type": pd.Categorical(np.where(kind == 0, "NK", "B=1")), "batch": pd.Categorical((kind + 1).astype(str))},
+        {
+            "cell_type": pd.Categorical(np.where(kind == 0, "NK", "B=1")),
+            "batch": pd.Categorical((kind + 1).astype(str)),
+        },
         index=[f"cell-{seed}-{i}" for i in range(n_obs)],
     )
     return anndata.AnnData(csr_matrix(counts), obs=obs, var=pd.DataFrame(index=[f"gene{j}" for j in range(24)]))
@@ -47,7 +51,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_cells(120, seed).write_h5ad(folder / f"{name}.h5ad")
     (folder / "tiny.toml").write_text(TINY)
     assert main(["fit", str(folder / "cells.h5ad"), "--config", str(folder / "tiny.toml"), "--quiet"]) == 0
-    assert main(["generate", str(folder / "cells.diffaug.model"), "--n-obs", "90", "-o", str(folder / "made.h5ad")]) == 0
+    assert (
+        main(["generate", str(folder / "cells.diffaug.model"), "--n-obs", "90", "-o", str(folder / "made.h5ad")]) == 0
+    )
     return folder
 
 
@@ -59,6 +65,9 @@ def work(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def listing(folder: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="session")
+def listing() -> Callable[[Path], dict[str, bytes]]:
     """Every file below a folder with its content: equal listings mean that nothing happened."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
+    return lambda folder: {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))
+    }

@@ -22,10 +22,14 @@ from diffaug import tl
 from diffaug.cli import _look, _make, main
 from diffaug.cli._app import Common, command
 
+Listing = Callable[[Path], dict[str, bytes]]
 HEAVY = ["torch", "scanpy", "anndata", "pandas", "matplotlib", "scipy", "sklearn", "numpy"]
 COMMANDS = {
     name: getattr(module, name)
-    for module, names in ((_make, ["fit", "embed", "augment", "generate"]), (_look, ["evaluate", "plot", "info", "demo"]))
+    for module, names in (
+        (_make, ["fit", "embed", "augment", "generate"]),
+        (_look, ["evaluate", "plot", "info", "demo"]),
+    )
     for name in names
 }
 FIT = ["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml"]
@@ -146,9 +150,7 @@ def test_a_command_without_an_example_is_refused() -> None:
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
-def test_wrong_use_is_told_in_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use_is_told_in_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -191,7 +193,7 @@ def test_an_error_becomes_a_line_and_a_code(
 
 
 def test_an_interrupt_leaves_nothing(
-    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    work: Path, listing: Listing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(diffaug.DiffAug, "save", raising(KeyboardInterrupt()))  # after the cells were written
     before = listing(work)
@@ -200,7 +202,7 @@ def test_an_interrupt_leaves_nothing(
     assert listing(work) == before
 
 
-def test_ctrl_c_of_a_running_fit(work: Path) -> None:
+def test_ctrl_c_of_a_running_fit(work: Path, listing: Listing) -> None:
     """The real signal, in the real process."""
     before = listing(work)
     call = "import sys; from diffaug.cli import main; sys.exit(main())"
@@ -271,4 +273,4 @@ def test_in_a_process_of_its_own(work: Path) -> None:
     assert done.returncode == 0 and "120 cells x 24 genes" in done.stdout and done.stderr == ""
     done = child("info", "absent.h5ad", env={**os.environ, "PYTHONWARNINGS": "error"})
     assert done.returncode == 2
-    assert done.stderr == "diffaug-cells: error: Expected a .h5ad file, found nothing at 'absent.h5ad'.\n"
+    assert done.stderr == "diffaug-cells: error: Expected an .h5ad file, found nothing at 'absent.h5ad'.\n"

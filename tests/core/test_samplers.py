@@ -132,16 +132,17 @@ ignore_numpy_copy = pytest.mark.filterwarnings(
 )
 
 
-def dpm_oracle(n_steps: int) -> tuple[Any, Tensor]:
+def dpm_oracle(n_steps: int, spacing: str = "log_snr") -> tuple[Any, Tensor]:
     scheduler = oracle(
         "DPMSolverMultistepScheduler",
-        use_lu_lambdas=True,
+        use_lu_lambdas=spacing == "log_snr",
+        timestep_spacing="trailing",
         final_sigmas_type="zero",
         algorithm_type="dpmsolver++",
         solver_order=2,
     )
     scheduler.set_timesteps(n_steps)
-    times = SCHEDULE.sampling_times(n_steps, "log_snr")
+    times = SCHEDULE.sampling_times(n_steps, spacing)  # type: ignore[arg-type]
     # The same log-SNRs; the times that belong to them are rounded there and fractional here.
     expected = torch.exp(-SCHEDULE.log_snr_at(times))
     torch.testing.assert_close(scheduler.sigmas[:-1].double(), expected, rtol=1e-5, atol=0)
@@ -166,9 +167,13 @@ def test_dpmpp_steps_are_diffusers(n_steps: int) -> None:
 
 @ignore_numpy_copy
 @pytest.mark.parametrize("n_steps", [5, 20, 50])
-def test_dpmpp_steps_are_diffusers_in_float64(n_steps: int) -> None:
-    """Their two update rules, called in float64: first order, then second, then first again."""
-    scheduler, times = dpm_oracle(n_steps)
+@pytest.mark.parametrize("spacing", ["log_snr", "trailing"])
+def test_dpmpp_steps_are_diffusers_in_float64(n_steps: int, spacing: str) -> None:
+    """Their two update rules, called in float64: first order, then second, then first again.
+
+    With trailing times, which :func:`sample` does not offer for this solver, successive steps differ in length.
+    """
+    scheduler, times = dpm_oracle(n_steps, spacing)
     scheduler.sigmas = torch.cat([torch.exp(-SCHEDULE.log_snr_at(times)), torch.zeros(1, dtype=torch.float64)])
     ours = Recorder(times)
     found = dpmpp_2m(ours, noise_at_the_end(), SCHEDULE, times)

@@ -81,7 +81,8 @@ class CellsConfig:
 def default_config() -> Config:
     """Settings that fit a laptop; ``docs/benchmarks`` has the table of what was tried."""
     return Config(
-        training=TrainingConfig(input_dropout=0.2),
+        loss=LossConfig(temperature=0.5),
+        training=TrainingConfig(input_dropout=0.3, n_views=2),
         domain=CellsConfig(),
     )
 

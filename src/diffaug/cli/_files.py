@@ -32,7 +32,7 @@ def read_h5ad(path: Path, *, backed: bool = False) -> AnnData:
     ValueError
         It is not an h5ad file, or is damaged.
     """
-    check_source(path, ".h5ad file")
+    check_source(path, "an .h5ad file")
     import anndata
     import h5py
 
@@ -58,7 +58,7 @@ def read_h5ad(path: Path, *, backed: bool = False) -> AnnData:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read settings; errors name the file."""
-    check_source(path, "TOML file")
+    check_source(path, "a TOML file")
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -69,9 +69,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 def check_source(path: Path, what: str) -> None:
     """Refuse an input that is not there."""
     if path.is_dir():
-        raise IsADirectoryError(f"Expected a {what}, found a folder: {str(path)!r}.")
+        raise IsADirectoryError(f"Expected {what}, found a folder: {str(path)!r}.")
     if not path.exists():
-        raise FileNotFoundError(f"Expected a {what}, found nothing at {str(path)!r}.")
+        raise FileNotFoundError(f"Expected {what}, found nothing at {str(path)!r}.")
 
 
 def check_target_file(

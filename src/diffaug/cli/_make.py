@@ -105,7 +105,7 @@ def fit(
     #                                 batch_size = 128
     diffaug-cells fit pbmc.h5ad --config settings.toml
     """
-    check_source(data, ".h5ad file")
+    check_source(data, "an .h5ad file")
     target = data.with_suffix(".diffaug.h5ad") if output is None else output
     folder = target.with_suffix(".model") if model is None else model
     check_target_file(target, suffixes=H5AD, overwrite=overwrite, sources=(data,))

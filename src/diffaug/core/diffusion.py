@@ -14,6 +14,7 @@ from diffaug.core.schedules import NoiseSchedule
 PredictionType = Literal["epsilon", "v", "x0"]
 PREDICTION_TYPES: tuple[PredictionType, ...] = ("epsilon", "v", "x0")
 #: ``denoiser(x_t, t, cond)``: noisy events ``(batch, *event)``, times ``(batch,)``, conditions ``(batch, n_cond)``.
+#: Samplers pass one time for the whole batch, shape ``(1,)``: what depends on time alone is then computed once.
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: ``predict_x0(x_t, t)``: what a sampler needs to know of a trained denoiser.
 PredictX0 = Callable[[Tensor, Tensor], Tensor]

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-
 #: Width of the time embedding of each feature's own path in :class:`AdaptiveResidualMLP`.
 _N_PATH = 32
 

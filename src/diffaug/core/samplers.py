@@ -41,7 +41,7 @@ def ddim(
     """
     signal, noise = schedule.signal_noise_at(times)
     for i, t in enumerate(times.tolist()):
-        x0 = predict_x0(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
+        x0 = predict_x0(x_t, torch.full((1,), t, device=x_t.device))
         if i == len(times) - 1:
             return x0
         a_t, s_t, a_s, s_s = (float(v) for v in (signal[i], noise[i], signal[i + 1], noise[i + 1]))
@@ -62,7 +62,7 @@ def dpmpp_2m(predict_x0: PredictX0, x_t: Tensor, schedule: NoiseSchedule, times:
     log_snr = schedule.log_snr_at(times)
     previous: Tensor | None = None
     for i, t in enumerate(times.tolist()):
-        x0 = predict_x0(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
+        x0 = predict_x0(x_t, torch.full((1,), t, device=x_t.device))
         if i == len(times) - 1:
             return x0
         h = float(log_snr[i + 1] - log_snr[i])

@@ -1,0 +1,407 @@
+"""evaluate, plot, info, demo."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+import diffaug
+from diffaug import metrics
+from diffaug.backends import cells as backend
+from diffaug.cli import main
+
+PNG = b"\x89PNG\r\n\x1a\n"
+EVALUATE = ["evaluate", "made.h5ad", "--train", "cells.h5ad", "--held-out", "held_out.h5ad", "-o", "report.html"]
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("diffaug-cells: error: ")
+
+
+def logged(path: str) -> anndata.AnnData:
+    """Cells as the model saw them: the counts of the file after the recipe's normalisation."""
+    import scanpy as sc
+
+    adata = anndata.read_h5ad(path)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    return adata
+
+
+class Page(HTMLParser):
+    """Rows of the table, picture, text, and every address on a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.addresses: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        self.cell = tag in ("td", "th")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.cell = False
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if getattr(self, "cell", False):
+            self.rows[-1][-1] += data
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, dict]:
+    """The page and the numbers of one evaluation; the file's name would break a page that does not escape."""
+    import contextlib
+    import io
+    import shutil
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    shutil.copy(shared / "made.h5ad", folder / "a<b>.h5ad")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main(
+            ["evaluate", str(folder / "a<b>.h5ad"), "--train", str(shared / "cells.h5ad"), "--json"]
+            + ["--held-out", str(shared / "held_out.h5ad"), "-o", str(folder / "report.html")]
+        )
+    assert code == 0
+    assert sorted(p.name for p in folder.iterdir()) == ["a<b>.h5ad", "report.html"]
+    return Page((folder / "report.html").read_text(encoding="utf-8")), json.loads(out.getvalue())
+
+
+def test_the_numbers_are_those_of_the_metrics(report: tuple[Page, dict], shared: Path) -> None:
+    numbers = report[1]
+    made, held = anndata.read_h5ad(shared / "made.h5ad"), logged(str(shared / "held_out.h5ad"))
+    train = logged(str(shared / "cells.h5ad"))
+    assert numbers["normalized_here"] == ["train", "held_out"]
+    first, second = (np.sort(rows) for rows in np.array_split(np.random.default_rng(0).permutation(120), 2))
+    expected = metrics.discriminator_auc(
+        held.X, made.X, floor_reference=train.X[second], projection=train.X[first], n_components=23
+    )
+    found = numbers["discriminator"]
+    assert (found["auc"], found["floor"], found["n_per_class"]) == (expected.auc, expected.floor, 60)
+    assert found["n_features"] == 23 and found["excess"] == expected.auc - expected.floor
+    for name, other in (("synthetic", made.X), ("floor", train.X[second])):
+        agreement = metrics.gene_agreement(held.X, other)
+        assert numbers["genes"][name].keys() == {
+            "mean_r", "mean_slope", "variance_r", "variance_ratio", "zero_fraction_error"
+        }  # fmt: skip
+        for key, value in numbers["genes"][name].items():
+            assert value == pytest.approx(getattr(agreement, key), rel=1e-6)
+
+
+def test_the_page_shows_the_numbers_and_what_they_mean(report: tuple[Page, dict]) -> None:
+    page, numbers = report
+    head, first, *genes = page.rows
+    assert head == ["Measure", "Synthetic", "Floor", "Ideal", "What it says"]
+    assert first[1:3] == [f"{numbers['discriminator'][k]:.3f}" for k in ("auc", "floor")]
+    for row, key in zip(genes, numbers["genes"]["synthetic"], strict=True):
+        assert row[1:3] == [f"{numbers['genes'][side][key]:.3f}" for side in ("synthetic", "floor")]
+    assert all(len(row[4].split()) > 8 and row[4].endswith(".") for row in page.rows[1:])
+    assert "fitted on 60 training cells that took no other part" in " ".join(page.words.split())
+    assert "Raw counts were normalised and logged here: train, held_out." in page.words
+
+
+def test_the_page_needs_no_other_file(report: tuple[Page, dict]) -> None:
+    page = report[0]
+    (address,) = page.addresses
+    kind, _, data = address.partition(",")
+    assert kind == "data:image/png;base64"
+    picture = base64.b64decode(data, validate=True)
+    assert picture.startswith(PNG) and len(picture) > 5000
+    assert "a<b>.h5ad" in page.words  # escaped: a browser shows it and does not read a tag
+
+
+def test_real_cells_reach_the_floor_and_noise_does_not(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report can tell good synthetic cells from bad ones: other real cells, and genes shuffled over the cells."""
+    good = logged("other.h5ad")
+    good.write_h5ad("good.h5ad")
+    bad = good.copy()
+    rng = np.random.default_rng(0)
+    bad.X = np.column_stack([rng.permutation(column) for column in bad.X.toarray().T]) * 1.5
+    bad.write_h5ad("bad.h5ad")
+    found = {}
+    for name in ("good", "bad"):
+        assert main(["evaluate", f"{name}.h5ad", *EVALUATE[2:-1], f"{name}.html", "--json", "--quiet"]) == 0
+        found[name] = json.loads(capsys.readouterr().out)
+    assert found["good"]["discriminator"]["auc"] < 0.65
+    assert found["bad"]["discriminator"]["auc"] > 0.8
+    assert abs(found["good"]["genes"]["synthetic"]["mean_slope"] - 1) < 0.1
+    assert found["bad"]["genes"]["synthetic"]["variance_ratio"] > 2
+
+
+def test_genes_are_aligned_by_name(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*EVALUATE, "--json"]) == 0
+    straight = json.loads(capsys.readouterr().out)
+    for name in ("cells", "held_out"):
+        adata = anndata.read_h5ad(f"{name}.h5ad")
+        adata[:, adata.var_names[::-1]].copy().write_h5ad(f"{name}.h5ad")
+    assert main([*EVALUATE, "--json", "--overwrite"]) == 0
+    turned = json.loads(capsys.readouterr().out)
+    assert turned["discriminator"] == pytest.approx(straight["discriminator"], abs=0.02)  # sums in another order
+    assert turned["genes"]["synthetic"] == pytest.approx(straight["genes"]["synthetic"], rel=1e-4)
+
+
+def test_without_json_the_page_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(EVALUATE) == 0
+    assert capsys.readouterr().out == "report.html\n"
+
+
+def test_errors_of_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import scanpy as sc
+
+    held = anndata.read_h5ad("held_out.h5ad")
+    held[:, 1:].copy().write_h5ad("few_genes.h5ad")
+    held[:10].copy().write_h5ad("few_cells.h5ad")
+    scaled = logged("held_out.h5ad")
+    sc.pp.scale(scaled)
+    scaled.write_h5ad("scaled.h5ad")
+    assert main(EVALUATE[:-1] + ["report.pdf"]) == 2
+    assert said(capsys) == "Expected an output that ends in .html or .htm, found 'report.pdf'."
+    for option, value, message in (
+        (
+            "--held-out",
+            "few_genes.h5ad",
+            "Expected all 24 genes of the synthetic cells in `held_out`, found 23; missing",
+        ),
+        ("--held-out", "few_cells.h5ad", "Expected at least 20 cells in `held_out`, found 10."),
+        ("--train", "few_cells.h5ad", "Expected at least 40 cells in `train`, found 10."),
+        (
+            "--held-out",
+            "scaled.h5ad",
+            "Expected `held_out` on the scale of the synthetic cells (log), found scaled values.",
+        ),
+        ("--held-out", "cells.h5ad", "Expected `projection` to be apart from `real`, found"),
+        ("--layer", "counts", "Did not find `train.layers['counts']`. Available layers: []."),
+        ("--held-out", "absent.h5ad", "Expected an .h5ad file, found nothing at 'absent.h5ad'."),
+    ):
+        call = list(EVALUATE)
+        if option in call:
+            call[call.index(option) + 1] = value
+        else:
+            call += [option, value]
+        assert main(call) == 2
+        assert said(capsys).startswith(message)
+    assert not Path("report.html").exists()
+
+
+# --- plot ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_history(suffix: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "cells.diffaug.h5ad", "--kind", "history", "-o", f"history.{suffix}"]) == 0
+    assert capsys.readouterr().out == f"history.{suffix}\n"
+    magic = {"png": PNG, "pdf": b"%PDF", "svg": b"<?xml"}[suffix]
+    assert Path(f"history.{suffix}").read_bytes().startswith(magic)
+
+
+def test_embedding(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+
+    before = Path("cells.diffaug.h5ad").read_bytes()
+    call = ["plot", "cells.diffaug.h5ad", "-o", "map.png", "--overwrite"]
+    sizes = []
+    for colors in (["--color", "cell_type"], ["--color", "cell_type", "--color", "gene3"]):
+        assert main([*call, *colors]) == 0
+        sizes.append(plt.imread("map.png").shape)
+    assert sizes[1][1] > 1.5 * sizes[0][1]  # a panel for each colour
+    assert Path("cells.diffaug.h5ad").read_bytes() == before
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cells.h5ad"], "Did not find `adata.obsm['X_diffaug']`."),
+        (["cells.diffaug.h5ad", "--color", "celltype"], "Did you mean 'cell_type'?"),
+        (["cells.diffaug.h5ad", "--key-added", "mine"], "Did not find `adata.obsm['mine']`."),
+        (
+            ["cells.diffaug.h5ad", "--kind", "history", "--color", "batch"],
+            "Expected --color with --kind embedding only",
+        ),
+        (["cells.h5ad", "--kind", "history"], "adata.uns['diffaug']"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_errors_of_plot(arguments: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", *arguments, "-o", "map.png"]) == 2
+    assert message in said(capsys)
+    assert not Path("map.png").exists()
+
+
+def test_picture_names(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "cells.diffaug.h5ad", "-o", "map.doc"]) == 2
+    assert said(capsys) == "Expected an output that ends in .png or .pdf or .svg, found 'map.doc'."
+
+
+# --- info ------------------------------------------------------------------------------------------------------------
+
+
+def test_info_of_a_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "cells.diffaug.model", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    model = diffaug.DiffAug.load("cells.diffaug.model")
+    assert (found["kind"], found["n_obs"], found["n_vars"]) == ("model", 120, 24)
+    assert found["genes"] == [f"gene{i}" for i in range(5)]
+    assert found["n_parameters"] == model.n_parameters
+    assert found["settings"] == json.loads(json.dumps(model.config.to_dict()))
+    assert found["groups"] == {"cell_type": 2, "batch": 2}
+    assert found["input"]["kind"] == "counts" and found["input"]["sparse"] is True
+    assert [(p["phase"], p["cycle"], p["epochs"]) for p in found["phases"]] == [
+        ("A", 0, 4),
+        ("B", 1, 4),
+        ("fill", 1, 0),
+        ("A", 1, 4),
+    ]
+    seconds = sum(p["seconds"] for p in found["phases"])
+    assert seconds == pytest.approx(sum(r.seconds for r in model.history), abs=0.01)
+    assert found["phases"][0]["generator_loss"] is None  # not trained then; JSON has no NaN
+    assert found["phases"][2]["n_generated"] == 120 * 4
+    assert 0 < found["phases"][3]["n_generated"] < found["phases"][3]["n_positives"]
+
+
+def test_the_settings_it_prints_give_the_same_fit(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "cells.diffaug.model"]) == 0
+    text = capsys.readouterr().out
+    assert "parameters: encoder" in text and "trained on X (counts, sparse), seed 0" in text
+    toml = text[text.index("[loss]") :]
+    assert tomllib.loads(toml)["domain"]["generator_width"] == 32
+    Path("printed.toml").write_text(toml)
+    assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "printed.toml"]) == 0
+    first, again = (anndata.read_h5ad(f).obsm["X_diffaug"] for f in ("cells.diffaug.h5ad", "new.h5ad"))
+    assert np.array_equal(first, again)
+
+
+def test_info_of_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "cells.diffaug.h5ad", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)
+    assert main(["info", "cells.diffaug.model", "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)
+    assert cells["obsm"] == {"X_diffaug": 80, "X_diffaug_latent": 128}
+    assert cells["obs"] == {"cell_type": 2, "batch": 2}
+    assert cells["results"]["diffaug"]["made_by"] == "fit"
+    assert cells["results"]["diffaug"]["settings"] == model["settings"]
+    assert cells["results"]["diffaug"]["phases"] == model["phases"]
+    assert main(["info", "cells.diffaug.h5ad"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^fill +1 +0 ", text, flags=re.MULTILINE) and "uns['diffaug'], written by fit (diffaug" in text
+    assert tomllib.loads(text[text.index("[loss]") :]) == model["settings"]
+
+
+def test_info_of_other_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "made.h5ad"]) == 0
+    assert "uns['diffaug'], written by generate (diffaug" in capsys.readouterr().out
+    assert main(["info", "cells.h5ad"]) == 0
+    assert capsys.readouterr().out.endswith("nothing of diffaug\n")
+
+
+def test_info_of_what_is_neither(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    for path, message in {
+        "empty": "Expected a model folder with 'config.json', found none in 'empty'.",
+        "absent": "Expected an .h5ad file, found nothing at 'absent'.",
+        "tiny.toml": "Expected an .h5ad file (HDF5), found another kind of file: 'tiny.toml'.",
+    }.items():
+        assert main(["info", path]) == 2
+        assert said(capsys) == message
+
+
+# --- demo ------------------------------------------------------------------------------------------------------------
+
+DEMO = [
+    "cells.h5ad", "cosine_similarity.png", "embedding.png", "history.png", "model", "probes.json", "synthetic.h5ad", "violin.png",
+]  # fmt: skip
+
+
+def check_demo(folder: Path, out: str) -> dict[str, dict[str, float]]:
+    """What any demo must leave and print; its probes."""
+    assert sorted(p.name for p in folder.iterdir()) == DEMO
+    paths, _, table = out.partition("\n\n")
+    assert paths.splitlines() == [str(folder / name) for name in DEMO]
+    scores = json.loads((folder / "probes.json").read_text())
+    head, *rows = table.rstrip().splitlines()
+    assert head.split() == ["labels:", "cell_type", "X_diffaug", "PCA-50"]
+    assert [row.split()[-2:] for row in rows] == [[f"{scores[s][k]:.3f}" for s in scores] for k in scores["X_diffaug"]]
+    adata = anndata.read_h5ad(folder / "cells.h5ad")
+    assert adata.obsm["X_diffaug"].shape == (700, 80)
+    made = anndata.read_h5ad(folder / "synthetic.h5ad")
+    assert made.shape == adata.shape and made.X.min() >= 0
+    assert all((folder / name).read_bytes().startswith(PNG) for name in DEMO if name.endswith(".png"))
+    probe = metrics.linear_probe(adata.obsm["X_diffaug"], adata.obs["cell_type"].to_numpy(), protocol="repeated")
+    assert scores["X_diffaug"]["linear SVM, accuracy"] == pytest.approx(probe.accuracy)
+    return scores
+
+
+@pytest.mark.slow
+def test_demo_with_tiny_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = diffaug.core.config.config_from_dict(
+        {"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}},
+        backend.CellsConfig,
+        backend.default_config(),
+    )
+    monkeypatch.setitem(backend.PRESETS, "default", lambda: tiny)
+    folder = tmp_path / "demo"
+    assert main(["demo", "-o", str(folder), "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    check_demo(folder, out)
+    assert err == ""
+    assert main(["demo", "-o", str(folder)]) == 2
+    assert said(capsys).startswith("Expected a new folder, found one that exists: ")
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The main job as a user gets it: not worse than PCA on the probe that everything is judged by."""
+    assert main(["demo", "-o", str(tmp_path / "demo")]) == 0
+    scores = check_demo(tmp_path / "demo", capsys.readouterr().out)
+    assert scores["X_diffaug"]["linear SVM, accuracy"] > scores["PCA-50"]["linear SVM, accuracy"] - 0.01
+
+
+def test_demo_replaces_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    assert main(["demo", "-o", str(tmp_path), "--overwrite"]) == 2
+    assert said(capsys).startswith("Expected a folder with 'probes.json' to replace, found another kind of folder: ")
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_a_failed_demo_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(diffaug.tl, "fit", fail)
+    assert main(["demo", "-o", str(tmp_path / "demo")]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pca_of_the_demo() -> None:
+    """Against scikit-learn, on the same z-scores."""
+    import scipy.sparse as sp
+    from sklearn.decomposition import PCA
+
+    from diffaug.cli._demo import principal_components
+
+    x = np.random.default_rng(0).gamma(1.0, size=(90, 60)).astype(np.float32)
+    found = principal_components(anndata.AnnData(sp.csr_matrix(x)))
+    z = np.minimum((x - x.mean(axis=0)) / x.std(axis=0, ddof=1), 10)
+    expected = PCA(50, svd_solver="full").fit_transform(z)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)

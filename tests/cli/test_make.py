@@ -1,0 +1,217 @@
+"""fit, embed, augment and generate do what the Python calls do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+import diffaug
+from diffaug.cli import main
+from diffaug.cli._make import counts_of
+
+TINY = {"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}, "domain": {"generator_width": 32}}
+
+
+def same_cells(a: anndata.AnnData, b: anndata.AnnData) -> bool:
+    def dense(x: object) -> np.ndarray:
+        return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+
+    return (
+        np.array_equal(dense(a.X), dense(b.X))
+        and list(a.obs_names) == list(b.obs_names)
+        and list(a.var_names) == list(b.var_names)
+        and a.obs.astype(str).equals(b.obs.astype(str))
+        and set(a.obsm) == set(b.obsm)
+        and all(np.array_equal(a.obsm[k], b.obsm[k]) for k in a.obsm)
+    )
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("diffaug-cells: error: ")
+
+
+# --- fit -------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_equals_the_python_call_to_the_bit(work: Path) -> None:
+    adata = anndata.read_h5ad("cells.h5ad")
+    model = diffaug.tl.fit(adata, config=TINY, progress=False)
+    written = anndata.read_h5ad("cells.diffaug.h5ad")
+    assert same_cells(written, adata)
+    loaded = diffaug.DiffAug.load("cells.diffaug.model")
+    assert np.array_equal(loaded.generate(20).values, model.generate(20).values)
+    assert loaded.config == model.config
+    # Control: another seed gives another embedding.
+    assert main(["fit", "cells.h5ad", "-o", "other.h5ad", "--config", "tiny.toml", "--seed", "1"]) == 0
+    assert not np.array_equal(anndata.read_h5ad("other.h5ad").obsm["X_diffaug"], adata.obsm["X_diffaug"])
+
+
+def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    real = diffaug.tl.fit
+
+    def spy(adata: anndata.AnnData, **options: object) -> diffaug.DiffAug:
+        seen.update(options)
+        return real(adata, **{**options, "layer": None, "use_rep": None, "max_epochs": 3})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(diffaug.tl, "fit", spy)
+    flags = "--layer counts --use-rep X_pca --batch-key batch --label-key cell_type --key-added mine --max-epochs 7 "
+    flags += (
+        "--n-cycles 2 --view-rate 0.25 --device cpu --seed 5 --config tiny.toml --preset paper -o new.h5ad --model m"
+    )
+    assert main(["fit", "cells.h5ad", *flags.split()]) == 0
+    config = seen.pop("config")
+    assert seen == {
+        "layer": "counts", "use_rep": "X_pca", "batch_key": "batch", "label_key": "cell_type", "key_added": "mine",
+        "max_epochs": 7, "n_cycles": 2, "view_rate": 0.25, "device": "cpu", "random_state": 5, "progress": False,
+    }  # fmt: skip
+    # The paper's settings, with those of the file on top.
+    assert isinstance(config, diffaug.Config)
+    assert config.loss.name == "soft" and config.domain.generator == "listing2"
+    assert config.training.warmup_steps == 4 and config.domain.generator_width == 32
+    assert "mine" in anndata.read_h5ad("new.h5ad").obsm
+    assert Path("m/config.json").is_file()
+
+
+def test_flags_win_over_the_file(work: Path) -> None:
+    Path("s.toml").write_text(
+        Path("tiny.toml").read_text().replace("[training]", "[training]\nn_cycles = 2\nview_rate = 0.5")
+    )
+    for flags, expected in (([], (2, 0.5)), (["--n-cycles", "1"], (1, 0.5)), (["--view-rate", "0"], (2, 0.0))):
+        assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "s.toml", "--overwrite", *flags]) == 0
+        training = json.loads(Path("new.model/config.json").read_text())["config"]["training"]
+        assert (training["n_cycles"], training["view_rate"]) == expected
+
+
+def test_max_epochs_caps_the_plan(work: Path) -> None:
+    assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--max-epochs", "3"]) == 0
+    assert anndata.read_h5ad("new.h5ad").uns["diffaug"]["history"]["epoch"].max() <= 3
+    assert anndata.read_h5ad("cells.diffaug.h5ad").uns["diffaug"]["history"]["epoch"].max() > 3  # without the cap
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layer", "raw"], "Did not find `adata.layers['raw']`. Available layers: []."),
+        (["--use-rep", "X_pca"], "Did not find `adata.obsm['X_pca']`. Available: []."),
+        (["--layer", "raw", "--use-rep", "X_pca"], "Expected `layer` or `use_rep`, found both"),
+        (["--batch-key", "batsh"], "Did you mean 'batch'?"),
+        (["--device", "tpu"], "Expected `device` 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', found 'tpu'."),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_errors_of_a_fit(options: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "cells.h5ad", "-o", "new.h5ad", *options]) == 2
+    assert message in said(capsys)
+    assert not Path("new.h5ad").exists() and not Path("new.model").exists()
+
+
+# --- embed -----------------------------------------------------------------------------------------------------------
+
+
+def test_embed_equals_the_python_call(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["embed", "held_out.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad", "--key-added", "mine"]) == 0
+    )
+    assert capsys.readouterr().out == "new.h5ad\n"
+    adata = anndata.read_h5ad("held_out.h5ad")
+    diffaug.tl.embed(adata, diffaug.DiffAug.load("cells.diffaug.model"), key_added="mine")
+    assert same_cells(anndata.read_h5ad("new.h5ad"), adata)
+    assert adata.obsm["mine"].shape == (120, 80)
+
+
+def test_embedding_the_training_cells_again(work: Path) -> None:
+    assert main(["embed", "cells.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad"]) == 0
+    again, first = (anndata.read_h5ad(f).obsm["X_diffaug"] for f in ("new.h5ad", "cells.diffaug.h5ad"))
+    assert np.array_equal(again, first)
+
+
+def test_embed_with_missing_genes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    anndata.read_h5ad("held_out.h5ad")[:, 2:].copy().write_h5ad("few.h5ad")
+    call = ["embed", "few.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad"]
+    assert main(call) == 2
+    assert said(capsys).startswith("This model was fitted on 24 genes, found 22; missing e.g. 'gene0', 'gene1'.")
+    assert not Path("new.h5ad").exists()
+    assert main([*call, "--missing", "fill"]) == 0
+    assert "warning: 2 of 24 genes are missing" in capsys.readouterr().err
+    assert anndata.read_h5ad("new.h5ad").uns["diffaug"]["n_filled_genes"] == 2
+
+
+# --- augment ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["diffaug", "mixup", "feature_swap"])
+def test_augment_equals_the_python_call(kind: str, work: Path) -> None:
+    call = ["augment", "held_out.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad", "--n-views", "2"]
+    assert main([*call, "--kind", kind, "--strength", "0.5", "--seed", "3"]) == 0
+    model = diffaug.DiffAug.load("cells.diffaug.model")
+    adata = anndata.read_h5ad("held_out.h5ad")
+    expected = diffaug.tl.augment(adata, model, n_views=2, kind=kind, strength=0.5, random_state=3)  # type: ignore[arg-type]
+    written = anndata.read_h5ad("new.h5ad")
+    assert same_cells(written, expected)
+    assert written.obs["source_cell"].tolist() == np.repeat(adata.obs_names, 2).tolist()
+
+
+# --- generate --------------------------------------------------------------------------------------------------------
+
+
+def test_generate_equals_the_python_call(work: Path) -> None:
+    call = ["generate", "cells.diffaug.model", "--n-obs", "30", "-o", "new.h5ad", "--overwrite"]
+    model = diffaug.DiffAug.load("cells.diffaug.model")
+    made = []
+    for seed in (4, 5):
+        assert main([*call, "--seed", str(seed)]) == 0
+        made.append(anndata.read_h5ad("new.h5ad"))
+        assert same_cells(made[-1], diffaug.tl.generate(model, 30, random_state=seed))
+    assert not same_cells(*made)
+
+
+def test_generate_by_group(work: Path) -> None:
+    call = ["generate", "cells.diffaug.model", "--groupby", "cell_type", "-o", "new.h5ad", "--overwrite"]
+    for flags, expected in (
+        (["--n", "NK=5", "--n", "B=1=7"], {"NK": 5, "B=1": 7}),  # a name may hold an equals sign
+        (["--n", "4"], {"NK": 4, "B=1": 4}),
+        ([], {"NK": 60, "B=1": 60}),
+    ):
+        assert main([*call, *flags]) == 0
+        assert anndata.read_h5ad("new.h5ad").obs["cell_type"].value_counts().to_dict() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--groupby", "celltype"], "Did you mean 'cell_type'?"),
+        (["--groupby", "cell_type", "--n", "NKT=3"], "Did you mean 'NK'?"),
+        (["--groupby", "cell_type", "--n-obs", "3"], "Expected `n` (cells by group) with `groupby`, found `n_obs`."),
+        (["--n", "NK=3"], "Expected `groupby` with `n`, found none."),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_errors_of_generate(options: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "cells.diffaug.model", "-o", "new.h5ad", *options]) == 2
+    assert message in said(capsys)
+    assert not Path("new.h5ad").exists()
+
+
+def test_a_model_without_a_generator(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--n-cycles", "0"]) == 0
+    assert main(["generate", "new.model", "--n-obs", "3", "-o", "made.h5ad", "--overwrite"]) == 1
+    assert said(capsys).startswith("Expected a trained generator, found a model fitted with the encoder alone")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(["NK=500"], {"NK": 500}), (["a=b=2", "c=0"], {"a=b": 2, "c": 0}), (["12"], 12), (["CD4 T=3"], {"CD4 T": 3})],
+)
+def test_counts(given: list[str], expected: dict[str, int] | int) -> None:
+    assert counts_of(given) == expected
+
+
+@pytest.mark.parametrize("given", [["=3"], ["NK="], ["NK=-1"], ["NK=1.5"], ["3", "4"], [""]])
+def test_bad_counts(given: list[str]) -> None:
+    with pytest.raises(ValueError, match="Expected --n as NAME=NUMBER, or a single number for each group, found"):
+        counts_of(given)
