@@ -149,6 +149,14 @@ def test_guidance(prediction_type: str, scale: float) -> None:
     assert null_seen == (scale != 1)  # plain sampling costs one evaluation
 
 
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_one_time_serves_the_whole_batch(prediction_type: str) -> None:
+    diffusion = GaussianDiffusion(NoiseSchedule("linear", 100), prediction_type)  # type: ignore[arg-type]
+    x_t, prediction = events()
+    once = diffusion.to_x0(prediction, x_t, torch.tensor([60.5]))
+    torch.testing.assert_close(once, diffusion.to_x0(prediction, x_t, torch.full((40,), 60.5)), rtol=1e-12, atol=0)
+
+
 def test_unknown_prediction_type() -> None:
     with pytest.raises(ValueError, match=r"Expected `prediction_type` in \['epsilon', 'v', 'x0'\], found 'score'"):
         GaussianDiffusion(NoiseSchedule(), "score")  # type: ignore[arg-type]

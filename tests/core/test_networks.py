@@ -116,6 +116,14 @@ def test_event_time_and_condition_change_the_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DENOISERS)
+def test_one_time_serves_the_whole_batch(name: str) -> None:
+    """What samplers hand over, shape (1,), is the same time in every row."""
+    net = make(name)
+    x, cond = torch.randn(5, 9), torch.randn(5, 8)
+    torch.testing.assert_close(net(x, torch.tensor([3.7]), cond), net(x, torch.full((5,), 3.7), cond))
+
+
+@pytest.mark.parametrize("name", DENOISERS)
 def test_all_weights_are_trained(name: str) -> None:
     net = make(name)
     net(torch.randn(16, 9), torch.arange(16), torch.randn(16, 8)).square().sum().backward()

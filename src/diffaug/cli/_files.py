@@ -50,7 +50,7 @@ def read_h5ad(path: Path, *, backed: bool = False) -> AnnData:
         raise ValueError(f"Expected an AnnData in {str(path)!r}, found an HDF5 file with {content[:5]}.")
     try:
         return anndata.read_h5ad(path, backed="r" if backed else None)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"Expected a readable AnnData in {str(path)!r}, found a damaged or foreign one: {error}"
         ) from error

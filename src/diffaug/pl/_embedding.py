@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _METHODS = {"umap": "UMAP", "tsne": "t-SNE"}
 # scanpy's 120000 / n_obs makes the dots of a few hundred cells cover each other.
 _LARGEST_DOT = 60.0
+# Side of a panel, in inches.
+_PANEL = 4.2
 
 
 def embedding(
@@ -115,37 +118,58 @@ def embedding(
         _check_color(adata, name)
     n_panels = 1 if colors is None else len(colors)
     check_single(n_panels, ax)
+    if isinstance(ncols, bool) or not isinstance(ncols, int | np.integer) or ncols < 1:
+        raise ValueError(f"Expected `ncols` to be an integer of at least 1, found {ncols!r}.")
+    titles = [title] if isinstance(title, str) else list(title or ())
+    if titles and len(titles) != n_panels:
+        raise ValueError(f"Expected a title for each of {n_panels} panels, found {len(titles)}.")
     if basis is not None:
         drawn, label = _finished(adata, basis, key_added, recompute), None
     else:
         drawn, label = _mapped(adata, Keys(key_added), method, recompute, random_state), _METHODS[method]
 
-    single = colors is None or len(colors) == 1
-    panel = ax
-    if single and panel is None:
-        panel = plt.subplots(figsize=(6.4, 4.4), layout="constrained")[1]
-    with _writing(adata):  # scanpy keeps the colours, which makes a view a copy
-        axes = sc.pl.embedding(
-            adata,
-            drawn,
-            color=colors[0] if colors and single else colors,
-            palette=palette,
-            cmap=cmap,
-            size=min(120_000 / adata.n_obs, _LARGEST_DOT) if size is None else size,
-            alpha=alpha,
-            legend_loc=legend_loc,
-            title=title,
-            frameon=frameon,
-            ncols=ncols,
-            ax=panel,
-            show=False,
-        )
-    for each in axes if isinstance(axes, list) else [axes]:
-        if label is not None and each.get_xlabel():
-            each.set(xlabel=f"{label} 1", ylabel=f"{label} 2")
-    if isinstance(axes, list):
-        return hand_over(axes, show=show, return_fig=return_fig, save=save, own=True)
-    return hand_over(axes, show=show, return_fig=return_fig, save=save, own=ax is None)
+    axes = _panels(adata, colors or [None], ncols, legend_loc) if ax is None else [ax]
+    for i, (panel, name) in enumerate(zip(axes, colors or [None], strict=True)):
+        with _writing(adata):  # scanpy keeps the colours, which makes a view a copy
+            sc.pl.embedding(
+                adata,
+                drawn,
+                color=name,
+                palette=palette,
+                cmap=cmap,
+                size=min(120_000 / adata.n_obs, _LARGEST_DOT) if size is None else size,
+                alpha=alpha,
+                legend_loc=legend_loc,
+                title=titles[i] if titles else None,
+                frameon=frameon,
+                ax=panel,
+                show=False,
+            )
+        if label is not None and panel.get_xlabel():
+            panel.set(xlabel=f"{label} 1", ylabel=f"{label} 2")
+    return hand_over(axes if n_panels > 1 else axes[0], show=show, return_fig=return_fig, save=save, own=ax is None)
+
+
+def _panels(adata: AnnData, colors: Sequence[str | None], ncols: int, legend_loc: str | None) -> list[Axes]:
+    """A grid of equal panels with room for their legends, which scanpy's own grid does not give."""
+    ncols = min(ncols, len(colors))
+    nrows = -(-len(colors) // ncols)
+    rooms = [_legend_room(adata, name) if legend_loc == "right margin" else 0.0 for name in colors]
+    width = sum(_PANEL + max(rooms[column::ncols]) for column in range(ncols))
+    figure, grid = plt.subplots(nrows, ncols, figsize=(width, nrows * _PANEL), layout="constrained", squeeze=False)
+    axes = list(grid.flat)
+    for unused in axes[len(colors) :]:
+        figure.delaxes(unused)
+    return axes[: len(colors)]
+
+
+def _legend_room(adata: AnnData, name: str | None) -> float:
+    """Inches that scanpy's legend of categories takes beside a panel, by the length of their names."""
+    if name is None or name not in adata.obs or pd.api.types.is_numeric_dtype(adata.obs[name]):
+        return 0.0
+    names = adata.obs[name].astype(str).unique()
+    n_columns = 1 if len(names) <= 14 else 2 if len(names) <= 30 else 3
+    return n_columns * (0.5 + 0.085 * max(map(len, names)))
 
 
 def _check_color(adata: AnnData, name: str) -> None:
@@ -224,8 +248,8 @@ def _umap(x: np.ndarray, random_state: int) -> np.ndarray:
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
         import umap
 
-    # One thread, because a seed needs that; said here, or umap-learn warns of it.
-    reducer = umap.UMAP(n_neighbors=min(15, len(x) - 1), random_state=random_state, n_jobs=1)
+    # min_dist as in scanpy. One thread, because a seed needs that; said here, or umap-learn warns of it.
+    reducer = umap.UMAP(n_neighbors=min(15, len(x) - 1), min_dist=0.5, random_state=random_state, n_jobs=1)
     return np.asarray(reducer.fit_transform(x), dtype=np.float32)
 
 

@@ -111,10 +111,10 @@ def history(
         _shade(panel, spans, fills)
         _plot(panel, *curves[name], color=_LINE_COLORS.get(name, ENCODER))
         panel.set_ylabel(_LABELS[name])
-        panel.yaxis.set_major_locator(MaxNLocator(4))
+        panel.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         panel.spines[["top", "right"]].set_visible(False)
         if name == "generated_share":
-            panel.set_ylim(-4, 104)
+            panel.set(ylim=(-4, 104), yticks=(0, 50, 100))
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes[-1].set_xlim(0.5, max(span.last for span in spans) + 0.5)

@@ -20,7 +20,7 @@ _STYLES = {
     "feature_swap": (FEATURE_SWAP, "feature swap"),
     RANDOM_PAIR: (REFERENCE, "random pairs"),
 }
-_WIDTHS = (0.01, 0.02, 0.04, 0.05)
+_WIDTHS = (0.01, 0.02, 0.025, 0.05)
 
 
 def cosine_similarity(
@@ -40,7 +40,7 @@ def cosine_similarity(
     """Histograms of the cosine between cells and their views in the semantic space (paper, Fig. 5).
 
     Grey is the reference: pairs of unrelated cells. A kind of view whose histogram lies on it carries nothing of the
-    cell; one that sits at 1 teaches the encoder nothing. Ticks above the histograms mark medians.
+    cell; one that sits at 1 teaches the encoder nothing.
 
     Parameters
     ----------
@@ -77,21 +77,18 @@ def cosine_similarity(
             bins=edges.tolist(),
             weights=share,
             histtype="stepfilled",
-            facecolor=(color, 0.45 if is_reference else 0.2),
+            facecolor=(color, 0.4 if is_reference else 0.08),
             edgecolor="none" if is_reference else color,
-            linewidth=1.5,
+            linewidth=1.7,
             label=f"{label} (median {median:.2f})",
-        )
-        panel.plot(
-            median, 1.0, marker="v", color=color, markersize=8, transform=panel.get_xaxis_transform(), clip_on=False
         )
     panel.set(
         xlabel="cosine of cell and view in the semantic space",
-        ylabel=f"share of pairs (%) per {edges[1] - edges[0]:.2f}",
+        ylabel=f"share of pairs (%) per {edges[1] - edges[0]:.3g}",
     )
     panel.set_xlim(edges[0], edges[-1])
     if title is not None:
-        panel.set_title(title, pad=12)
+        panel.set_title(title)
     panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panel.get_legend_handles_labels()
     panel.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], frameon=False, loc="upper left")
@@ -99,8 +96,8 @@ def cosine_similarity(
 
 
 def _edges(cosine: np.ndarray) -> np.ndarray:
-    """Edges of equal bins on round numbers, from below the smallest value to 1; about forty."""
+    """Edges of equal bins on round numbers, from below the smallest value to 1; at most eighty."""
     span = 1 - float(cosine.min())
-    width = next((w for w in _WIDTHS if span / w <= 40), _WIDTHS[-1])
+    width = next((w for w in _WIDTHS if span / w <= 80), _WIDTHS[-1])
     n_bins = max(1, int(np.ceil(span / width - 1e-9)))
     return 1 - width * np.arange(n_bins, -1, -1)

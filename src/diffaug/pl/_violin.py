@@ -23,6 +23,8 @@ from diffaug.pl._figure import GENERATED, REAL, check_single, hand_over, names_o
 
 _Y_LABELS = {"counts": "expression (counts)", "log": "expression (log-normalised)", "scaled": "expression (scaled)"}
 _SHIFT, _WIDTH = 0.21, 0.38
+# A smoothed shape of fewer values would show more than is known.
+_FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def violin(
 
     Most genes are zero in most cells, and a violin of all values is a blob at zero whatever the rest looks like. So the
     violins show the values that are not zero, with their median, and the share of zeros is printed under each: the two
-    together are the distribution. Where values can be negative, zero means nothing and the violins show all values.
+    together are the distribution. Fewer than ten values are drawn as dots. Where values can be negative, zero means nothing and the violins show all values.
 
     Parameters
     ----------
@@ -229,11 +231,14 @@ def _draw(panel: Axes, side: _Side, values: np.ndarray, apart: bool) -> None:
     for j, column in enumerate(values.T):
         at = j + side.shift
         shown = column[column != 0] if apart else column
-        if len(shown):
+        if 0 < len(shown) < _FEWEST:
+            x = np.full(len(shown), at)
+            panel.plot(x, shown, marker="o", markersize=3, color=side.color, linestyle="none", gid=side.name)
+        elif len(shown):
             parts = panel.violinplot([shown], positions=[at], widths=_WIDTH, showextrema=False)
             (body,) = cast("list[PolyCollection]", parts["bodies"])
             body.set(facecolor=side.color, edgecolor=side.color, alpha=0.6, linewidth=0.8, gid=side.name)
-            panel.plot(at, np.median(shown), marker="_", color="black", markersize=9, markeredgewidth=1.5)
+            panel.plot(at, np.median(shown), marker="_", color="black", markersize=9, markeredgewidth=1.5, gid="median")
         if apart:
             panel.annotate(
                 f"{100 * np.mean(column == 0):.0f}%",
