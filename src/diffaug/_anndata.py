@@ -26,7 +26,8 @@ MIN_CELLS = 10
 MANY_GENES = 5000
 _MAX_CATEGORIES = 1000
 
-Matrix = np.ndarray | sp.csr_matrix
+#: A 2-D numpy array or csr matrix; scipy ships no types.
+Matrix = Any
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def read_like(
         )
     logger.warning("%d of %d genes are missing and filled with their training mean", len(absent), len(features))
     known = x[:, found[found >= 0]]
-    filled = np.tile(model.backend.mean.cpu().numpy(), (adata.n_obs, 1))
+    filled = np.tile(model.backend.get_buffer("mean").cpu().numpy(), (adata.n_obs, 1))
     filled[:, found >= 0] = known.toarray() if sp.issparse(known) else known
     return filled, absent
 
@@ -363,7 +364,7 @@ class _writing(warnings.catch_warnings):
     """Writing to a view turns it into a copy; that is what scanpy does too, and it is said in the log."""
 
     def __init__(self, adata: AnnData) -> None:
-        super().__init__(action="ignore", category=ImplicitModificationWarning)
+        super().__init__(record=False, action="ignore", category=ImplicitModificationWarning)
         if adata.is_view:
             logger.info("`adata` is a view of another AnnData: it becomes a copy")
 

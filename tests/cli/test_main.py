@@ -143,10 +143,13 @@ def test_a_command_without_an_example_is_refused() -> None:
         (["fit", "a.h5ad", "b.h5ad"], "Unused Tokens: ['b.h5ad']."),
         (["embed", "a.h5ad", "--model", "m"], 'Command "embed" parameter --output requires an argument.'),
         (["embed", "a.h5ad", "-o", "b.h5ad"], 'Command "embed" parameter --model requires an argument.'),
-        (["generate", "m", "-o", "b.h5ad"], "Expected --n-obs, or --groupby and --n, found neither."),
-        (["generate", "m", "-o", "b.h5ad", "--n", "NK"], "Expected --n as NAME=NUMBER, or a single number"),
-        (["generate", "m", "-o", "b.h5ad", "--n", "NK=many"], "found 'NK=many'."),
-        (["generate", "m", "-o", "b.h5ad", "--n", "NK=1", "--n", "NK=2"], "found 'NK' twice."),
+        (["generate", "m", "-o", "b.h5ad"], "Expected --n-obs or --groupby, found neither."),
+        (
+            ["generate", "m", "-o", "b.h5ad", "--groupby", "a", "--n", "NK"],
+            "Expected --n as NAME=NUMBER, or a single number",
+        ),
+        (["generate", "m", "-o", "b.h5ad", "--groupby", "a", "--n", "NK=many"], "found 'NK=many'."),
+        (["generate", "m", "-o", "b.h5ad", "--groupby", "a", "--n", "NK=1", "--n", "NK=2"], "found 'NK' twice."),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -238,6 +241,7 @@ def test_warnings_survive_quiet(work: Path, capsys: pytest.CaptureFixture[str]) 
     import anndata
 
     adata = anndata.read_h5ad("cells.h5ad")
+    adata.X = adata.X.toarray()
     adata.X[:, 3] = 0
     adata.write_h5ad("cells.h5ad")
     assert main([*FIT, "--quiet"]) == 0

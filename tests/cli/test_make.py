@@ -46,8 +46,8 @@ def test_fit_equals_the_python_call_to_the_bit(work: Path) -> None:
     assert np.array_equal(loaded.generate(20).values, model.generate(20).values)
     assert loaded.config == model.config
     # Control: another seed gives another embedding.
-    assert main(["fit", "cells.h5ad", "-o", "other.h5ad", "--config", "tiny.toml", "--seed", "1"]) == 0
-    assert not np.array_equal(anndata.read_h5ad("other.h5ad").obsm["X_diffaug"], adata.obsm["X_diffaug"])
+    assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--seed", "1"]) == 0
+    assert not np.array_equal(anndata.read_h5ad("new.h5ad").obsm["X_diffaug"], adata.obsm["X_diffaug"])
 
 
 def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_generate_by_group(work: Path) -> None:
         (["--groupby", "celltype"], "Did you mean 'cell_type'?"),
         (["--groupby", "cell_type", "--n", "NKT=3"], "Did you mean 'NK'?"),
         (["--groupby", "cell_type", "--n-obs", "3"], "Expected `n` (cells by group) with `groupby`, found `n_obs`."),
-        (["--n", "NK=3"], "Expected `groupby` with `n`, found none."),
+        (["--n", "NK=3"], "Expected --groupby with --n, found none."),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )

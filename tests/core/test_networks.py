@@ -74,6 +74,15 @@ def test_encoder_normalises_by_the_batch_in_training_only() -> None:
     assert moved and all("running" in k or "num_batches" in k for k in moved)
 
 
+def test_encoder_clips_outlying_features() -> None:
+    encoder = MLPEncoder(12, hidden=(7,), n_semantic=5, n_latent=2, max_value=3.0).eval()
+    x = 10 * torch.randn(20, 12)
+    assert (x.abs() > 3).any() and (x.abs() < 3).any()
+    clipped = encoder(x.clamp(-3, 3)).semantic
+    torch.testing.assert_close(encoder(x).semantic, clipped)
+    assert (encoder(x.clamp(-2, 2)).semantic - clipped).abs().max() > 1e-3  # and no more than that
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -187,23 +196,50 @@ def test_adaptive_blocks_start_as_the_identity_and_the_output_at_zero() -> None:
     assert torch.equal(net(x, t, cond), torch.zeros(5, 9))
     with torch.no_grad():
         net.out.weight.normal_()
-        expected = net.out(net.norm(net.inp(x)))  # no block adds anything yet
+        expected = net.out(net.norm(net.inp(x)))[:, :9]  # no block and no path adds anything yet
     torch.testing.assert_close(net(x, t, cond), expected)
     assert len(net.blocks) == len(net.offset) == 3
 
 
-def test_adaptive_block_is_scaled_shifted_and_gated() -> None:
-    """One block, written out: h + gate * block(norm(h) * (1 + scale) + shift), each block with its own offset."""
+def test_adaptive_network_written_out() -> None:
+    """Blocks h + gate * block(norm(h) * (1 + scale) + shift), each with its own offset; then the head."""
     net = make("adaptive")
     x, t, cond = torch.randn(5, 9), torch.arange(5), torch.randn(5, 8)
-    context = net.time(t) + net.cond(nn.functional.layer_norm(cond, (8,)))
-    modulation = net.modulate(context * torch.sigmoid(context))
+
+    def silu(v: Tensor) -> Tensor:
+        return v * torch.sigmoid(v)
+
+    def norm(v: Tensor) -> Tensor:
+        return (v - v.mean(dim=1, keepdim=True)) / (v.var(dim=1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+    modulation = net.modulate(silu(net.time(t) + net.cond(norm(cond))))
     h = net.inp(x)
     for i in range(2):
         shift, scale, gate = (modulation + net.offset[i]).split(32, dim=1)
-        centred = (h - h.mean(dim=1, keepdim=True)) / (h.var(dim=1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-        h = h + gate * net.blocks[i](centred * (1 + scale) + shift)
-    torch.testing.assert_close(net(x, t, cond), net.out(net.norm(h)))
+        h = h + gate * net.blocks[i](norm(h) * (1 + scale) + shift)
+    stream, path = net.out(norm(h)), net.path(silu(net.path_time(t)))
+    gate = torch.sigmoid(path[:, 9:18].exp() * x + stream[:, 9:])
+    expected = stream[:, :9] + path[:, :9] * gate + path[:, 18:] * x
+    torch.testing.assert_close(net(x, t, cond), expected)
+
+
+def test_adaptive_head_holds_the_posterior_mean_of_two_values() -> None:
+    """A feature is 0 or ``high`` (expressed with probability ``share``): Bayes' rule is a setting of the biases."""
+    n = 9
+    net = AdaptiveResidualMLP(n, 8, width=16, depth=1)
+    high, share = torch.linspace(0.5, 4.0, n), torch.linspace(0.05, 0.9, n)
+    signal, noise = 0.8, 0.6
+    with torch.no_grad():
+        net.out.bias[n:] = torch.log(share / (1 - share)) - (signal * high) ** 2 / (2 * noise**2)
+        net.path.bias[:n] = high
+        net.path.bias[n : 2 * n] = torch.log(signal * high / noise**2)
+    x_t = 3 * torch.randn(200, n)
+    found = net(x_t, torch.zeros(1), torch.randn(200, 8))
+
+    x_t, high, share = x_t.double(), high.double(), share.double()  # the likelihoods underflow in float32
+    at_zero = (1 - share) * torch.exp(-(x_t**2) / (2 * noise**2))
+    at_high = share * torch.exp(-((x_t - signal * high) ** 2) / (2 * noise**2))
+    torch.testing.assert_close(found.double(), high * at_high / (at_zero + at_high), rtol=1e-4, atol=1e-5)
 
 
 def test_listing_2_has_eight_blocks_and_its_size() -> None:

@@ -179,8 +179,11 @@ def test_show_follows_scanpy(mapped: AnnData, monkeypatch: pytest.MonkeyPatch) -
     assert len(shown) == 2
     embedding(mapped, show=False)
     embedding(mapped, return_fig=True)
-    monkeypatch.setattr(sc.settings, "autoshow", False)
-    assert isinstance(embedding(mapped), Axes)
+    before, sc.settings.autoshow = sc.settings.autoshow, False  # a property without deleter, which monkeypatch needs
+    try:
+        assert isinstance(embedding(mapped), Axes)
+    finally:
+        sc.settings.autoshow = before
     assert len(shown) == 2
 
 
@@ -217,12 +220,20 @@ def test_looks(mapped: AnnData) -> None:
     assert not embedding(mapped, frameon=False, show=False).axison
 
 
-def test_the_legend_lies_inside_the_figure(mapped: AnnData) -> None:
-    """Also for a figure that is saved by the caller, without a tight box."""
-    figure = embedding(mapped, color="cell_type", return_fig=True)
+@pytest.mark.parametrize("color", [["cell_type"], ["cell_type", "LYZ"], ["LYZ", "cell_type", "phase", "NKG7"]])
+def test_legends_cover_nothing_and_panels_are_equal(mapped: AnnData, color: list[str]) -> None:
+    """Also in a figure that the caller saves, without a tight box."""
+    figure = embedding(mapped, color=color, ncols=2, return_fig=True)
     figure.canvas.draw()
-    legend = figure.axes[0].get_legend().get_window_extent()
-    assert legend.x1 <= figure.bbox.x1 and legend.y0 >= 0 and legend.y1 <= figure.bbox.y1
+    maps = [ax for ax in figure.axes if ax.get_xlabel()]
+    boxes = [ax.get_window_extent() for ax in maps]
+    for legend in (ax.get_legend() for ax in maps):
+        if legend is not None:
+            box = legend.get_window_extent()
+            assert box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1
+            assert not any(box.overlaps(other) for other in boxes)
+    assert len(maps) == len(color)
+    assert max(b.width for b in boxes) - min(b.width for b in boxes) < 0.12 * boxes[0].width  # a colour bar's width
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -245,6 +256,8 @@ def test_no_embedding(pbmc: AnnData) -> None:
         ({"basis": "nowhere"}, KeyError, r"Did not find `adata.obsm\['nowhere'\]`. Available: \['X_diffaug'"),
         ({"basis": "X_diffaug", "recompute": True}, ValueError, "`basis` alone, found it with `recompute`"),
         ({"basis": "X_diffaug", "key_added": "k"}, ValueError, "`basis` alone, found it with `key_added`"),
+        ({"ncols": 0}, ValueError, "`ncols` to be an integer of at least 1, found 0"),
+        ({"title": ["a", "b"]}, ValueError, "a title for each of 1 panels, found 2"),
         ({"key_added": ""}, TypeError, "`key_added` to be a non-empty string"),
     ],
 )

@@ -217,5 +217,3 @@ def test_wrong_arguments(adata: AnnData, model: diffaug.DiffAug) -> None:
     with pytest.raises(TypeError, match="Expected an AnnData or a DiffAug, found dict"):
         history({})
     assert plt.get_fignums() == []
-
-

@@ -82,7 +82,7 @@ def default_config() -> Config:
     """Settings that fit a laptop; ``docs/benchmarks`` has the table of what was tried."""
     return Config(
         loss=LossConfig(temperature=0.5),
-        training=TrainingConfig(input_dropout=0.3, n_views=2),
+        training=TrainingConfig(encoder_passes=50, input_dropout=0.3, n_views=2),
         domain=CellsConfig(),
     )
 
@@ -236,7 +236,7 @@ class CellsBackend(Backend):
             raise ValueError(f"Expected cells of shape (n_cells, n_features), found shape {x.shape}.")
         return (int(x.shape[1]),)
 
-    def prepare(self, x: np.ndarray | sp.csr_matrix) -> None:
+    def prepare(self, x: Any) -> None:
         """Learn each feature's mean, standard deviation, share of zeros and distribution of the other values."""
         _check_finite(x)
         n = x.shape[0]
@@ -254,8 +254,9 @@ class CellsBackend(Backend):
         self.zero_share = n_zero / len(dense)
         self.levels = _levels(dense, n_zero)
 
-    def to_model(self, x: np.ndarray | sp.csr_matrix) -> Tensor:
+    def to_model(self, x: Any) -> Tensor:
         """Standardise, float32, shape ``(n, n_features)``."""
+        _check_finite(x)
         dense = x.toarray() if sp.issparse(x) else np.asarray(x)
         out = torch.as_tensor(np.array(dense, dtype=np.float32))  # a copy: the user's matrix is never written to
         return out.sub_(self.mean.cpu()).div_(self.std.cpu())
@@ -321,7 +322,7 @@ class CellsBackend(Backend):
         return partial(_mixup, data, neighbors, s.mixup_mode)
 
 
-def _check_finite(x: np.ndarray | sp.csr_matrix) -> None:
+def _check_finite(x: Any) -> None:
     """A sum is finite only if all values are, and needs no mask of the matrix's size."""
     values = x.data if sp.issparse(x) else x
     with np.errstate(all="ignore"):

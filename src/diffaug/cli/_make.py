@@ -287,7 +287,9 @@ def generate(
         --n NK=500 --n B=200 -o rare.h5ad
     """
     if n_obs is None and groupby is None and n is None:
-        raise ValueError("Expected --n-obs, or --groupby and --n, found neither. Say how many cells to generate.")
+        raise ValueError("Expected --n-obs or --groupby, found neither. Say how many cells to generate.")
+    if n is not None and groupby is None:
+        raise ValueError("Expected --groupby with --n, found none. Name the column of `obs` that holds the groups.")
     counts = None if n is None else counts_of(n)
     check_target_file(output, suffixes=H5AD, overwrite=overwrite)
     fitted = load(model, device)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 
 from diffaug import metrics, pl
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 N_COMPONENTS = 30
 MIN_CELLS = 40  # 20 on each half of the training cells
+MOST_SHARED = 0.01  # cells of a few counts may be equal by chance
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ def aligned(synthetic: AnnData, train: AnnData, held_out: AnnData, *, layer: str
                 f"missing e.g. {', '.join(map(repr, absent[:3]))}."
             )
         real[name] = AnnData(x[:, found], obs=adata.obs[[]], var=synthetic.var[[]])
+    shared = _shared(real["held_out"].X, real["train"].X)
+    if shared > MOST_SHARED:
+        raise ValueError(
+            f"Expected held-out cells that the model was not trained on, found {shared:.0%} of them among the training "
+            "cells. Pass others."
+        )
     return Sets(AnnData(made, obs=synthetic.obs[[]], var=synthetic.var[[]]), **real, normalized=normalized)
 
 
@@ -74,8 +82,18 @@ def _values(adata: AnnData, name: str, layer: str | None) -> Any:
     if adata.n_obs < least:
         raise ValueError(f"Expected at least {least} cells in `{name}`, found {adata.n_obs}.")
     _unique_genes(adata)
-    x: Any = _checked(*_slot(adata, layer, None))
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"Did not find `{name}.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}.")
+    raw, address = _slot(adata, layer, None)
+    x: Any = _checked(raw, address.replace("adata", name, 1))
     return x.astype(np.float32)
+
+
+def _shared(a: Any, b: Any) -> float:
+    """Share of the rows of ``a`` that are rows of ``b``."""
+    weights = np.random.default_rng(0).normal(size=a.shape[1])  # equal rows have equal products, others do not
+    prints = [sp.csr_matrix(x, dtype=np.float64) @ weights for x in (a, b)]
+    return float(np.isin(*prints).mean())
 
 
 def judge(sets: Sets, *, max_obs: int, seed: int) -> dict[str, Any]:
@@ -112,7 +130,7 @@ def judge(sets: Sets, *, max_obs: int, seed: int) -> dict[str, Any]:
 
 
 def _summary(agreement: metrics.GeneAgreement) -> dict[str, float]:
-    return {name: value for name, value in dataclasses.asdict(agreement).items() if isinstance(value, float)}
+    return {name: getattr(agreement, name) for name in _GENE_ROWS}
 
 
 def violin(sets: Sets, scratch: Path) -> bytes:

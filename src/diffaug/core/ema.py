@@ -33,7 +33,8 @@ class EMA:
         """Move the average towards ``module``; buffers are copied."""
         self.n_updates += 1
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        ours, theirs = list(self.module.parameters()), [p.detach() for p in module.parameters()]
+        ours = [p.detach() for p in self.module.parameters()]
+        theirs = [p.detach() for p in module.parameters()]
         torch._foreach_lerp_(ours, theirs, 1 - decay)
         for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(source)

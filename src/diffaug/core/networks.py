@@ -168,7 +168,7 @@ class Listing2(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
         context = self.time(t) + self.cond(_scale_condition(cond))
-        h, skips = x_t, []
+        h, skips = x_t, list[Tensor]()
         for i, block in enumerate(self.blocks):
             if i >= 4:
                 h = h + skips.pop()

@@ -128,13 +128,14 @@ def embedding(
     else:
         drawn, label = _mapped(adata, Keys(key_added), method, recompute, random_state), _METHODS[method]
 
-    axes = _panels(adata, colors or [None], ncols, legend_loc) if ax is None else [ax]
-    for i, (panel, name) in enumerate(zip(axes, colors or [None], strict=True)):
+    panels: list[str | None] = [*colors] if colors else [None]
+    axes = _panels(adata, panels, ncols, legend_loc) if ax is None else [ax]
+    for i, (panel, shown) in enumerate(zip(axes, panels, strict=True)):
         with _writing(adata):  # scanpy keeps the colours, which makes a view a copy
             sc.pl.embedding(
                 adata,
                 drawn,
-                color=name,
+                color=shown,
                 palette=palette,
                 cmap=cmap,
                 size=min(120_000 / adata.n_obs, _LARGEST_DOT) if size is None else size,

@@ -111,7 +111,7 @@ def history(
         _shade(panel, spans, fills)
         _plot(panel, *curves[name], color=_LINE_COLORS.get(name, ENCODER))
         panel.set_ylabel(_LABELS[name])
-        panel.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         panel.spines[["top", "right"]].set_visible(False)
         if name == "generated_share":
             panel.set(ylim=(-4, 104), yticks=(0, 50, 100))
