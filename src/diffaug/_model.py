@@ -251,7 +251,17 @@ class DiffAug:
         }
 
     def embed(self, x: Any) -> Embedding:
-        """Embed events of shape ``(n, *event)``; new ones as well as those of the training."""
+        """Embed events; new ones as well as those of the training.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n, *event)``.
+
+        Returns
+        -------
+        :class:`Embedding`: semantic and latent vectors, float32.
+        """
         with flushed_denormals():
             parts = [encode(self._encoder, chunk) for chunk in self._model_space(x)]
         semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
@@ -476,6 +486,10 @@ class DiffAug:
             The folder.
         device
             Where to put it.
+
+        Returns
+        -------
+        The fitted model.
 
         Raises
         ------

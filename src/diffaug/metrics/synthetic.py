@@ -222,7 +222,7 @@ class GeneAgreement:
     real_mean, synthetic_mean, real_variance, synthetic_variance, real_zero_fraction, synthetic_zero_fraction
         Shape ``(n_genes,)``. Variances divide by the number of rows; a zero is a value of exactly 0.
     mean_r, variance_r
-        Pearson correlation over genes of the log means and log variances, with ``log`` = sign(v) log(1 + |v|), so that
+        Pearson correlation over genes of the log means and log variances, with ``log`` is ``sign(v) * log(1 + |v|)``, so that
         standardised data has one too. NaN when one side is the same for all genes.
     mean_slope
         Least-squares slope of the synthetic log means on the real ones; under 1: differences between genes are
