@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diffaug.backends import Backend, get_backend
 from diffaug.core.config import Config, config_from_dict
-from diffaug.core.devices import flushed_denormals, make_fabric, random_streams, seeded_init
+from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.storage import written_whole
@@ -177,7 +177,7 @@ class DiffAug:
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
         backend = self._backend_cls(config.domain, event_shape)
         backend.prepare(x)
-        with flushed_denormals():
+        with tuned_cpu():
             data = backend.to_model(x).to(self.device)  # the one copy from host to device
             backend.to(self.device)
             with seeded_init(self.random_state):
@@ -262,7 +262,7 @@ class DiffAug:
         -------
         :class:`Embedding`: semantic and latent vectors, float32.
         """
-        with flushed_denormals():
+        with tuned_cpu():
             parts = [encode(self._encoder, chunk) for chunk in self._model_space(x)]
         semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
         return Embedding(semantic, latent)
@@ -306,7 +306,7 @@ class DiffAug:
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
         stream = self._stream("augment", random_state)
-        with flushed_denormals(), torch.no_grad():
+        with tuned_cpu(), torch.no_grad():
             if kind == "diffaug":
                 self._require_generator()
                 made, done = [], 0
@@ -360,7 +360,7 @@ class DiffAug:
         if not len(source) or source.min() < 0 or source.max() >= self.n_obs:
             raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
         made = []
-        with flushed_denormals():
+        with tuned_cpu():
             for rows in np.array_split(source, math.ceil(len(source) / _BATCH)):
                 cond = self._conditions[torch.as_tensor(rows, device=self.device)]
                 if self.config.diffusion.condition == "noise":

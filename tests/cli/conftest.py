@@ -19,6 +19,7 @@ TINY = """
 warmup_steps = 4
 generator_steps = 4
 mixed_steps = 4
+encoder_passes = 0
 
 [domain]
 generator_width = 32

@@ -21,6 +21,7 @@ import diffaug
 from diffaug import tl
 from diffaug.cli import _look, _make, main
 from diffaug.cli._app import Common, command
+from diffaug.core.devices import respected_threads
 
 Listing = Callable[[Path], dict[str, bytes]]
 HEAVY = ["torch", "scanpy", "anndata", "pandas", "matplotlib", "scipy", "sklearn", "numpy"]
@@ -264,12 +265,18 @@ def test_progress_needs_a_terminal_and_no_quiet(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_threads(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    assert main(["info", "cells.h5ad"]) == 0
-    assert asked == []
-    assert main(["info", "cells.h5ad", "--threads", "3"]) == 0
-    assert asked == [3]
+    seen: list[str | None] = []
+    monkeypatch.setattr(_look, "show", lambda text: seen.append(os.environ.get("OMP_NUM_THREADS")))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    main(["info", "cells.h5ad"])
+    main(["info", "cells.h5ad", "--threads", "3"])
+    assert seen == ["1", "3"]
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = torch.get_num_threads()
+    with respected_threads():
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before
 
 
 def test_in_a_process_of_its_own(work: Path) -> None:

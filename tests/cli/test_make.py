@@ -13,7 +13,10 @@ import diffaug
 from diffaug.cli import main
 from diffaug.cli._make import counts_of
 
-TINY = {"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}, "domain": {"generator_width": 32}}
+TINY = {
+    "training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4, "encoder_passes": 0},
+    "domain": {"generator_width": 32},
+}
 
 
 def same_cells(a: anndata.AnnData, b: anndata.AnnData) -> bool:

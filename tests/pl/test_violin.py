@@ -164,13 +164,16 @@ def test_real_and_generated_cells(adata: AnnData, model: diffaug.DiffAug) -> Non
     assert zeros(ax, GENERATED) == [f"{100 * (made[:, g].X.toarray() == 0).mean():.0f}%" for g in ("CD79A", "NKG7")]
 
 
+@pytest.mark.parametrize("name", ["{}", "ENSG0000010{:04d}"])
+@pytest.mark.parametrize("width", [None, 4.5])
 @pytest.mark.parametrize("n_genes", [2, 8, 12])
-def test_texts_do_not_overlap(real: AnnData, synthetic: AnnData, n_genes: int) -> None:
+def test_texts_do_not_overlap(real: AnnData, synthetic: AnnData, n_genes: int, width: float | None, name: str) -> None:
     real.X[:], synthetic.X[:] = 0, 0  # "100%" is the widest text
-    ax = violin(real, synthetic, n_genes=n_genes, show=False)
+    real.var_names = synthetic.var_names = [name.format(j) for j in range(12)]
+    ax = None if width is None else plt.subplots(figsize=(width, 4), layout="constrained")[1]
+    ax = violin(real, synthetic, n_genes=n_genes, ax=ax, show=False)
     ax.figure.canvas.draw()
-    texts = [t for t in [*ax.texts, *ax.get_xticklabels()] if t.get_text()]
-    boxes = [t.get_window_extent() for t in texts]
+    boxes = [t.get_window_extent() for t in [*ax.texts, *ax.get_xticklabels()]]
     assert len(boxes) == 3 * n_genes + 1
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 

@@ -12,6 +12,9 @@ _REGISTRY: dict[str, type[Backend]] = {}
 
 def register(backend: type[Backend]) -> type[Backend]:
     """Class decorator: make a backend known under its ``name``."""
+    home = _BUILT_IN.get(backend.name, backend.__module__)
+    if home != backend.__module__:
+        raise ValueError(f"Expected a new backend name, found {backend.name!r}, which {home} has.")
     taken = _REGISTRY.get(backend.name)
     if taken is not None and taken.__qualname__ != backend.__qualname__:
         raise ValueError(f"Expected a new backend name, found {backend.name!r}, which {taken.__qualname__} has.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from cyclopts import CycloptsError
 from diffaug.cli import _look, _make  # noqa: F401  (they register the commands)
 from diffaug.cli._app import Common, app
 
+_THREADS = "OMP_NUM_THREADS"
 FINE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 #: Errors that say: another input or other options would have worked.
 _WRONG_USE = (
@@ -45,12 +47,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _complain(error, WRONG_USE)
     common = bound.arguments.get("common", Common())
-    with _log_to_stderr(logging.WARNING if common.quiet else logging.INFO):
+    with _log_to_stderr(logging.WARNING if common.quiet else logging.INFO), _threads(common.threads):
         try:
-            if common.threads is not None:
-                import torch
-
-                torch.set_num_threads(common.threads)
             run(*bound.args, **bound.kwargs)
         except KeyboardInterrupt:
             print("diffaug-cells: interrupted", file=sys.stderr)
@@ -60,6 +58,21 @@ def main(tokens: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             return _complain(error, WRONG_USE if isinstance(error, _WRONG_USE) else FAILED)
     return FINE
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """Ask every library for ``n`` threads, in the one way that holds (:func:`diffaug.core.devices.respected_threads`)."""
+    before = os.environ.get(_THREADS)
+    if n is not None:
+        os.environ[_THREADS] = str(n)
+    try:
+        yield
+    finally:
+        if n is not None:
+            os.environ.pop(_THREADS)
+            if before is not None:
+                os.environ[_THREADS] = before
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -42,6 +42,11 @@ def check_single(n_panels: int, ax: Axes | None) -> None:
         )
 
 
+def width_of(ax: Axes) -> float:
+    """Width of the axes in inches, before anything is arranged."""
+    return float(ax.get_window_extent().width / figure_of(ax).dpi)
+
+
 def figure_of(ax: Axes) -> Figure:
     """The whole figure, also where ``ax`` sits in a subfigure."""
     figure = ax.figure

@@ -18,7 +18,7 @@ from diffaug._anndata import check_adata
 from diffaug._keys import Keys
 from diffaug._model import DiffAug
 from diffaug.core.training import EpochRecord
-from diffaug.pl._figure import ENCODER, GENERATED, JOINT, hand_over, names_of, new_axes
+from diffaug.pl._figure import ENCODER, GENERATED, JOINT, hand_over, names_of, new_axes, width_of
 
 _COLORS = {"A": ENCODER, "B": GENERATED, "joint": JOINT}
 _MEANINGS = {"A": "A: encoder trains", "B": "B: generator trains", "joint": "joint: both train"}
@@ -116,7 +116,7 @@ def history(
         if name == "generated_share":
             panel.set(ylim=(-4, 104), yticks=(0, 50, 100))
     axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes[-1].xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     axes[-1].set_xlim(0.5, max(span.last for span in spans) + 0.5)
     if len(axes) > 1:
         axes[0].figure.align_ylabels(axes)
@@ -210,7 +210,7 @@ def _plot(panel: Axes, epoch: np.ndarray, y: np.ndarray, *, color: str) -> None:
 def _phase_names(panel: Axes, spans: list[Span]) -> None:
     """Names above the spans that are wide enough to hold them."""
     total = spans[-1].last - spans[0].first + 1
-    inches = panel.get_window_extent().width / panel.figure.dpi
+    inches = width_of(panel)
     wording: list[Callable[[Span], str]] = [_long_name, lambda span: span.phase]
     for say in wording:
         width = [inches * (span.last - span.first + 1) / total for span in spans]
@@ -241,5 +241,11 @@ def _legend(panel: Axes, spans: list[Span], has_fill: bool) -> None:
     if has_fill:
         handles.append(Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=1, label="bank of views filled"))
     panel.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.1), ncols=len(handles), frameon=False, fontsize=9
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.1),
+        ncols=max(1, min(len(handles), int(width_of(panel) / 1.8))),
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.2,
     )

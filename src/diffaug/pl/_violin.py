@@ -19,12 +19,14 @@ from sklearn.preprocessing import StandardScaler
 
 from diffaug._anndata import Matrix, _checked, _slot, _unique_genes, check_adata, obs_column
 from diffaug._matrix import describe_matrix
-from diffaug.pl._figure import GENERATED, REAL, check_single, hand_over, names_of, new_axes
+from diffaug.pl._figure import GENERATED, REAL, check_single, hand_over, names_of, new_axes, width_of
 
 _Y_LABELS = {"counts": "expression (counts)", "log": "expression (log-normalised)", "scaled": "expression (scaled)"}
 _SHIFT, _WIDTH = 0.21, 0.38
 # A smoothed shape of fewer values would show more than is known.
 _FEWEST = 10
+# Inches that two shares of zeros take side by side.
+_ROOM_FOR_ZEROS = 0.75
 
 
 @dataclass(frozen=True)
@@ -125,22 +127,9 @@ def violin(
     for i, (panel, (group, masks)) in enumerate(zip(axes, panels.items(), strict=True)):
         for side, v, mask in zip(sides, values, masks, strict=True):
             _draw(panel, side, v[mask], apart)
-        panel.set_xticks(range(len(names)), names)
-        panel.tick_params(axis="x", length=0, pad=18 if apart else 4)
-        panel.set(xlim=(-0.6, len(names) - 0.4), ylabel=_Y_LABELS.get(sides[0].kind, "expression"))
+        panel.set(ylabel=_Y_LABELS.get(sides[0].kind, "expression"))
         panel.spines[["top", "right"]].set_visible(False)
-        if apart:
-            panel.set_ylim(bottom=0)
-            panel.annotate(
-                "zeros",
-                (0, 0),
-                (-4, -5),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                fontsize=8,
-            )
+        _name_genes(panel, names, apart)
         labels = [f"{side.name} ({int(mask.sum()):,} cells)" for side, mask in zip(sides, masks, strict=True)]
         panel.legend(
             handles=[Patch(facecolor=s.color, alpha=0.6, label=t) for s, t in zip(sides, labels, strict=True)],
@@ -224,6 +213,32 @@ def _groups(
                 f"Did not find cells of {group!r} in `obs[{groupby!r}]` of both sets. Available: {both}.{hint}"
             )
     return {group: [column == group for column in columns] for group in wanted}
+
+
+def _name_genes(panel: Axes, names: list[str], apart: bool) -> None:
+    """Names under the violins, upright where they would run into each other, below the row of zeros."""
+    room = width_of(panel) / len(names)  # inches for each gene
+    turned = 0.1 * max(map(len, names)) > room
+    panel.set_xticks(range(len(names)), names, rotation=90 if turned else 0)
+    panel.set_xlim(-0.6, len(names) - 0.4)
+    panel.tick_params(axis="x", length=0, pad=4)
+    if not apart:
+        return
+    panel.set_ylim(bottom=0)
+    upright = room < _ROOM_FOR_ZEROS
+    panel.tick_params(axis="x", pad=32 if upright else 18)
+    for text in panel.texts:
+        text.set_rotation(90 if upright else 0)
+    panel.annotate(
+        "zeros",
+        (0, 0),
+        (-4, -5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+    )
 
 
 def _draw(panel: Axes, side: _Side, values: np.ndarray, apart: bool) -> None:

@@ -1,0 +1,81 @@
+"""Registers the toy domain, and says for each domain of the registry what to try it on."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def load_toy() -> ModuleType:
+    """The module ``toy.py`` beside this file, under a name of its own."""
+    name = "diffaug_toy_domain"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("toy.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+load_toy()  # before the tests are collected, because they are parametrised over the registry
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the contract suite needs to know of a domain: how to make events of it, and small settings."""
+
+    make: Callable[[int, int], Any]
+    config: dict[str, dict[str, Any]]
+    tolerance: float
+
+
+def cells(n: int, seed: int) -> np.ndarray:
+    """Log-normalised expression of three types."""
+    rng = np.random.default_rng(seed)
+    mean = rng.gamma(1.0, 1.0, size=20) + np.where(np.arange(n)[:, None] % 3 == np.arange(20) % 3, 4, 0)
+    return np.log1p(rng.poisson(mean)).astype(np.float32)
+
+
+def vectors(n: int, seed: int) -> np.ndarray:
+    """Three clusters of vectors far from unit scale."""
+    rng = np.random.default_rng(seed)
+    return (100 * rng.normal(size=(n, 7)) + 300 * np.eye(3, 7)[np.arange(n) % 3]).astype(np.float32)
+
+
+SMALL = {
+    "training": {"warmup_epochs": 2, "generator_epochs": 2, "mixed_epochs": 2, "batch_size": 32, "view_rate": 0.5},
+    "diffusion": {"n_steps": 4},
+}
+#: A new domain adds a line here, and the whole contract suite runs on it.
+CASES = {
+    "cells": Case(
+        cells,
+        {
+            **SMALL,
+            "domain": {
+                "encoder_hidden": [24],
+                "n_semantic": 6,
+                "n_latent": 5,
+                "generator_width": 16,
+                "generator_depth": 1,
+            },
+        },
+        1e-4,
+    ),
+    "toy": Case(vectors, {**SMALL, "domain": {"n_semantic": 6}}, 1e-2),
+}
+
+
+@pytest.fixture
+def case(backend: str) -> Case:
+    """The domain's case; ``backend`` is a parameter of the test."""
+    return CASES[backend]
