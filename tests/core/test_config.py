@@ -400,7 +400,6 @@ def test_encoder_passes_lengthen_the_phases_of_large_sets(steps: int, passes: in
     assert phases(without.resolve(n_obs)) == (0, generator, 0)  # a phase that is not planned stays out
 
 
-@pytest.mark.xfail(reason="`max_encoder_steps` holds for each mixed phase and not for all of them together")
 def test_cap_of_encoder_steps_is_shared_by_the_cycles() -> None:
     """100 batches an epoch, 50 passes: 2,500 steps of warm-up, and as many of all mixed phases together."""
     plan = TrainingConfig(encoder_passes=50, max_encoder_steps=2500)
@@ -432,7 +431,6 @@ def test_cap_is_kept_in_proportion() -> None:
     assert phases(plan.resolve(1000, 2)) == (1, 1, 1)  # a cap below the number of phases leaves one epoch each
 
 
-@pytest.mark.xfail(reason="phases that were rounded up to one epoch are not taken from the longer ones")
 def test_cap_is_kept_beside_short_phases() -> None:
     assert capped_total(10, 1, 100, 1) <= 10
 

@@ -157,7 +157,6 @@ def test_condition_has_a_fixed_scale_and_zero_is_the_null_condition(name: str) -
     torch.testing.assert_close(seen[1].square().mean(dim=1), torch.ones(5), rtol=1e-3, atol=0)
 
 
-@pytest.mark.xfail(reason="layer normalisation of two numbers keeps only which one is larger")
 @pytest.mark.parametrize("name", DENOISERS)
 def test_two_dimensional_condition_is_more_than_a_sign(name: str) -> None:
     """The paper's latent vector z is two-dimensional, and ``condition="latent"`` hands it over."""

@@ -544,7 +544,7 @@ def test_loop_off_twin_has_the_same_warm_up_and_generator() -> None:
             after[name].append((record.phase, record.cycle, encoder_state(trainer), generator_state(trainer)))
     n = 2 + 3  # the warm-up and B
     assert without_time(history["on"][:n]) == without_time(history["off"][:n])
-    assert all(equal(a[2:][0], b[2:][0]) and equal(a[3], b[3]) for a, b in zip(after["on"][:n], after["off"][:n]))
+    assert all(equal(a[2:][0], b[2:][0]) and equal(a[3], b[3]) for a, b in zip(after["on"][:n], after["off"][:n], strict=True))
     assert not equal(after["on"][-1][2], after["off"][-1][2])
     assert equal(after["on"][-1][3], after["off"][-1][3])
 
@@ -769,27 +769,28 @@ def test_views_under_a_random_condition_hurt() -> None:
 
 @pytest.mark.slow
 def test_views_under_a_random_condition_hurt_on_real_cells(data_dir: Path) -> None:
-    """The same on 500 genes of mca_bladder, 2,100 cells of 16 types, with the paper's encoder.
+    """The same on 300 genes of mca_bladder, 2,100 cells of 16 types.
 
-    Measured: XX without views, XX with.
+    Measured for the two seeds: 0.836 and 0.834 without views, 0.770 and 0.758 with.
     """
     import anndata
 
     import diffaug
 
     adata = anndata.read_h5ad(data_dir / "bio" / "mca_bladder.h5ad")
-    diffaug.pp.recipe(adata, n_top_genes=500)
+    diffaug.pp.recipe(adata, n_top_genes=300)
     y = adata.obs["cell_type"].to_numpy()
     scores: dict[float, list[float]] = {0.0: [], 1.0: []}
+    plan = {"warmup_epochs": 4, "generator_epochs": 8, "mixed_epochs": 50, "lr_schedule": "constant"}
     for view_rate, found in scores.items():
         for seed in (0, 1):
             config = {
-                "training": {"view_rate": view_rate, "warmup_steps": 80, "generator_steps": 80, "mixed_steps": 320},
-                "diffusion": {"n_steps": 8, "condition": "noise"},
+                "training": {"view_rate": view_rate, **plan},
+                "diffusion": {"n_steps": 5, "condition": "noise"},
+                "domain": {"encoder_hidden": [128], "n_semantic": 20, "n_latent": 32, "generator_width": 64},
             }
             diffaug.tl.fit(adata, config=config, random_state=seed, device="cpu", progress=False)
             found.append(probe(adata.obsm["X_diffaug"], y))
     without, toxic = (float(np.mean(found)) for found in scores.values())
-    print(scores)
-    assert without > 0.7
-    assert toxic < without - 0.05
+    assert without > 0.8
+    assert toxic < without - 0.04

@@ -204,27 +204,37 @@ class TrainingConfig:
         """Fill in the epochs that are ``None`` for ``n_obs`` events.
 
         ``max_epochs`` then caps the sum over all phases and cycles: longer plans are shrunk in proportion, each planned
-        phase keeping at least one epoch.
+        phase keeping at least one epoch, also where that is more than the cap.
         """
         steps_per_epoch = max(1, n_obs // min(self.batch_size, n_obs))
         cycles = max(self.n_cycles, 1)
 
-        def epochs(given: int | None, steps: int, passes: int = 0) -> int:
-            steps = max(steps, min(passes * steps_per_epoch, self.max_encoder_steps)) if steps else 0
-            return given if given is not None else -(-steps // steps_per_epoch)
+        def encoder_steps(least: int) -> int:
+            return max(least, min(self.encoder_passes * steps_per_epoch, self.max_encoder_steps)) if least else 0
 
-        def per_cycle(total: int) -> int:
-            return -(-total // cycles)
+        def epochs(given: int | None, steps: int, shares: int = 1) -> int:
+            return given if given is not None else -(-steps // (steps_per_epoch * shares))
 
-        warmup = epochs(self.warmup_epochs, self.warmup_steps, self.encoder_passes)
-        generator = epochs(self.generator_epochs, per_cycle(self.generator_steps))
-        mixed = epochs(self.mixed_epochs, per_cycle(self.mixed_steps), per_cycle(self.encoder_passes))
+        warmup = epochs(self.warmup_epochs, encoder_steps(self.warmup_steps))
+        generator = epochs(self.generator_epochs, self.generator_steps, cycles)
+        mixed = epochs(self.mixed_epochs, encoder_steps(self.mixed_steps), cycles)
         if max_epochs is not None:
             _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)
             shrink = max_epochs / max(1, warmup + self.n_cycles * (generator + mixed))
             if shrink < 1:
                 warmup, generator, mixed = (max(1, int(e * shrink)) if e else 0 for e in (warmup, generator, mixed))
+                # A phase rounded up to one epoch takes it from the longest.
+                while warmup + self.n_cycles * (generator + mixed) > max_epochs:
+                    longest = max(warmup, generator, mixed)
+                    if longest == 1:
+                        break
+                    if warmup == longest:
+                        warmup -= 1
+                    elif generator == longest:
+                        generator -= 1
+                    else:
+                        mixed -= 1
         return dataclasses.replace(self, warmup_epochs=warmup, generator_epochs=generator, mixed_epochs=mixed)
 
 

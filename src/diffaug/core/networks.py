@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 #: Width of the time embedding of each feature's own path in :class:`AdaptiveResidualMLP`.
 _N_PATH = 32
+#: Conditions of fewer numbers are not layer-normalised.
+_NARROW = 8
 
 
 class Encoding(NamedTuple):
@@ -85,7 +87,13 @@ class _TimeEmbedding(nn.Module):
 
 
 def _scale_condition(cond: Tensor) -> Tensor:
-    """Layer-normalise the condition: the denoiser must see a fixed scale, and the zero vector must stay zero."""
+    """Give the condition a fixed scale for the denoiser; the zero vector stays zero.
+
+    Wide conditions are layer-normalised. Of a narrow one that would leave next to nothing (of two numbers, which is the
+    larger), so the inverse hyperbolic sine tames its scale number by number.
+    """
+    if cond.shape[-1] < _NARROW:
+        return torch.asinh(cond)
     return nn.functional.layer_norm(cond, cond.shape[-1:])
 
 
@@ -96,7 +104,7 @@ class AdaptiveResidualMLP(nn.Module):
     Peebles & Xie 2023, section 3.2). The function is one for all blocks plus an offset of each (after Chen et al. 2023).
 
     The stream of ``width`` numbers cannot carry the noise of thousands of features, so the head gives every feature its
-    own path around it, :math:`o + a(t)\,\sigma(b(t)\,x_t + c) + d(t)\,x_t` with o and c from the stream: the exact
+    own path around it, :math:`o + a(t)\,\sigma(e^{b(t)}\,x_t + c) + d(t)\,x_t` with o and c from the stream: the exact
     form of the posterior mean of a feature that is either a spike or a narrow slab (expressed or not) seen in noise.
 
     Parameters
@@ -136,7 +144,7 @@ class AdaptiveResidualMLP(nn.Module):
             h = h + gate * block(self.norm(h) * (1 + scale) + shift)
         o, c = self.out(self.norm(h)).chunk(2, dim=1)
         a, b, d = self.path(nn.functional.silu(self.path_time(t))).chunk(3, dim=1)
-        return o + a * torch.sigmoid(b.exp() * x_t + c) + d * x_t
+        return o + a * torch.sigmoid(b.clamp_max(8.0).exp() * x_t + c) + d * x_t
 
 
 class Listing2(nn.Module):

@@ -107,7 +107,8 @@ def sample(
     eta
         Noise of ``"ddim"``; the other samplers ignore it.
     start
-        Clean events to start from, of ``shape``: they are noised up to ``strength`` and denoised from there.
+        Clean events to start from, of ``shape``: with ``strength`` below 1 they are noised so far and
+        denoised from there, with 1 they are not used.
     strength
         Share of the way to pure noise, in (0, 1]; below 1 needs ``start``.
 

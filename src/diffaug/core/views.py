@@ -81,6 +81,8 @@ class ViewBank:
 
     def put(self, rows: slice, views: Tensor) -> None:
         """Store the views, shape ``(rows, n_views, *event)``, of consecutive events."""
+        if views.shape != self.views[rows].shape:
+            raise ValueError(f"Expected views of shape {tuple(self.views[rows].shape)}, found {tuple(views.shape)}.")
         self.views[rows] = views
         self._filled[rows] = True
 

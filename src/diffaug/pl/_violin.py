@@ -27,6 +27,8 @@ _SHIFT, _WIDTH = 0.21, 0.38
 _FEWEST = 10
 # Inches that two shares of zeros take side by side.
 _ROOM_FOR_ZEROS = 0.75
+# Inches that a letter of a gene's name takes.
+_LETTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def violin(
     apart = all(float(v.min()) >= 0 for v in values)
     panels = _groups(sides, groupby, groups)
     check_single(len(panels), ax)
-    axes = new_axes(len(panels), max(6.4, 0.85 * len(names) + 1.2), 3.6, ax)
+    longest = max(map(len, names))
+    height = 3.6 + (_LETTER * longest if longest > 8 else 0)  # names of genes turned upright need theirs below
+    axes = new_axes(len(panels), max(6.4, 0.85 * len(names) + 1.2), height, ax)
     for i, (panel, (group, masks)) in enumerate(zip(axes, panels.items(), strict=True)):
         for side, v, mask in zip(sides, values, masks, strict=True):
             _draw(panel, side, v[mask], apart)
@@ -218,7 +222,7 @@ def _groups(
 def _name_genes(panel: Axes, names: list[str], apart: bool) -> None:
     """Names under the violins, upright where they would run into each other, below the row of zeros."""
     room = width_of(panel) / len(names)  # inches for each gene
-    turned = 0.1 * max(map(len, names)) > room
+    turned = _LETTER * max(map(len, names)) > room
     panel.set_xticks(range(len(names)), names, rotation=90 if turned else 0)
     panel.set_xlim(-0.6, len(names) - 0.4)
     panel.tick_params(axis="x", length=0, pad=4)

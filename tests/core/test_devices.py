@@ -1,0 +1,135 @@
+"""Devices, denormals and random streams."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diffaug.core.devices import flushed_denormals, make_fabric, random_streams, seeded_init
+
+CPU = torch.device("cpu")
+
+
+def denormals_survive() -> bool:
+    """Half the smallest normal float32 is a denormal; times two it is that number again, unless it was flushed."""
+    half = torch.full((4,), torch.finfo(torch.float32).tiny) / 2
+    return bool((half * 2 > 0).all())
+
+
+def test_denormals_are_flushed_inside_only() -> None:
+    assert denormals_survive()
+    with flushed_denormals():
+        assert not denormals_survive()
+        with flushed_denormals():
+            assert not denormals_survive()
+        assert not denormals_survive()  # the inner block does not end the outer one
+    assert denormals_survive()
+
+
+def test_denormals_are_restored_to_what_the_caller_had() -> None:
+    torch.set_flush_denormal(True)
+    try:
+        with flushed_denormals():
+            assert not denormals_survive()
+        assert not denormals_survive()
+    finally:
+        torch.set_flush_denormal(False)
+    assert denormals_survive()
+
+
+def test_denormals_are_restored_after_an_error() -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), flushed_denormals():
+        raise RuntimeError("on purpose")
+    assert denormals_survive()
+
+
+def test_streams_are_reproducible_and_apart() -> None:
+    def numbers(seed: int, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        return {k: torch.randn(1000, generator=g) for k, g in random_streams(seed, names, CPU).items()}
+
+    first, again, other = numbers(0, ("a", "b", "c")), numbers(0, ("a", "b", "c")), numbers(1, ("a", "b", "c"))
+    for k in "abc":
+        assert torch.equal(first[k], again[k])
+        assert not torch.equal(first[k], other[k])
+    together = torch.stack([*first.values(), *other.values()])
+    correlation = torch.corrcoef(together) - torch.eye(6)
+    assert correlation.abs().max() < 0.15  # 4.7 standard deviations of 1 / sqrt(1000)
+
+
+def test_a_new_last_stream_leaves_the_others_alone() -> None:
+    short, long = random_streams(5, ("a", "b"), CPU), random_streams(5, ("a", "b", "c"), CPU)
+    for k in "ab":
+        assert torch.equal(torch.rand(10, generator=short[k]), torch.rand(10, generator=long[k]))
+
+
+def test_streams_leave_global_state_alone() -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch.rand(5, generator=random_streams(0, ("a",), CPU)["a"])
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+def test_seeded_init() -> None:
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    weights = []
+    for seed in (0, 0, 1, 2**70):
+        with seeded_init(seed):
+            weights.append(torch.nn.Linear(5, 5).weight.detach().clone())
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[3])
+
+
+def test_seeded_init_is_restored_after_an_error() -> None:
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="on purpose"), seeded_init(4):
+        raise RuntimeError("on purpose")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_seeded_init_reseeds_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torch.manual_seed`` would: on a machine with a GPU the caller's random numbers there would start anew."""
+
+    def forbidden(seed: int) -> None:
+        raise AssertionError("the GPU's generators were seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", forbidden)
+    with pytest.raises(AssertionError, match="the GPU's"):
+        torch.manual_seed(0)  # the control
+    with seeded_init(0):
+        pass
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_fabric(name: str) -> None:
+    device = make_fabric(name).device
+    assert torch.zeros(1, device=device).device.type == device.type
+    if name == "cpu":
+        assert device == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu", "", "cuda:x", "cpu:1", "mps:0", "cuda:-1", 0, None, ["cpu"]])
+def test_unknown_device(name: object) -> None:
+    with pytest.raises(ValueError, match=r"Expected `device` 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', found"):
+        make_fabric(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
+def test_absent_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=rf"for device='{name}', found none on this machine. Use 'auto' or 'cpu'"):
+        make_fabric(name)
+
+
+def test_device_number_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"Expected `device` below cuda:2, found 'cuda:2'"):
+        make_fabric("cuda:2")

@@ -1,0 +1,113 @@
+"""Folders written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from diffaug.core.storage import written_whole
+
+
+def write(target: Path, text: str, *, overwrite: bool = False) -> None:
+    with written_whole(target, overwrite=overwrite) as folder:
+        (folder / "a.txt").write_text(text)
+
+
+def content(target: Path) -> dict[str, str]:
+    return {f.name: f.read_text() for f in target.iterdir()}
+
+
+def test_new_folder(tmp_path: Path) -> None:
+    write(tmp_path / "deep" / "model", "one")
+    assert content(tmp_path / "deep" / "model") == {"a.txt": "one"}
+    assert os.listdir(tmp_path / "deep") == ["model"]  # no scraps beside it
+    assert (tmp_path / "deep" / "model").stat().st_mode & 0o777 == 0o755
+
+
+def test_it_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with written_whole(target) as folder:
+        (folder / "a.txt").write_text("one")
+        assert folder.parent == target.parent  # same file system, so that the rename cannot be half a copy
+        assert not target.exists()
+    assert target.is_dir()
+
+
+def test_existing_folder_is_kept_unless_asked(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    write(target, "one")
+    with pytest.raises(FileExistsError, match=r"Expected a new folder, found .*model'. Pass overwrite=True to replace it"):
+        write(target, "two")
+    assert content(target) == {"a.txt": "one"}
+    write(target, "two", overwrite=True)
+    assert content(target) == {"a.txt": "two"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_overwriting_leaves_nothing_of_the_old(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    write(target, "one")
+    (target / "old.txt").write_text("old")
+    write(target, "two", overwrite=True)
+    assert content(target) == {"a.txt": "two"}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_failure_leaves_what_was_there(tmp_path: Path, exists: bool, error: type[BaseException]) -> None:
+    target = tmp_path / "model"
+    if exists:
+        write(target, "one")
+    with pytest.raises(error), written_whole(target, overwrite=True) as folder:
+        (folder / "a.txt").write_text("half")
+        raise error
+    assert os.listdir(tmp_path) == (["model"] if exists else [])
+    if exists:
+        assert content(target) == {"a.txt": "one"}
+
+
+def test_failure_in_the_last_rename_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model"
+    write(target, "one")
+    real = Path.rename
+
+    def rename(self: Path, new: Path) -> Path:
+        if (self / "a.txt").exists() and (self / "a.txt").read_text() == "two":
+            raise OSError("disk on fire")
+        return real(self, new)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="disk on fire"):
+        write(target, "two", overwrite=True)
+    assert content(target) == {"a.txt": "one"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_file_in_the_way(tmp_path: Path, overwrite: bool) -> None:
+    target = tmp_path / "model"
+    target.write_text("mine")
+    with pytest.raises(FileExistsError, match="Expected .*found"):
+        write(target, "one", overwrite=overwrite)
+    assert target.read_text() == "mine"
+
+
+def test_parent_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"Expected a place where .*model' can be written, found .*. Choose another folder"):
+        write(tmp_path / "file" / "model", "one")
+
+
+def test_read_only_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal is simulated: to the superuser, who runs many a container, no folder is read-only."""
+
+    def refuse(*args: object, **kwargs: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(OSError, match=r"Expected a place where .*model' can be written, found Permission denied"):
+        write(tmp_path / "model", "one")
+    assert not (tmp_path / "model").exists()
