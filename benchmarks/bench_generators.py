@@ -28,7 +28,9 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
     "cosine schedule": {"diffusion": {"schedule": "cosine"}},
     "depth 2": {"domain": {"generator_depth": 2}},
     "width 512, depth 2": {"domain": {"generator_width": 512, "generator_depth": 2}},
-    "default, 4000 steps": {"training": {"generator_steps": 4000}},
+    "2000 steps": {"training": {"generator_steps": 2000}},
+    "500 steps": {"training": {"generator_steps": 500}},
+    "4000 steps": {"training": {"generator_steps": 4000}},
     "v1 bottleneck 500-80-500": {"domain": {"generator": "bottleneck"}},
     "Listing 2, 250 steps": {
         "domain": {"generator": "listing2", "generator_width": 2000},

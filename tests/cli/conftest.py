@@ -20,6 +20,7 @@ warmup_steps = 4
 generator_steps = 4
 mixed_steps = 4
 encoder_passes = 0
+generator_passes = 0
 
 [domain]
 generator_width = 32

@@ -285,3 +285,16 @@ def test_in_a_process_of_its_own(work: Path) -> None:
     done = child("info", "absent.h5ad", env={**os.environ, "PYTHONWARNINGS": "error"})
     assert done.returncode == 2
     assert done.stderr == "diffaug-cells: error: Expected an .h5ad file, found nothing at 'absent.h5ad'.\n"
+
+
+def test_threads_wait_without_spinning_unless_the_user_says_so() -> None:
+    code = (
+        "import os, sys; sys.argv = ['diffaug-cells', '--version']\n"
+        "from diffaug.cli import main; main(); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env={**environment, **given}
+        )
+        assert done.stdout.split() == [diffaug.__version__, expected]

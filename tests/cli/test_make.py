@@ -14,7 +14,7 @@ from diffaug.cli import main
 from diffaug.cli._make import counts_of
 
 TINY = {
-    "training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4, "encoder_passes": 0},
+    "training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4, "encoder_passes": 0, "generator_passes": 0},
     "domain": {"generator_width": 32},
 }
 

@@ -71,7 +71,8 @@ BAD = [
     (TrainingConfig, "generator_steps", -1, "`generator_steps` of at least 0"),
     (TrainingConfig, "mixed_steps", -1, "`mixed_steps` of at least 0"),
     (TrainingConfig, "encoder_passes", -1, "`encoder_passes` of at least 0"),
-    (TrainingConfig, "max_encoder_steps", -1, "`max_encoder_steps` of at least 0"),
+    (TrainingConfig, "generator_passes", -1, "`generator_passes` of at least 0"),
+    (TrainingConfig, "max_steps", -1, "`max_steps` of at least 0"),
     (TrainingConfig, "batch_size", 1, "`batch_size` of at least 2"),
     (TrainingConfig, "encoder_lr", 0.0, "`encoder_lr` above 0"),
     (TrainingConfig, "generator_lr", 0.0, "`generator_lr` above 0"),
@@ -166,7 +167,8 @@ def unusual() -> Config:
             generator_steps=20,
             mixed_steps=30,
             encoder_passes=40,
-            max_encoder_steps=999,
+            generator_passes=70,
+            max_steps=999,
             batch_size=64,
             encoder_lr=1e-4,
             generator_lr=2e-4,
@@ -388,7 +390,7 @@ def test_default_plan() -> None:
 )
 def test_encoder_passes_lengthen_the_phases_of_large_sets(steps: int, passes: int, max_steps: int, n_obs: int) -> None:
     short = TrainingConfig(warmup_steps=steps, mixed_steps=steps)
-    plan = dataclasses.replace(short, encoder_passes=passes, max_encoder_steps=max_steps)
+    plan = dataclasses.replace(short, encoder_passes=passes, max_steps=max_steps)
     per_epoch = max(1, n_obs // plan.batch_size)
     warmup, generator, mixed = phases(plan.resolve(n_obs))
     assert warmup == mixed >= phases(short.resolve(n_obs))[0]
@@ -402,7 +404,7 @@ def test_encoder_passes_lengthen_the_phases_of_large_sets(steps: int, passes: in
 
 def test_cap_of_encoder_steps_is_shared_by_the_cycles() -> None:
     """100 batches an epoch, 50 passes: 2,500 steps of warm-up, and as many of all mixed phases together."""
-    plan = TrainingConfig(encoder_passes=50, max_encoder_steps=2500)
+    plan = TrainingConfig(encoder_passes=50, max_steps=2500)
     assert phases(plan.resolve(25_600))[::2] == (25, 25)
     assert phases(dataclasses.replace(plan, n_cycles=5).resolve(25_600))[::2] == (25, 5)
 

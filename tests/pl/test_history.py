@@ -152,14 +152,32 @@ def test_phase_names_do_not_overlap(n_cycles: int) -> None:
     plan = [("A", 0, 10)]
     for cycle in range(1, n_cycles + 1):
         plan += [("B", cycle, 9), ("fill", cycle, 1), ("A", cycle, 5)]
-    ax = history(with_history(records(plan)), show=False)[0]
+    ax = history(with_history(records(plan)), title="A fit", show=False)[0]
     ax.figure.canvas.draw()
     boxes = sorted((t.get_window_extent() for t in ax.texts), key=lambda box: box.x0)
     assert all(a.x1 <= b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
     assert (len(boxes) == 2 * n_cycles + 1) == (n_cycles <= 8)
     legend = ax.get_legend().get_window_extent()
     assert not any(legend.overlaps(box) for box in boxes)
+    check_title_is_above(ax)
     assert legend.x1 <= ax.figure.bbox.x1 and legend.y1 <= ax.figure.bbox.y1
+
+
+def check_title_is_above(ax: Axes) -> None:
+    legend = ax.get_legend().get_window_extent()
+    assert ax._left_title.get_window_extent().y0 >= legend.y1
+
+
+def test_a_narrow_panel_stacks_its_legend() -> None:
+    """And neither the names of the phases nor the title run into it."""
+    ax = plt.subplots(figsize=(4, 4), layout="constrained")[1]
+    plan = [("A", 0, 10), ("B", 1, 10), ("fill", 1, 1), ("A", 1, 10)]
+    history(with_history(records(plan)), keys="encoder_loss", ax=ax, title="A fit", show=False)
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x1 <= ax.figure.bbox.x1
+    assert len(ax.texts) == 3 and not any(legend.overlaps(t.get_window_extent()) for t in ax.texts)
+    check_title_is_above(ax)
 
 
 # --- what comes back -------------------------------------------------------------------------------------------------

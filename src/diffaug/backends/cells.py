@@ -82,7 +82,9 @@ def default_config() -> Config:
     """Settings that fit a laptop; ``docs/benchmarks`` has the table of what was tried."""
     return Config(
         loss=LossConfig(temperature=0.5),
-        training=TrainingConfig(encoder_passes=50, input_dropout=0.3, n_views=2),
+        training=TrainingConfig(
+            generator_steps=1000, encoder_passes=50, generator_passes=100, input_dropout=0.3, n_views=2
+        ),
         domain=CellsConfig(),
     )
 

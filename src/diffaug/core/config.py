@@ -142,10 +142,11 @@ class TrainingConfig:
         that the phases have about ``warmup_steps``, ``generator_steps`` and ``mixed_steps`` optimiser steps in all.
     warmup_steps, generator_steps, mixed_steps
         Optimiser steps over all cycles, used where the epochs are ``None``.
-    encoder_passes
-        Where the epochs are ``None``: the warm-up, and all mixed phases together, go over the data at least so often,
-        as far as that takes no more than ``max_encoder_steps`` steps. Large sets need more steps than small ones.
-    max_encoder_steps
+    encoder_passes, generator_passes
+        Where the epochs are ``None``: the warm-up, all mixed phases together, and all B phases together go over the data
+        at least so often, as far as that takes no more than ``max_steps`` steps. Large sets need more steps than
+        small ones.
+    max_steps
         See ``encoder_passes``.
     batch_size
         Events per step; smaller sets use one batch of all their events.
@@ -172,7 +173,8 @@ class TrainingConfig:
     generator_steps: int = 2000
     mixed_steps: int = 400
     encoder_passes: int = 0
-    max_encoder_steps: int = 2500
+    generator_passes: int = 0
+    max_steps: int = 2500
     batch_size: int = 256
     encoder_lr: float = 1e-3
     generator_lr: float = 1e-3
@@ -189,7 +191,14 @@ class TrainingConfig:
         for name in ("warmup_epochs", "generator_epochs", "mixed_epochs"):
             value = getattr(self, name)
             _check(value is None or value >= 0, f"`{name}` of at least 0 or None", value)
-        for name in ("warmup_steps", "generator_steps", "mixed_steps", "encoder_passes", "max_encoder_steps"):
+        for name in (
+            "warmup_steps",
+            "generator_steps",
+            "mixed_steps",
+            "encoder_passes",
+            "generator_passes",
+            "max_steps",
+        ):
             _check(getattr(self, name) >= 0, f"`{name}` of at least 0", getattr(self, name))
         _check(self.batch_size >= 2, "`batch_size` of at least 2", self.batch_size)
         for name in ("encoder_lr", "generator_lr"):
@@ -209,15 +218,15 @@ class TrainingConfig:
         steps_per_epoch = max(1, n_obs // min(self.batch_size, n_obs))
         cycles = max(self.n_cycles, 1)
 
-        def encoder_steps(least: int) -> int:
-            return max(least, min(self.encoder_passes * steps_per_epoch, self.max_encoder_steps)) if least else 0
+        def at_least(steps: int, passes: int) -> int:
+            return max(steps, min(passes * steps_per_epoch, self.max_steps)) if steps else 0
 
         def epochs(given: int | None, steps: int, shares: int = 1) -> int:
             return given if given is not None else -(-steps // (steps_per_epoch * shares))
 
-        warmup = epochs(self.warmup_epochs, encoder_steps(self.warmup_steps))
-        generator = epochs(self.generator_epochs, self.generator_steps, cycles)
-        mixed = epochs(self.mixed_epochs, encoder_steps(self.mixed_steps), cycles)
+        warmup = epochs(self.warmup_epochs, at_least(self.warmup_steps, self.encoder_passes))
+        generator = epochs(self.generator_epochs, at_least(self.generator_steps, self.generator_passes), cycles)
+        mixed = epochs(self.mixed_epochs, at_least(self.mixed_steps, self.encoder_passes), cycles)
         if max_epochs is not None:
             _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)

@@ -121,9 +121,9 @@ def history(
     if len(axes) > 1:
         axes[0].figure.align_ylabels(axes)
     _phase_names(axes[0], spans)
-    _legend(axes[0], spans, len(fills) > 0)
+    n_rows = _legend(axes[0], spans, len(fills) > 0)
     if title is not None:
-        axes[0].set_title(title, loc="left", pad=42)
+        axes[0].set_title(title, loc="left", pad=22 + 15 * n_rows)
     return hand_over(
         axes[0] if isinstance(keys, str) else axes, show=show, return_fig=return_fig, save=save, own=ax is None
     )
@@ -218,15 +218,17 @@ def _phase_names(panel: Axes, spans: list[Span]) -> None:
         if say is wording[-1] or all(n <= w for n, w in zip(needed, width, strict=True)):
             for span, n, w in zip(spans, needed, width, strict=True):
                 if n <= w:
-                    panel.text(
-                        (span.first + span.last) / 2,
-                        1.02,
+                    panel.annotate(
                         say(span),
-                        transform=panel.get_xaxis_transform(),
+                        ((span.first + span.last) / 2, 1),
+                        (0, 2),
+                        xycoords=panel.get_xaxis_transform(),
+                        textcoords="offset points",
                         ha="center",
                         va="bottom",
                         fontsize=9,
                         color=_COLORS[span.phase],
+                        annotation_clip=False,
                     )
             return
 
@@ -235,17 +237,20 @@ def _long_name(span: Span) -> str:
     return "warm-up" if span.cycle == 0 else f"{span.phase}, cycle {span.cycle}"
 
 
-def _legend(panel: Axes, spans: list[Span], has_fill: bool) -> None:
+def _legend(panel: Axes, spans: list[Span], has_fill: bool) -> int:
+    """What the shades and lines mean, above the names of the phases; gives the number of rows."""
     phases = [phase for phase in _COLORS if any(span.phase == phase for span in spans)]
     handles: list[Patch | Line2D] = [Patch(color=_COLORS[p], alpha=0.25, label=_MEANINGS[p]) for p in phases]
     if has_fill:
         handles.append(Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=1, label="bank of views filled"))
+    n_columns = max(1, min(len(handles), int(width_of(panel) / 1.8)))
     panel.legend(
         handles=handles,
         loc="lower left",
-        bbox_to_anchor=(0, 1.1),
-        ncols=max(1, min(len(handles), int(width_of(panel) / 1.8))),
+        bbox_to_anchor=(0, 1),
+        ncols=n_columns,
         frameon=False,
         fontsize=9,
-        borderaxespad=0.2,
+        borderaxespad=1.8,  # in letters: above a line of names
     )
+    return -(-len(handles) // n_columns)
