@@ -1,7 +1,8 @@
 """Seconds per phase, rates as a share of the machine's matrix-multiply rate, and the same cells with scVI's defaults.
 
 Run on a quiet machine: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py [--threads 1] [--repeats 5] [--render]
-scVI is run when scvi-tools is installed (`pip install -c constraints.txt ".[bench]"`), else its row is left out.
+scVI is run when scvi-tools is installed (`pip install -c constraints.txt ".[bench]"`), on kang_pbmc alone by default;
+else its row is left out.
 Writes docs/benchmarks/results/speed.csv and docs/benchmarks/speed.md.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import resource
 import statistics
 import time
@@ -21,6 +23,7 @@ from _common import Results, machine, markdown, prepared, write_page
 from anndata import AnnData
 
 import diffaug
+from diffaug.core.devices import respected_threads
 
 
 def kang() -> AnnData:
@@ -71,11 +74,10 @@ def measure_diffaug(adata: AnnData, repeats: int) -> dict[str, float]:
     model = diffaug.tl.fit(adata, progress=False)
     total = time.perf_counter() - begin
     seconds = {p: sum(r.seconds for r in model.history if r.phase == p) for p in ("A", "B", "fill")}
-    rate = matmul_rate()
-    mask = adata.var["highly_variable"].to_numpy()
-    x = adata.X[:, mask]
-    rows = sp.csr_matrix(x)[:4096]
-    embed = len(rows.indptr[1:]) / median_seconds(lambda: model.embed(rows), repeats)
+    rows = sp.csr_matrix(adata.X[:, adata.var["highly_variable"].to_numpy()])[:4096]
+    with respected_threads():
+        rate = matmul_rate()
+        embed = rows.shape[0] / median_seconds(lambda: model.embed(rows), repeats)
     sample = 2048 / median_seconds(lambda: model.generate(2048), repeats)
     steps = model.config.diffusion.n_steps
     return {
@@ -141,15 +143,17 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py`
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--scvi-sets", nargs="*", default=["kang_pbmc"], help="sets to run scVI on; it takes its time")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)
     results = Results("speed", ("set", "method", "threads"))
     for name, make in SETS.items() if not args.render else ():
         key = {"set": name, "threads": args.threads}
         results.once(lambda m=make: measure_diffaug(m(), args.repeats), method="diffaug", **key)
-        if importlib.util.find_spec("scvi") is not None:
+        if name in args.scvi_sets and importlib.util.find_spec("scvi") is not None:
             results.once(lambda m=make: blank(measure_scvi(m(), args.threads)), method="scvi", **key)
     render(results)
 

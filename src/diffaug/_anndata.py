@@ -25,6 +25,7 @@ TARGET_SUM = 1e4
 MIN_CELLS = 10
 MANY_GENES = 5000
 _MAX_CATEGORIES = 1000
+_INPUT = ("layer", "use_rep", "kind", "sparse", "target_sum")
 
 #: A 2-D numpy array or csr matrix; scipy ships no types.
 Matrix = Any
@@ -93,7 +94,7 @@ def obs_column(adata: AnnData, key: str, argument: str) -> pd.Series:
     return column
 
 
-def _slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, str]:
+def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, str]:
     """The matrix asked for and its address."""
     if layer is not None and use_rep is not None:
         raise ValueError(f"Expected `layer` or `use_rep`, found both ({layer!r} and {use_rep!r}). Choose one.")
@@ -112,7 +113,7 @@ def _slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, 
     return adata.X, "adata.X"
 
 
-def _checked(x: Any, address: str) -> Matrix:
+def checked_matrix(x: Any, address: str) -> Matrix:
     """A numeric, finite, two-dimensional matrix as an array or csr; not copied where it is one already."""
     if isinstance(x, pd.DataFrame):
         x = x.to_numpy()
@@ -133,7 +134,7 @@ def _checked(x: Any, address: str) -> Matrix:
     return x
 
 
-def _unique_genes(adata: AnnData) -> None:
+def require_unique_genes(adata: AnnData) -> None:
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise ValueError(
@@ -141,7 +142,7 @@ def _unique_genes(adata: AnnData) -> None:
         )
 
 
-def _normalized(x: Matrix, address: str) -> Matrix:
+def normalized_counts(x: Matrix, address: str) -> Matrix:
     """Counts to log1p of counts per ``TARGET_SUM``, through scanpy; a new matrix."""
     import scanpy as sc
 
@@ -198,17 +199,23 @@ def read_source(
         obs_column(adata, batch_key, "batch_key")
     if adata.n_obs < MIN_CELLS:
         raise ValueError(f"Expected at least {MIN_CELLS} cells to train on, found {adata.n_obs}.")
-    raw, address = _slot(adata, layer, use_rep)
-    x = _checked(raw, address)
+    raw, address = matrix_slot(adata, layer, use_rep)
+    x = checked_matrix(raw, address)
     if use_rep is not None:
         features = [f"{use_rep}_{i}" for i in range(x.shape[1])]
         kind: str = "other"
     else:
-        _unique_genes(adata)
-        kind = describe_matrix(x).kind
+        require_unique_genes(adata)
+        found = describe_matrix(x)
+        kind = found.kind
+        if kind == "scaled" and found.is_integer:
+            raise ValueError(
+                f"Expected counts of at least 0 in `{address}`, found whole numbers down to {found.min:g}. "
+                "Look at what made them, or name the `layer` that holds the counts."
+            )
         if kind == "counts":
             logger.info("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
-            x = _normalized(x, address)
+            x = normalized_counts(x, address)
         elif kind == "other":
             logger.warning(
                 "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
@@ -241,17 +248,17 @@ def read_like(
     if missing not in ("error", "fill"):
         raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
     meta = cells_meta(model)
-    raw, address = _slot(adata, meta["layer"], meta["use_rep"])
-    x = _checked(raw, address)
+    raw, address = matrix_slot(adata, meta["layer"], meta["use_rep"])
+    x = checked_matrix(raw, address)
     features = meta["features"]
     if meta["use_rep"] is not None:
         if x.shape[1] != len(features):
             raise ValueError(f"This model was fitted on {len(features)} dimensions of `{address}`, found {x.shape[1]}.")
         return x.astype(np.float32), []
-    _unique_genes(adata)
+    require_unique_genes(adata)
     kind = describe_matrix(x).kind
     if kind == "counts" and meta["kind"] == "counts":
-        x = _normalized(x, address)
+        x = normalized_counts(x, address)
     elif kind == "counts" and meta["kind"] == "scaled":
         raise ValueError(
             f"This model was fitted on scaled values, found raw counts in `{address}`. "
@@ -338,7 +345,12 @@ def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
 
 def write_fit(adata: AnnData, model: DiffAug, source: Source, keys: Keys) -> None:
     """Write the embedding, the settings and the history."""
-    embedding = model.embed(source.x)
+    write_embedding(adata, model, source.x, keys)
+
+
+def write_embedding(adata: AnnData, model: DiffAug, x: Matrix, keys: Keys, **more: Any) -> None:
+    """Write the embedding of ``x``, and what is known of the model; the same after a fit and for new cells."""
+    embedding = model.embed(x)
     history = {
         name: np.array([getattr(r, name) for r in model.history])
         for name in (model.history[0].__dataclass_fields__ if model.history else ())
@@ -347,20 +359,21 @@ def write_fit(adata: AnnData, model: DiffAug, source: Source, keys: Keys) -> Non
         "params": {
             **model.config.to_dict(),
             "random_state": model.random_state,
-            "input": {k: v for k, v in source.meta.items() if v is not None and k != "features"},
+            "input": {k: model.meta[k] for k in _INPUT if model.meta[k] is not None},
         },
         "history": history,
         "versions": versions(),
-        "genes": np.array(source.features, dtype=object).astype(str),
+        "genes": np.array(model.meta["features"], dtype=object).astype(str),
+        **more,
     }
-    with _writing(adata):
+    with writing(adata):
         adata.obsm[keys.semantic] = embedding.semantic
         adata.obsm[keys.latent] = embedding.latent
         adata.uns[keys.uns] = record
     logger.info("wrote .obsm[%r], .obsm[%r] and .uns[%r]", keys.semantic, keys.latent, keys.uns)
 
 
-class _writing(warnings.catch_warnings):
+class writing(warnings.catch_warnings):
     """Writing to a view turns it into a copy; that is what scanpy does too, and it is said in the log."""
 
     def __init__(self, adata: AnnData) -> None:

@@ -154,7 +154,7 @@ class DiffAug:
         x
             Events, shape ``(n_obs, *event)``; for cells a dense array or a csr matrix.
         batch
-            Integer batch codes, shape ``(n_obs,)``; for cells, mixup views then lead from batch to batch.
+            Batch of each event, codes or names, shape ``(n_obs,)``; for cells, mixup views then lead from batch to batch.
         labels
             Labels, shape ``(n_obs,)``; used only with ``condition="label"`` (ablation A1).
         max_epochs
@@ -171,6 +171,7 @@ class DiffAug:
         if n_obs < 3:
             raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
         _check_length("batch", batch, n_obs)
+        batch = None if batch is None else np.unique(batch, return_inverse=True)[1]
         _check_length("labels", labels, n_obs)
         fabric = make_fabric(self._device_name)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
@@ -389,7 +390,7 @@ class DiffAug:
             if labels is None:
                 raise ValueError(f"This generator is conditioned on labels ({known}). Expected `labels`, found none.")
             names = np.asarray(labels).astype(str)
-            unknown = sorted(set(names) - set(known))
+            unknown = sorted(set(names.tolist()) - set(known))
             if unknown:
                 raise ValueError(f"Expected labels among {known}, found {unknown[0]!r}.")
             codes = torch.as_tensor(np.searchsorted(known, names), device=self.device)
@@ -467,6 +468,10 @@ class DiffAug:
                 f"Expected a model's folder to overwrite, found other things in {str(path)!r}, e.g. {others[0]!r}. "
                 "Choose another folder."
             )
+        if overwrite and path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
+            raise FileExistsError(
+                f"Expected a model folder to replace, found another folder at {str(path)!r}. Choose another name."
+            )
         with written_whole(path, overwrite=overwrite) as folder:
             save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
             (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -530,7 +535,8 @@ class DiffAug:
                 module.load_state_dict(state)
             except RuntimeError as error:
                 raise ValueError(
-                    f"Expected weights of the {part} that fit config.json in {str(folder)!r}, found others: {error}"
+                    f"Expected weights of the {part} that fit config.json in {str(folder)!r}, found others: "
+                    + " ".join(str(error).split())
                 ) from error
             module.to(model.device).eval().requires_grad_(False)
         if conditions is None or conditions.shape != (document["n_obs"], document["n_cond"]):

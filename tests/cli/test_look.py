@@ -359,7 +359,15 @@ def test_demo_with_tiny_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = diffaug.core.config.config_from_dict(
-        {"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4, "encoder_passes": 0, "generator_passes": 0}},
+        {
+            "training": {
+                "warmup_steps": 4,
+                "generator_steps": 4,
+                "mixed_steps": 4,
+                "encoder_passes": 0,
+                "generator_passes": 0,
+            }
+        },
         backend.CellsConfig,
         backend.default_config(),
     )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from diffaug.core.devices import flushed_denormals, make_fabric, random_streams, seeded_init
+from diffaug.core.devices import (
+    flushed_denormals,
+    make_fabric,
+    random_streams,
+    respected_threads,
+    seeded_init,
+    tuned_cpu,
+)
 
 CPU = torch.device("cpu")
 
@@ -41,6 +50,38 @@ def test_denormals_are_restored_to_what_the_caller_had() -> None:
 def test_denormals_are_restored_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="on purpose"), flushed_denormals():
         raise RuntimeError("on purpose")
+    assert denormals_survive()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As after a parallel numba function, which sets the threads of the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "inside"), [("1", 1), ("3", 3), ("0", 2), ("-1", 2), ("many", 2), ("", 2), (None, 2)]
+)
+@pytest.mark.parametrize("context", [respected_threads, tuned_cpu])
+def test_threads_that_the_user_asked_for(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch, context: Callable, asked: str | None, inside: int
+) -> None:
+    if asked is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    with pytest.raises(RuntimeError, match="on purpose"), context():
+        assert torch.get_num_threads() == inside
+        raise RuntimeError("on purpose")
+    assert torch.get_num_threads() == 2
+
+
+def test_tuned_cpu_flushes_denormals() -> None:
+    with tuned_cpu():
+        assert not denormals_survive()
     assert denormals_survive()
 
 

@@ -39,7 +39,9 @@ def test_it_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_existing_folder_is_kept_unless_asked(tmp_path: Path) -> None:
     target = tmp_path / "model"
     write(target, "one")
-    with pytest.raises(FileExistsError, match=r"Expected a new folder, found .*model'. Pass overwrite=True to replace it"):
+    with pytest.raises(
+        FileExistsError, match=r"Expected a new folder, found .*model'. Pass overwrite=True to replace it"
+    ):
         write(target, "two")
     assert content(target) == {"a.txt": "one"}
     write(target, "two", overwrite=True)
@@ -97,7 +99,9 @@ def test_file_in_the_way(tmp_path: Path, overwrite: bool) -> None:
 
 def test_parent_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OSError, match=r"Expected a place where .*model' can be written, found .*. Choose another folder"):
+    with pytest.raises(
+        OSError, match=r"Expected a place where .*model' can be written, found .*. Choose another folder"
+    ):
         write(tmp_path / "file" / "model", "one")
 
 

@@ -544,7 +544,9 @@ def test_loop_off_twin_has_the_same_warm_up_and_generator() -> None:
             after[name].append((record.phase, record.cycle, encoder_state(trainer), generator_state(trainer)))
     n = 2 + 3  # the warm-up and B
     assert without_time(history["on"][:n]) == without_time(history["off"][:n])
-    assert all(equal(a[2:][0], b[2:][0]) and equal(a[3], b[3]) for a, b in zip(after["on"][:n], after["off"][:n], strict=True))
+    assert all(
+        equal(a[2:][0], b[2:][0]) and equal(a[3], b[3]) for a, b in zip(after["on"][:n], after["off"][:n], strict=True)
+    )
     assert not equal(after["on"][-1][2], after["off"][-1][2])
     assert equal(after["on"][-1][3], after["off"][-1][3])
 

@@ -11,7 +11,13 @@ from anndata import AnnData
 import diffaug
 
 TINY = {
-    "training": {"warmup_steps": 6, "generator_steps": 6, "mixed_steps": 6},
+    "training": {
+        "warmup_steps": 6,
+        "generator_steps": 6,
+        "mixed_steps": 6,
+        "encoder_passes": 0,
+        "generator_passes": 0,
+    },
     "domain": {"generator_width": 32},
 }
 

@@ -126,7 +126,7 @@ def cell_neighbors(data: Tensor, k: int, n_components: int, batch: np.ndarray | 
         data = u * s
     if batch is None:
         return _search(data, min(k, n - 1), None)
-    codes = torch.as_tensor(batch, device=data.device)
+    codes = torch.as_tensor(np.array(batch), device=data.device)  # a copy, as the caller's may be read-only
     groups = [torch.nonzero(codes == c).flatten() for c in codes.unique()]
     per_batch = max(1, round(k / len(groups)))
     found = torch.empty(n, per_batch * len(groups), dtype=torch.long, device=data.device)

@@ -50,7 +50,7 @@ def evaluate(
     max_obs
         Greatest number of cells on each side of the discriminator.
     json
-        Print the numbers as JSON too.
+        Print the numbers as JSON instead of the name of the page.
     seed
         Of the halves, the subsampling and the discriminator.
     overwrite
@@ -161,7 +161,7 @@ def demo(
 ) -> None:
     """Fit, embed, generate and draw on 700 real blood cells, and judge the embedding beside PCA.
 
-    Needs no data and no network, and takes about two minutes on two cores. The cells come with scanpy
+    Needs no data and no network, and takes two to three minutes on two idle cores. The cells come with scanpy
     (pbmc68k_reduced). Their types colour the pictures and judge the result; the training never sees them.
 
     Parameters

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from diffaug import metrics, pl
-from diffaug._anndata import _checked, _normalized, _slot, _unique_genes, check_adata
+from diffaug._anndata import check_adata, checked_matrix, matrix_slot, normalized_counts, require_unique_genes
 from diffaug._matrix import describe_matrix
 from diffaug._model import versions
 
@@ -52,7 +52,7 @@ def aligned(synthetic: AnnData, train: AnnData, held_out: AnnData, *, layer: str
         kind = describe_matrix(x).kind
         if kind == "counts" and target == "log":
             logger.info("`%s` holds raw counts: comparing a normalised, log-transformed copy", name)
-            x = _normalized(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]")
+            x = normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]")
             normalized.append(name)
         elif (kind == "scaled") != (target == "scaled"):
             raise ValueError(
@@ -81,11 +81,11 @@ def _values(adata: AnnData, name: str, layer: str | None) -> Any:
     least = MIN_CELLS if name == "train" else MIN_CELLS // 2
     if adata.n_obs < least:
         raise ValueError(f"Expected at least {least} cells in `{name}`, found {adata.n_obs}.")
-    _unique_genes(adata)
+    require_unique_genes(adata)
     if layer is not None and layer not in adata.layers:
         raise KeyError(f"Did not find `{name}.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}.")
-    raw, address = _slot(adata, layer, None)
-    x: Any = _checked(raw, address.replace("adata", name, 1))
+    raw, address = matrix_slot(adata, layer, None)
+    x: Any = checked_matrix(raw, address.replace("adata", name, 1))
     return x.astype(np.float32)
 
 

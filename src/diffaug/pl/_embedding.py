@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from diffaug._anndata import MIN_CELLS, _writing, check_adata
+from diffaug._anndata import MIN_CELLS, check_adata, writing
 from diffaug._keys import Keys
 from diffaug.pl._figure import check_single, hand_over, names_of
 
@@ -131,7 +131,7 @@ def embedding(
     panels: list[str | None] = [*colors] if colors else [None]
     axes = _panels(adata, panels, ncols, legend_loc) if ax is None else [ax]
     for i, (panel, shown) in enumerate(zip(axes, panels, strict=True)):
-        with _writing(adata):  # scanpy keeps the colours, which makes a view a copy
+        with writing(adata):  # scanpy keeps the colours, which makes a view a copy
             sc.pl.embedding(
                 adata,
                 drawn,
@@ -221,7 +221,7 @@ def _mapped(adata: AnnData, keys: Keys, method: str, recompute: bool, random_sta
             return key
         logger.info("`.obsm[%r]` was made of other cells, another embedding or another seed: making it anew", key)
     points = _umap(x, random_state) if method == "umap" else _tsne(x, random_state)
-    with _writing(adata):
+    with writing(adata):
         adata.obsm[key] = points
         adata.uns[key] = made_of
     logger.info("wrote .obsm[%r] and .uns[%r]", key, key)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from sklearn.preprocessing import StandardScaler
 
-from diffaug._anndata import Matrix, _checked, _slot, _unique_genes, check_adata, obs_column
+from diffaug._anndata import Matrix, check_adata, checked_matrix, matrix_slot, obs_column, require_unique_genes
 from diffaug._matrix import describe_matrix
 from diffaug.pl._figure import GENERATED, REAL, check_single, hand_over, names_of, new_axes, width_of
 
@@ -151,9 +151,9 @@ def violin(
 
 def _side(name: str, color: str, shift: float, adata: AnnData, layer: str | None) -> _Side:
     check_adata(adata, name)
-    _unique_genes(adata)
-    raw, address = _slot(adata, layer, None)
-    x = _checked(raw, address.replace("adata", name))
+    require_unique_genes(adata)
+    raw, address = matrix_slot(adata, layer, None)
+    x = checked_matrix(raw, address.replace("adata", name))
     return _Side(name, color, shift, adata, x, describe_matrix(x).kind)
 
 

@@ -11,9 +11,17 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from diffaug._anndata import _writing, categorical_obs, cells_meta, new_anndata, obs_column, read_like, unpack_obs
+from diffaug._anndata import (
+    categorical_obs,
+    cells_meta,
+    new_anndata,
+    obs_column,
+    read_like,
+    unpack_obs,
+    write_embedding,
+)
 from diffaug._keys import CONDITION_CELL, SOURCE_CELL, SYNTHETIC, Keys
-from diffaug._model import DiffAug, versions, whole_number
+from diffaug._model import DiffAug, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +51,8 @@ def embed(
 
     Returns
     -------
-    ``None``. Writes ``.obsm["X_diffaug"]``, ``.obsm["X_diffaug_latent"]`` and ``.uns["diffaug"]`` (``params``,
-    ``versions``, ``n_filled_genes``).
+    ``None``. Writes ``.obsm["X_diffaug"]``, ``.obsm["X_diffaug_latent"]`` and ``.uns["diffaug"]`` (what
+    :func:`diffaug.tl.fit` writes, and ``n_filled_genes``).
 
     Raises
     ------
@@ -54,16 +62,7 @@ def embed(
     keys = Keys(key_added)
     cells_meta(model)
     x, absent = read_like(adata, model, missing=missing)
-    embedding = model.embed(x)
-    with _writing(adata):
-        adata.obsm[keys.semantic] = embedding.semantic
-        adata.obsm[keys.latent] = embedding.latent
-        adata.uns[keys.uns] = {
-            "params": model.config.to_dict(),
-            "versions": versions(),
-            "n_filled_genes": len(absent),
-        }
-    logger.info("wrote .obsm[%r], .obsm[%r] and .uns[%r]", keys.semantic, keys.latent, keys.uns)
+    write_embedding(adata, model, x, keys, n_filled_genes=len(absent))
 
 
 def augment(
