@@ -343,13 +343,8 @@ def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-def write_fit(adata: AnnData, model: DiffAug, source: Source, keys: Keys) -> None:
-    """Write the embedding, the settings and the history."""
-    write_embedding(adata, model, source.x, keys)
-
-
 def write_embedding(adata: AnnData, model: DiffAug, x: Matrix, keys: Keys, **more: Any) -> None:
-    """Write the embedding of ``x``, and what is known of the model; the same after a fit and for new cells."""
+    """Write the embedding of ``x``, the settings and the history; after a fit as for new cells."""
     embedding = model.embed(x)
     history = {
         name: np.array([getattr(r, name) for r in model.history])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from diffaug._anndata import obs_column, pack_obs, read_source, write_fit
+from diffaug._anndata import obs_column, pack_obs, read_source, write_embedding
 from diffaug._keys import Keys
 from diffaug._model import DiffAug, resolve_config
 from diffaug.backends import get_backend
@@ -109,5 +109,5 @@ def fit(
         logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
     model.meta = {**source.meta, "batch_key": batch_key, "label_key": label_key, "cells": pack_obs(adata.obs)}
     model.fit(source.x, batch=batch, labels=labels, max_epochs=max_epochs, progress=progress)
-    write_fit(adata, model, source, keys)
+    write_embedding(adata, model, source.x, keys)
     return model

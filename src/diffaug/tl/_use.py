@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Mapping
 from typing import Literal
 
@@ -22,9 +21,6 @@ from diffaug._anndata import (
 )
 from diffaug._keys import CONDITION_CELL, SOURCE_CELL, SYNTHETIC, Keys
 from diffaug._model import DiffAug, whole_number
-
-logger = logging.getLogger(__name__)
-
 
 def embed(
     adata: AnnData,
