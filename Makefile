@@ -30,7 +30,7 @@ help:
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/diffaug-cells demo -o demo_output
+	$(BIN)/diffaug-cells demo -o demo_output --overwrite
 
 test: .venv/.installed
 	$(PYTEST)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable
 
 # Before numpy, numba and torch are imported. Tests that compare bits need a fixed number of threads, and more than one
 # on a busy machine is slower.
@@ -11,7 +13,7 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -72,3 +74,37 @@ def pbmc() -> AnnData:
     import diffaug
 
     return diffaug.datasets.pbmc68k_reduced()
+
+
+def fingerprint(value: Any) -> Any:
+    """Bytes, types and formats of anything that an AnnData holds."""
+    import pandas as pd
+    import scipy.sparse as sp
+
+    if sp.issparse(value):
+        parts = (value.indptr, value.indices, value.data) if value.format in ("csr", "csc") else (value.toarray(),)
+        return (type(value).__name__, value.shape, tuple(fingerprint(p) for p in parts))
+    if isinstance(value, np.ndarray):
+        raw = repr(value.tolist()).encode() if value.dtype.kind == "O" else np.ascontiguousarray(value).tobytes()
+        return (value.dtype.str, value.shape, hashlib.sha256(raw).hexdigest())
+    if isinstance(value, pd.DataFrame):
+        return (tuple(map(str, value.dtypes)), value.to_csv())
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(k): fingerprint(v) for k, v in value.items()}
+    return repr(value)
+
+
+def summary(adata: AnnData) -> dict[str, Any]:
+    """Everything of an AnnData, by its address."""
+    found = {"X": fingerprint(adata.X), "obs": fingerprint(adata.obs), "var": fingerprint(adata.var)}
+    for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
+        for key, value in getattr(adata, name).items():
+            if key is not None:  # anndata 0.13 lists X among the layers
+                found[f"{name}/{key}"] = fingerprint(value)
+    return found
+
+
+@pytest.fixture(scope="session")
+def summarise() -> Callable[[AnnData], dict[str, Any]]:
+    """Summary of an AnnData that notices any change, by address."""
+    return summary

@@ -14,7 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
-from diffaug._keys import HIGHLY_VARIABLE, LOG1P, Keys
+from diffaug._keys import HIGHLY_VARIABLE, LOG1P, MADE, Keys
 from diffaug._matrix import describe_matrix
 from diffaug._model import DiffAug, versions
 
@@ -25,6 +25,9 @@ TARGET_SUM = 1e4
 MIN_CELLS = 10
 MANY_GENES = 5000
 _MAX_CATEGORIES = 1000
+_MAX_NUMBERS = 100
+#: Counts on the model's genes may take so many times the share that they had in training.
+_SHARE_FACTOR = 1.5
 _INPUT = ("layer", "use_rep", "kind", "sparse", "target_sum")
 
 #: A 2-D numpy array or csr matrix; scipy ships no types.
@@ -47,6 +50,9 @@ class Source:
         ``"counts"`` (then ``x`` was normalised here), ``"log"``, ``"scaled"`` or ``"other"``.
     sparse
         Whether it was sparse there.
+    share
+        For counts: the share of them that lies on ``features``. New cells are normalised by their own sums,
+        which are comparable only if about the same genes were measured.
     """
 
     x: Matrix
@@ -55,6 +61,7 @@ class Source:
     use_rep: str | None
     kind: str
     sparse: bool
+    share: float | None = None
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -66,6 +73,7 @@ class Source:
             "kind": self.kind,
             "sparse": self.sparse,
             "target_sum": TARGET_SUM if self.kind == "counts" else None,
+            "count_share": self.share,
         }
 
 
@@ -82,8 +90,10 @@ def check_adata(adata: object, name: str = "adata") -> AnnData:
 
 def obs_column(adata: AnnData, key: str, argument: str) -> pd.Series:
     """A complete column of ``.obs``, or a clear error."""
+    if not isinstance(key, str):
+        raise TypeError(f"Expected {argument} to be the name of a column of `adata.obs`, found {key!r}.")
     if key not in adata.obs:
-        near = difflib.get_close_matches(str(key), adata.obs.columns, n=1)
+        near = difflib.get_close_matches(key, map(str, adata.obs.columns), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise KeyError(f"Did not find `adata.obs[{key!r}]` ({argument}). Available: {list(adata.obs.columns)}.{hint}")
     column = adata.obs[key]
@@ -98,6 +108,9 @@ def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple
     """The matrix asked for and its address."""
     if layer is not None and use_rep is not None:
         raise ValueError(f"Expected `layer` or `use_rep`, found both ({layer!r} and {use_rep!r}). Choose one.")
+    for name, key in (("layer", layer), ("use_rep", use_rep)):
+        if key is not None and not isinstance(key, str):
+            raise TypeError(f"Expected `{name}` to be a string or None, found {key!r}.")
     if use_rep is not None:
         if use_rep not in adata.obsm:
             raise KeyError(f"Did not find `adata.obsm[{use_rep!r}]`. Available: {list(adata.obsm)}.")
@@ -130,6 +143,11 @@ def checked_matrix(x: Any, address: str) -> Matrix:
         raise ValueError(
             f"Expected finite values in `{address}`, found {found.n_nonfinite} NaN or infinite in "
             f"{found.n_nonfinite_rows} cells. Filter or impute them first."
+        )
+    if x.size and max(-found.min, found.max) > float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"Expected values within the range of float32 in `{address}`, found {found.min:g} to {found.max:g}. "
+            "Scale or log them first."
         )
     return x
 
@@ -180,7 +198,7 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sc.pp.highly_variable_genes(scratch, n_top_genes=N_TOP_GENES, batch_key=batch_key)
-        logger.info("selected %d highly variable genes of %d", N_TOP_GENES, adata.n_vars)
+        logger.warning("selected %d highly variable genes of %d", N_TOP_GENES, adata.n_vars)
         return scratch.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)
     if adata.n_vars > MANY_GENES:
         logger.warning(
@@ -188,6 +206,11 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
             adata.n_vars,
         )
     return np.ones(adata.n_vars, dtype=bool)
+
+
+def _count_share(counts: Matrix, mask: np.ndarray) -> float:
+    """Share of all counts on some genes."""
+    return float(counts[:, mask].sum(dtype=np.float64) / max(counts.sum(dtype=np.float64), 1.0))
 
 
 def read_source(
@@ -204,6 +227,7 @@ def read_source(
     if use_rep is not None:
         features = [f"{use_rep}_{i}" for i in range(x.shape[1])]
         kind: str = "other"
+        share = None
     else:
         require_unique_genes(adata)
         found = describe_matrix(x)
@@ -214,13 +238,15 @@ def read_source(
                 "Look at what made them, or name the `layer` that holds the counts."
             )
         if kind == "counts":
-            logger.info("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
-            x = normalized_counts(x, address)
+            # A warning, because nothing less is seen in a notebook where no log was set up.
+            logger.warning("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
+            counts, x = x, normalized_counts(x, address)
         elif kind == "other":
             logger.warning(
                 "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
             )
         mask = _selected_genes(adata, x, kind, batch_key)
+        share = _count_share(counts, mask) if kind == "counts" else None
         x, features = x[:, mask], adata.var_names[mask].tolist()
     if x.shape[1] < 2:
         raise ValueError(f"Expected at least 2 features in `{address}`, found {x.shape[1]}.")
@@ -232,7 +258,7 @@ def read_source(
         raise ValueError(f"Expected values that differ between cells in `{address}`, found every feature constant.")
     if n_constant:
         logger.warning("%d of %d features are the same in all cells and carry nothing", n_constant, x.shape[1])
-    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw))
+    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share)
 
 
 def read_like(
@@ -248,9 +274,10 @@ def read_like(
     if missing not in ("error", "fill"):
         raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
     meta = cells_meta(model)
-    raw, address = matrix_slot(adata, meta["layer"], meta["use_rep"])
-    x = checked_matrix(raw, address)
     features = meta["features"]
+    made = MADE in adata.uns  # what `augment` and `generate` make has the model's input in `.X`
+    raw, address = matrix_slot(adata, *((None, None) if made else (meta["layer"], meta["use_rep"])))
+    x = checked_matrix(raw, address)
     if meta["use_rep"] is not None:
         if x.shape[1] != len(features):
             raise ValueError(f"This model was fitted on {len(features)} dimensions of `{address}`, found {x.shape[1]}.")
@@ -258,6 +285,7 @@ def read_like(
     require_unique_genes(adata)
     kind = describe_matrix(x).kind
     if kind == "counts" and meta["kind"] == "counts":
+        _check_share(x, adata.var_names.isin(features), meta["count_share"], address)
         x = normalized_counts(x, address)
     elif kind == "counts" and meta["kind"] == "scaled":
         raise ValueError(
@@ -273,6 +301,16 @@ def read_like(
         raise ValueError(
             f"This model was fitted on log-normalised values, found scaled ones (down to {float(x.min()):.3g}) in "
             f"`{address}`. Use the values before `sc.pp.scale`."
+        )
+    elif kind == "other" and meta["kind"] in ("counts", "log"):
+        raise ValueError(
+            f"This model was fitted on log-normalised values, found values up to {float(x.max()):.3g} in `{address}`. "
+            "Log-transform them as the training cells were (`sc.pp.log1p`)."
+        )
+    elif kind in ("log", "other") and meta["kind"] == "scaled":
+        raise ValueError(
+            f"This model was fitted on scaled values, found none below 0 in `{address}`. "
+            "Scale them as the training cells were."
         )
     found = adata.var_names.get_indexer(features)
     absent = [f for f, i in zip(features, found, strict=True) if i < 0]
@@ -293,6 +331,17 @@ def read_like(
     filled = np.tile(model.backend.get_buffer("mean").cpu().numpy(), (adata.n_obs, 1))
     filled[:, found >= 0] = known.toarray() if sp.issparse(known) else known
     return filled, absent
+
+
+def _check_share(counts: Matrix, mask: np.ndarray, expected: float, address: str) -> None:
+    """Refuse counts whose sums are not comparable with those of the training cells."""
+    found = _count_share(counts, mask)
+    if found > _SHARE_FACTOR * expected:
+        raise ValueError(
+            f"Expected about {expected:.0%} of the counts in `{address}` on the model's genes, as in training, found "
+            f"{found:.0%}: the cells seem to be cut to fewer genes, and would be normalised to another scale. "
+            "Hand over the counts of all measured genes."
+        )
 
 
 def cells_meta(model: object) -> dict[str, Any]:
@@ -317,9 +366,14 @@ def categorical_obs(obs: pd.DataFrame) -> pd.DataFrame:
             or column.dtype.kind in "OSUb"
             or pd.api.types.is_string_dtype(column)
         ):
-            column = column.astype(str).where(column.notna()).astype("category")
-            if len(column.cat.categories) <= _MAX_CATEGORIES:
-                columns[str(name)] = column
+            most = _MAX_CATEGORIES
+        elif column.dtype.kind in "iu":  # cluster numbers, but not counts of something
+            most = min(_MAX_NUMBERS, len(obs) // 10)
+        else:
+            continue
+        column = column.astype(str).where(column.notna()).astype("category")
+        if len(column.cat.categories) <= most:
+            columns[str(name)] = column
     return pd.DataFrame(columns, index=obs.index)
 
 
@@ -386,7 +440,7 @@ def new_anndata(
     made = AnnData(x, obs=obs.set_axis(pd.Index(names)), var=pd.DataFrame(index=pd.Index(meta["features"])))
     if meta["kind"] in ("counts", "log"):
         made.uns[LOG1P] = {}
-    made.uns[Keys().uns] = {
+    made.uns[MADE] = {
         **provenance,
         "n_obs_trained": model.n_obs,
         "params": model.config.to_dict(),

@@ -44,3 +44,5 @@ LOG1P = "log1p"
 CONDITION_CELL = "condition_cell"
 SOURCE_CELL = "source_cell"
 SYNTHETIC = "synthetic"
+#: ``.uns`` of made cells: by which model, how and from what.
+MADE = "diffaug_made"

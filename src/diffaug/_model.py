@@ -8,10 +8,10 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.storage import written_whole
+from diffaug.core.storage import MODEL_FOLDER, written_whole
 from diffaug.core.training import EpochRecord, Trainer, draw, encode
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-_FILES = ("config.json", "weights.safetensors", "history.csv")
+T = TypeVar("T")
 _BATCH = 2048
 
 
@@ -277,6 +277,7 @@ class DiffAug:
         labels: np.ndarray | None = None,
         strength: float = 1.0,
         random_state: int = 0,
+        progress: bool = False,
     ) -> np.ndarray:
         """Views of given events.
 
@@ -295,6 +296,8 @@ class DiffAug:
             through its condition, less keeps more of its own values.
         random_state
             Seed.
+        progress
+            Show a progress bar.
 
         Returns
         -------
@@ -302,7 +305,9 @@ class DiffAug:
         """
         backend = self.backend
         n_views = whole_number("n_views", n_views, 1)
-        _check_length("labels", labels, len(x) if isinstance(x, np.ndarray) else x.shape[0])
+        strength = _share("strength", strength)
+        backend.event_shape_of(x)  # says what is wrong with an ``x`` that has no shape
+        _check_length("labels", labels, x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
@@ -311,7 +316,8 @@ class DiffAug:
             if kind == "diffaug":
                 self._require_generator()
                 made, done = [], 0
-                for chunk in self._model_space(x, max(1, _BATCH // n_views)):
+                chunks = self._model_space(x, max(1, _BATCH // n_views))
+                for chunk in _shown(chunks, -(-x.shape[0] // max(1, _BATCH // n_views)), "augment", progress):
                     part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
                     done += len(chunk)
                     cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
@@ -326,7 +332,14 @@ class DiffAug:
                 views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
         return views.reshape(-1, n_views, *self.event_shape)
 
-    def generate(self, n_obs: int | None = None, *, source: np.ndarray | None = None, random_state: int = 0) -> Samples:
+    def generate(
+        self,
+        n_obs: int | None = None,
+        *,
+        source: np.ndarray | None = None,
+        random_state: int = 0,
+        progress: bool = False,
+    ) -> Samples:
         """New events under the conditions of training events.
 
         Parameters
@@ -337,6 +350,8 @@ class DiffAug:
             Instead: the training event (row number) that conditions each, shape ``(n,)``.
         random_state
             Seed.
+        progress
+            Show a progress bar.
 
         Returns
         -------
@@ -362,7 +377,8 @@ class DiffAug:
             raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
         made = []
         with tuned_cpu():
-            for rows in np.array_split(source, math.ceil(len(source) / _BATCH)):
+            parts = np.array_split(source, math.ceil(len(source) / _BATCH))
+            for rows in _shown(parts, len(parts), "generate", progress):
                 cond = self._conditions[torch.as_tensor(rows, device=self.device)]
                 if self.config.diffusion.condition == "noise":
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
@@ -462,17 +478,7 @@ class DiffAug:
             "meta": self.meta,
         }
         path = _folder(path)
-        others = sorted(f.name for f in path.iterdir() if f.name not in _FILES) if path.is_dir() else []
-        if overwrite and others:
-            raise FileExistsError(
-                f"Expected a model's folder to overwrite, found other things in {str(path)!r}, e.g. {others[0]!r}. "
-                "Choose another folder."
-            )
-        if overwrite and path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
-            raise FileExistsError(
-                f"Expected a model folder to replace, found another folder at {str(path)!r}. Choose another name."
-            )
-        with written_whole(path, overwrite=overwrite) as folder:
+        with written_whole(path, kind=MODEL_FOLDER, overwrite=overwrite) as folder:
             save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
             (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
             with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
@@ -507,7 +513,7 @@ class DiffAug:
         from safetensors.torch import load_file
 
         folder = _folder(path)
-        for name in _FILES:
+        for name in (MODEL_FOLDER.marker, *MODEL_FOLDER.others):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"Expected a model folder with {name!r}, found none in {str(folder)!r}.")
         document = _read_document(folder / "config.json")
@@ -561,9 +567,25 @@ class DiffAug:
         return self._encoder
 
 
+def _shown(items: Iterable[T], total: int, name: str, progress: bool) -> Iterable[T]:
+    """Items under a progress bar, if one is wanted and there is more than one item."""
+    from tqdm.auto import tqdm
+
+    return tqdm(items, total=total, desc=name, unit="batch", disable=not (progress and total > 1))
+
+
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     return {name: version(name) for name in ("diffaug", "torch", "numpy", "lightning-fabric")}
+
+
+def _share(name: str, value: object) -> float:
+    """Check an argument in (0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"Expected `{name}` to be a number, found {value!r}.")
+    if not 0 < value <= 1:
+        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
+    return float(value)
 
 
 def _check_length(name: str, values: Any, n_obs: int) -> None:

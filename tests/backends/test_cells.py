@@ -33,7 +33,7 @@ def log_normalised(counts: anndata.AnnData) -> np.ndarray:
     return np.log1p(x / x.sum(axis=1, keepdims=True) * 1e4)
 
 
-# --- scaling -----------------------------------------------------------------------------------------------------------
+# --- scaling ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "bool"])
@@ -122,7 +122,7 @@ def test_zero_stays_exactly_zero(counts: anndata.AnnData) -> None:
     np.testing.assert_allclose(back, x, rtol=1e-4, atol=1e-5)
 
 
-# --- the generated distribution ----------------------------------------------------------------------------------------
+# --- the generated distribution --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_levels_of_large_sets_are_read_from_some_cells(monkeypatch: pytest.Monke
     np.testing.assert_allclose(some.levels[:, inner], every[:, inner], rtol=0.15, atol=0.05)
 
 
-# --- neighbours --------------------------------------------------------------------------------------------------------
+# --- neighbours ------------------------------------------------------------------------------------------------------
 
 
 def exact(x: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
@@ -321,7 +321,7 @@ def test_approximate_search_on_large_sets(monkeypatch: pytest.MonkeyPatch) -> No
         assert torch.equal(found, cell_neighbors(data, 15, 50, codes))
 
 
-# --- views -------------------------------------------------------------------------------------------------------------
+# --- views -----------------------------------------------------------------------------------------------------------
 
 
 def test_mixup_lies_between_a_cell_and_one_of_its_neighbors(counts: anndata.AnnData) -> None:
@@ -418,7 +418,7 @@ def test_batch_key_mixes_the_embedding(shifted: tuple[np.ndarray, np.ndarray, np
     assert types["with"] > 0.8
 
 
-# --- settings ----------------------------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 def test_paper_preset_is_table_11() -> None:
@@ -426,7 +426,7 @@ def test_paper_preset_is_table_11() -> None:
     t = config.training
     assert (t.warmup_epochs, t.generator_epochs, t.mixed_epochs, t.n_cycles) == (330, 330, 340, 1)
     assert (t.batch_size, t.encoder_lr, t.generator_lr, t.weight_decay, t.view_rate) == (300, 1e-4, 1e-4, 1e-6, 0.1)
-    assert (config.loss.name, config.loss.target, config.loss.dof_latent) == ("soft", "literal", 1.0)
+    assert (config.loss.name, config.loss.dof_semantic, config.loss.dof_latent) == ("soft", 1.0, 1.0)
     assert (config.diffusion.prediction_type, config.diffusion.n_timesteps) == ("epsilon", 1000)
     d = config.domain
     assert (d.encoder_hidden, d.n_semantic, d.generator, d.generator_width) == ((500, 300), 80, "listing2", 2000)

@@ -39,7 +39,7 @@ def test_every_domain_has_a_case(backend: str, case: Case) -> None:
     assert len(case.make(5, 0)) == 5
 
 
-# --- settings ----------------------------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 def test_default_preset(backend: str) -> None:
@@ -55,7 +55,7 @@ def test_default_preset(backend: str) -> None:
         cls.preset("best")
 
 
-# --- to and from model space -------------------------------------------------------------------------------------------
+# --- to and from model space -----------------------------------------------------------------------------------------
 
 
 def test_model_space(backend: str, case: Case) -> None:
@@ -147,7 +147,7 @@ def test_hand_made_views(backend: str, case: Case, model: DiffAug) -> None:
     assert torch.equal(default, first)
 
 
-# --- the model ---------------------------------------------------------------------------------------------------------
+# --- the model -------------------------------------------------------------------------------------------------------
 
 
 def test_fit(backend: str, case: Case, model: DiffAug) -> None:
@@ -234,7 +234,7 @@ def test_equal_seeds_equal_bits(backend: str, case: Case, model: DiffAug) -> Non
     assert not np.array_equal(model.embed(x).semantic, other.embed(x).semantic)
 
 
-# --- keeping -----------------------------------------------------------------------------------------------------------
+# --- keeping ---------------------------------------------------------------------------------------------------------
 
 
 def assert_same(a: DiffAug, b: DiffAug, case: Case) -> None:
@@ -272,7 +272,7 @@ def test_fit_a_second_time(backend: str, case: Case, model: DiffAug) -> None:
     assert_same(model, again, case)
 
 
-# --- errors ------------------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 def test_wrong_use_is_said(backend: str, case: Case, model: DiffAug) -> None:

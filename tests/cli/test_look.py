@@ -312,7 +312,7 @@ def test_info_of_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_info_of_other_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "made.h5ad"]) == 0
-    assert "uns['diffaug'], written by generate (diffaug" in capsys.readouterr().out
+    assert "uns['diffaug_made'], written by generate (diffaug" in capsys.readouterr().out
     assert main(["info", "cells.h5ad"]) == 0
     assert capsys.readouterr().out.endswith("nothing of diffaug\n")
 

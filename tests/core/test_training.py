@@ -50,7 +50,11 @@ def make_trainer(
     **plan: Any,
 ) -> Trainer:
     """A small trainer: 4 steps an epoch, phases of 2, 3 and 2 epochs."""
-    plan = {"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": BATCH, "view_rate": 0.5, **plan}
+    plan = {
+        **{"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": BATCH, "view_rate": 0.5},
+        **{"n_views": 4, "input_dropout": 0.0, "lr_schedule": "cosine", "encoder_lr": 1e-3, "generator_lr": 1e-3},
+        **plan,
+    }
     config = Config(
         loss=loss or LossConfig(),
         diffusion=diffusion or DiffusionConfig(n_steps=3),
@@ -139,7 +143,7 @@ def is_marker(x: Tensor) -> Tensor:
     return (x == MARKER).all(dim=1)
 
 
-# --- generated views reach the encoder ---------------------------------------------------------------------------------
+# --- generated views reach the encoder -------------------------------------------------------------------------------
 
 
 def check_generated_views_reach_the_encoder(trainer: Trainer) -> None:
@@ -180,6 +184,23 @@ def test_check_notices_a_bank_that_is_never_filled(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Trainer, "_fill", lambda self: EpochRecord("fill", 0, 0))
     with pytest.raises(AssertionError):
         check_generated_views_reach_the_encoder(make_trainer(view_rate=1.0))
+
+
+def test_a_generated_view_is_one_of_its_own_event() -> None:
+    """The bank is marked with row numbers: each positive bears the number of its original."""
+    trainer = make_trainer(view_rate=1.0)
+    number = {tuple(row): i for i, row in enumerate(trainer.data.tolist())}
+    fill = trainer._fill
+
+    def fill_and_number() -> EpochRecord:
+        record = fill()
+        assert trainer.bank is not None
+        trainer.bank.views[:] = torch.arange(float(N_OBS))[:, None, None]
+        return record
+
+    trainer._fill = fill_and_number  # type: ignore[method-assign]
+    for originals, views in seen_by_encoder(trainer)["A", 1]:
+        assert views[:, 0].tolist() == [number[tuple(row)] for row in originals.tolist()]
 
 
 def test_views_change_the_encoder() -> None:
@@ -243,7 +264,7 @@ def test_views_of_one_event_differ() -> None:
     assert (first - second).abs().max(dim=1).values.min() > 0
 
 
-# --- freezing ----------------------------------------------------------------------------------------------------------
+# --- freezing --------------------------------------------------------------------------------------------------------
 
 
 def test_each_phase_leaves_the_other_network_alone() -> None:
@@ -291,7 +312,7 @@ def test_generator_learns_and_encoder_learns() -> None:
     assert np.mean(b[-10:]) < 0.9 * np.mean(b[:3])
 
 
-# --- order -------------------------------------------------------------------------------------------------------------
+# --- order -----------------------------------------------------------------------------------------------------------
 
 A, B, J, F = "A", "B", "joint", "fill"
 ORDER = {
@@ -397,7 +418,7 @@ def test_generator_works_in_its_own_space(schedule: str, phase: str) -> None:
     assert all(tuple(row) in known for row in learnt[0].tolist())
 
 
-# --- steps -------------------------------------------------------------------------------------------------------------
+# --- steps -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -510,8 +531,8 @@ def test_configured_loss_is_used() -> None:
         x = Encoding(torch.randn(8, 4), torch.randn(8, 3))
         v = Encoding(torch.randn(8, 4), torch.randn(8, 3))
     configs = [
-        LossConfig(),
-        LossConfig(temperature=0.5),
+        LossConfig(temperature=0.2),
+        LossConfig(temperature=0.7),
         LossConfig(name="soft"),
         LossConfig(name="soft", beta=0.1, kernel="student_t"),  # under the unit peak a positive's target is 1 already
         LossConfig(name="soft", dof_latent=0.1),
@@ -530,7 +551,7 @@ def test_soft_loss_trains(n_obs: int) -> None:
     assert all(math.isfinite(r.encoder_loss) for r in trainer.run() if r.phase == "A")
 
 
-# --- random numbers ----------------------------------------------------------------------------------------------------
+# --- random numbers --------------------------------------------------------------------------------------------------
 
 
 def test_loop_off_twin_has_the_same_warm_up_and_generator() -> None:
@@ -603,7 +624,7 @@ def test_labels_are_not_read_unless_they_are_the_condition() -> None:
     assert all(run[0] == runs[0][0] and equal(run[1], runs[0][1]) and equal(run[2], runs[0][2]) for run in runs)
 
 
-# --- time, patience, learning rates ------------------------------------------------------------------------------------
+# --- time, patience, learning rates ----------------------------------------------------------------------------------
 
 
 def test_seconds_are_those_of_the_phases() -> None:
@@ -693,7 +714,7 @@ def test_learning_rate_stays_in_bounds() -> None:
         assert 0 <= training._learning_rate(total + 5, total, "cosine") < 0.01 or total < 3
 
 
-# --- errors ------------------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 def test_label_condition_needs_labels() -> None:
@@ -721,7 +742,7 @@ def test_divergence_is_said(network: str) -> None:
         list(trainer.run())
 
 
-# --- what a useless generator does -------------------------------------------------------------------------------------
+# --- what a useless generator does -----------------------------------------------------------------------------------
 
 
 def probe(z: np.ndarray, y: np.ndarray) -> float:

@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data folder, an empty cache folder, and nothing verified yet."""
     monkeypatch.delenv("DIFFAUG_DATA_DIR", raising=False)
     monkeypatch.setenv("DIFFAUG_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(_files, "checked_matrix", {})
+    monkeypatch.setattr(_files, "_verified", {})
     return tmp_path
 
 

@@ -22,7 +22,7 @@ def run(adata: anndata.AnnData, config: dict, **more: Any) -> DiffAug:
     return fit(adata, **{"config": config, "device": "cpu", "progress": False, **more})
 
 
-# --- what is written ---------------------------------------------------------------------------------------------------
+# --- what is written -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key_added", [None, "mine"])
@@ -71,7 +71,7 @@ def test_two_fits_side_by_side(logged: anndata.AnnData, small: dict, summarise: 
     assert {k: after[k] for k in before} == before
     assert not np.array_equal(logged.obsm["X_diffaug"], logged.obsm["other"])
     run(logged, small)  # the same again gives the same bits
-    np.testing.assert_array_equal(summarise(logged)["obsm/X_diffaug"], before["obsm/X_diffaug"])
+    assert summarise(logged)["obsm/X_diffaug"] == before["obsm/X_diffaug"]
 
 
 @pytest.mark.parametrize("use", ["X", "layer", "use_rep", "counts"])
@@ -121,10 +121,10 @@ def test_view_becomes_a_copy_and_its_parent_stays(
     np.testing.assert_array_equal(copied.obsm["X_diffaug"], part.obsm["X_diffaug"])
 
 
-# --- what is read ------------------------------------------------------------------------------------------------------
+# --- what is read ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["csr", "csc", "dense", "float64", "csr64", "fortran", "matrix"])
+@pytest.mark.parametrize("form", ["csr", "csc", "dense", "float64", "csr64", "fortran"])
 def test_format_of_the_matrix_makes_no_difference(
     logged: anndata.AnnData, small: dict, summarise: Callable, form: str
 ) -> None:
@@ -139,12 +139,11 @@ def test_format_of_the_matrix_makes_no_difference(
         "float64": dense.astype(np.float64),
         "csr64": sp.csr_matrix(dense.astype(np.float64)),
         "fortran": np.asfortranarray(dense),
-        "matrix": np.asarray(np.matrix(dense)),
     }[form]
     before = summarise(logged)
     model = run(logged, small)
     assert summarise(logged)["X"] == before["X"]
-    tolerance = 0.0 if form in ("dense", "float64", "fortran", "matrix") else 0.01  # sums in another order
+    tolerance = 0.0 if form in ("dense", "float64", "fortran") else 0.01  # sums in another order
     np.testing.assert_allclose(logged.obsm["X_diffaug"], reference.obsm["X_diffaug"], atol=tolerance, rtol=tolerance)
     assert model.meta["sparse"] == (form in ("csr", "csc", "csr64"))
 
@@ -193,7 +192,7 @@ def test_raw_counts_are_prepared_as_by_the_recipe(
     """On a copy; it is said; and the result is that of the explicit way, to the bit, gene selection included."""
     if n_vars > 60:
         rng = np.random.default_rng(0)
-        more = sp.csr_matrix(rng.poisson(rng.gamma(0.3, size=n_vars - 60), size=(150, n_vars - 60)).astype(np.float32))
+        more = sp.csr_matrix(rng.poisson(rng.gamma(2.0, size=n_vars - 60), size=(150, n_vars - 60)).astype(np.float32))
         var = pd.DataFrame(index=[*counts.var_names, *(f"more_{i}" for i in range(n_vars - 60))])
         counts = anndata.AnnData(sp.hstack([counts.X, more]).tocsr(), obs=counts.obs, var=var)
     before = summarise(counts)
@@ -303,7 +302,7 @@ def test_batch_key(logged: anndata.AnnData, small: dict) -> None:
     assert not np.array_equal(results[0], results[1])
 
 
-# --- labels ------------------------------------------------------------------------------------------------------------
+# --- labels ----------------------------------------------------------------------------------------------------------
 
 
 def test_labels_are_not_read(logged: anndata.AnnData, small: dict) -> None:
@@ -332,7 +331,7 @@ def test_label_condition(logged: anndata.AnnData, small: dict) -> None:
     diffaug.tl.augment(logged, model, kind="mixup")  # needs no condition
 
 
-# --- settings ----------------------------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 def test_arguments_override_the_config(logged: anndata.AnnData, small: dict) -> None:

@@ -13,12 +13,26 @@ import scanpy as sc
 from anndata import AnnData
 
 from diffaug import datasets, metrics, pl, tl
-from diffaug.core.storage import written_whole
+from diffaug.core.storage import FolderKind, written_whole
 
 logger = logging.getLogger(__name__)
 
 PROBES = "probes.json"
 LABELS = "cell_type"
+#: All that a demo writes.
+FOLDER = FolderKind(
+    "a demo's folder",
+    PROBES,
+    (
+        "cells.h5ad",
+        "cosine_similarity.png",
+        "embedding.png",
+        "history.png",
+        "model",
+        "synthetic.h5ad",
+        "violin.png",
+    ),
+)
 _N_PCS = 50
 
 
@@ -35,11 +49,11 @@ def run(output: Path, *, device: str, seed: int, overwrite: bool, progress: bool
     start = time.perf_counter()
     adata = datasets.pbmc68k_reduced()
     logger.info("fitting %d cells x %d genes with the default settings; no label is read", *adata.shape)
-    with written_whole(output, overwrite=overwrite) as folder:
+    with written_whole(output, kind=FOLDER, overwrite=overwrite) as folder:
         model = tl.fit(adata, random_state=seed, device=device, progress=progress)
         model.save(folder / "model")
         logger.info("generating %d synthetic cells", adata.n_obs)
-        synthetic = tl.generate(model, adata.n_obs, random_state=seed)
+        synthetic = tl.generate(model, adata.n_obs, random_state=seed, progress=progress)
         synthetic.write_h5ad(folder / "synthetic.h5ad")
         logger.info("drawing")
         pl.embedding(adata, color=LABELS, save=folder / "embedding.png", show=False)

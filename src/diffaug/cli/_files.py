@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffaug.core import storage
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -101,24 +103,32 @@ def check_target_file(
     _check_place(target)
 
 
-def check_target_folder(target: Path, *, marker: str, overwrite: bool) -> None:
+def check_target_folder(
+    target: Path, kind: storage.FolderKind, *, overwrite: bool, files: tuple[Path, ...] = ()
+) -> None:
     """Refuse a folder that cannot or must not be written, before any work is done.
 
-    Only a folder that holds a file of the name ``marker`` is replaced: ``--model ~ --overwrite`` must not remove a home.
+    Parameters
+    ----------
+    target
+        Where a folder of results shall go.
+    kind
+        What a folder to replace may hold.
+    overwrite
+        Whether a folder may be there already.
+    files
+        Other outputs, which cannot be in the folder, because it comes whole, nor above it.
     """
-    name = str(target)
-    if target.exists():
-        if not target.is_dir():
-            raise FileExistsError(f"Expected the name of a folder to write, found a file: {name!r}.")
-        if not overwrite:
-            raise FileExistsError(
-                f"Expected a new folder, found one that exists: {name!r}. Pass --overwrite to replace it."
+    storage.check_target_folder(target, kind, overwrite=overwrite, how="--overwrite")
+    place = target.resolve()
+    for file in files:
+        other = file.resolve()
+        if place == other or place in other.parents or other in place.parents:
+            raise ValueError(
+                f"Expected a file and a folder beside each other, found {str(file)!r} and {str(target)!r}. "
+                "Choose another name for one of them."
             )
-        if not (target / marker).is_file():
-            raise FileExistsError(
-                f"Expected a folder with {marker!r} to replace, found another kind of folder: {name!r}. Choose another name."
-            )
-    _check_place(target)
+    _check_place(place)
 
 
 def _check_place(target: Path) -> None:

@@ -1,11 +1,14 @@
-"""What a model folder or an .h5ad file holds, as plain data and as text."""
+"""What a model folder or an .h5ad file holds, or what is installed, as plain data and as text."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from diffaug.cli._files import read_h5ad
 from diffaug.cli._make import load
 
 SECTIONS = ("loss", "diffusion", "training", "domain")
+PACKAGES = ("numpy", "scipy", "scanpy", "anndata", "lightning-fabric")
 _FEW = 5
 
 
@@ -53,6 +57,33 @@ def of_h5ad(path: Path) -> dict[str, Any]:
         }
     finally:
         adata.file.close()
+
+
+def of_installation() -> dict[str, Any]:
+    """Versions, devices and threads: what a report of a bug needs."""
+    import torch
+
+    from diffaug.core.devices import respected_threads
+
+    devices = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    with respected_threads():
+        threads = torch.get_num_threads()
+    return {
+        "kind": "installation",
+        "versions": {
+            "diffaug": version("diffaug"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,  # with its build, which the metadata leave out
+            **{name: version(name) for name in PACKAGES},
+        },
+        "platform": platform.platform(),
+        "devices": devices,
+        "threads": threads,
+        "cores": os.cpu_count(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+    }
 
 
 def _result(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +126,17 @@ def phases(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def as_text(found: Mapping[str, Any]) -> str:
     """For people."""
+    if found["kind"] == "installation":
+        asked = found["OMP_NUM_THREADS"]
+        return "\n".join(
+            [
+                *(f"{name} {number}" for name, number in found["versions"].items()),
+                f"platform: {found['platform']}",
+                f"devices: {', '.join(found['devices'])}",
+                f"threads: {found['threads']} on {found['cores']} cores "
+                f"(OMP_NUM_THREADS {'unset' if asked is None else f'= {asked}'})",
+            ]
+        )
     lines = [f"{found['kind']} {found['path']}", f"  {found['n_obs']} cells x {found['n_vars']} genes or dimensions"]
     if found["genes"]:
         lines.append(f"  the first: {', '.join(found['genes'])}")

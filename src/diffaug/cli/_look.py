@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffaug.cli._app import Common, command, show
 from diffaug.cli._files import check_target_file, check_target_folder, read_h5ad, written_file
-from diffaug.cli._make import NotNegative, Output, Positive, wants_progress
+from diffaug.cli._make import NotNegative, Output, Positive, load, wants_progress
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -82,60 +82,114 @@ def plot(
     /,
     *,
     output: Output,
-    kind: Literal["embedding", "history"] = "embedding",
+    kind: Literal["embedding", "history", "violin", "cosine"] = "embedding",
     color: list[str] | None = None,
+    method: Literal["umap", "tsne"] | None = None,
+    synthetic: Path | None = None,
+    layer: str | None = None,
+    model: Path | None = None,
+    device: str = "auto",
     key_added: str | None = None,
+    seed: NotNegative = 0,
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
-    """Draw the embedding or the training history of fitted cells.
+    r"""Draw the embedding, the training history, real beside synthetic cells, or how alike cells and their views are.
 
     Parameters
     ----------
     data
-        Cells that ``fit`` (or, for the embedding, ``embed``) wrote.
+        Cells that ``fit`` wrote; for the embedding also those of ``embed``, for violin and cosine any with the genes.
     output
         The picture: .png, .pdf or .svg.
     kind
-        A UMAP of the embedding, or losses and probes over the epochs.
+        A map of the embedding; losses and probes over the epochs; genes of the cells beside ``--synthetic`` ones; cosines
+        between the cells and the views of ``--model``.
     color
-        Column of ``obs`` or gene to colour the cells by (repeat it for a panel each).
+        For the embedding: column of ``obs`` or gene to colour the cells by (repeat it for a panel each).
+    method
+        For the embedding: the map, by default umap.
+    synthetic
+        For violin: synthetic cells, an .h5ad file that ``generate`` wrote. Raw counts are normalised where these are.
+    layer
+        For violin: layer of the real cells to use instead of ``X``: the one that the model was trained on.
+    model
+        For cosine: folder of a model that ``fit`` wrote.
+    device
+        Of the model: auto, cpu, cuda, cuda:1 or mps.
     key_added
-        Name that the results were given, if any.
+        For the embedding and the history: name that the results were given, if any.
+    seed
+        Of the map, or of the cells and views that are compared.
     overwrite
         Replace an existing picture.
 
     Examples
     --------
     diffaug-cells plot pbmc.diffaug.h5ad --color cell_type -o embedding.png
+    diffaug-cells plot pbmc.diffaug.h5ad --method tsne --seed 1 -o tsne.png
     diffaug-cells plot pbmc.diffaug.h5ad --kind history -o history.png
+    diffaug-cells plot pbmc.h5ad --kind violin --synthetic synthetic.h5ad \
+        -o violin.png
+    diffaug-cells plot pbmc.h5ad --kind cosine --model pbmc.diffaug.model \
+        -o cosine.png
     """
     check_target_file(output, suffixes=PICTURES, overwrite=overwrite, sources=(data,))
-    if kind == "history" and color:
-        raise ValueError("Expected --color with --kind embedding only, found it with --kind history. Leave it out.")
+    for option, value, kinds in (
+        ("--color", color, ("embedding",)),
+        ("--method", method, ("embedding",)),
+        ("--key-added", key_added, ("embedding", "history")),
+        ("--synthetic", synthetic, ("violin",)),
+        ("--layer", layer, ("violin",)),
+        ("--model", model, ("cosine",)),
+    ):
+        if value is not None and kind not in kinds:
+            raise ValueError(
+                f"Expected {option} with --kind {' or '.join(kinds)} only, found it with --kind {kind}. Leave it out."
+            )
+    if kind == "violin" and synthetic is None:
+        raise ValueError("Expected --synthetic with --kind violin, found none. Name a file that `generate` wrote.")
+    if kind == "cosine" and model is None:
+        raise ValueError("Expected --model with --kind cosine, found none. Name the folder of a model.")
     adata = read_h5ad(data)
+    made = None if synthetic is None else read_h5ad(synthetic)
+    fitted = None if model is None else load(model, device)
     use_files_for_pictures()
 
     from diffaug import pl
 
     with written_file(output) as fresh:
-        if kind == "history":
+        if fitted is not None:
+            pl.cosine_similarity(adata, fitted, random_state=seed, save=fresh, show=False)
+        elif made is not None:
+            from diffaug.cli import _report
+
+            pl.violin(_report.beside(adata, made, layer=layer), made, save=fresh, show=False)
+        elif kind == "history":
             pl.history(adata, key_added=key_added, save=fresh, show=False)
         else:
-            pl.embedding(adata, color=color, key_added=key_added, save=fresh, show=False)
+            pl.embedding(
+                adata,
+                color=color,
+                method=method or "umap",
+                key_added=key_added,
+                random_state=seed,
+                save=fresh,
+                show=False,
+            )
     show(output)
 
 
 @command
-def info(path: Path, /, *, json: bool = False, common: Common = Common()) -> None:
-    """Say what a model folder or an .h5ad file holds.
+def info(path: Path | None = None, /, *, json: bool = False, common: Common = Common()) -> None:
+    """Say what a model folder or an .h5ad file holds; without a path, what is installed, for a report of a bug.
 
     Settings are printed as TOML, ready for ``fit --config``.
 
     Parameters
     ----------
     path
-        Folder of a model, or an .h5ad file.
+        Folder of a model, or an .h5ad file. By default the versions, devices and threads of this installation.
     json
         Print JSON.
 
@@ -143,10 +197,14 @@ def info(path: Path, /, *, json: bool = False, common: Common = Common()) -> Non
     --------
     diffaug-cells info pbmc.diffaug.model
     diffaug-cells info pbmc.diffaug.h5ad --json
+    diffaug-cells info
     """
     from diffaug.cli import _info
 
-    found = _info.of_model(path) if path.is_dir() else _info.of_h5ad(path)
+    if path is None:
+        found = _info.of_installation()
+    else:
+        found = _info.of_model(path) if path.is_dir() else _info.of_h5ad(path)
     show(as_json(found) if json else _info.as_text(found))
 
 
@@ -184,7 +242,7 @@ def demo(
 
     from diffaug.cli import _demo
 
-    check_target_folder(output, marker=_demo.PROBES, overwrite=overwrite)
+    check_target_folder(output, _demo.FOLDER, overwrite=overwrite)
     made = _demo.run(output, device=device, seed=seed, overwrite=overwrite, progress=wants_progress(common))
     show(*made.files, "", made.table)
 

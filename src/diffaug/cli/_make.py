@@ -18,6 +18,7 @@ from diffaug.cli._files import (
     write_h5ad,
     written_file,
 )
+from diffaug.core.storage import MODEL_FOLDER
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -109,7 +110,7 @@ def fit(
     target = data.with_suffix(".diffaug.h5ad") if output is None else output
     folder = target.with_suffix(".model") if model is None else model
     check_target_file(target, suffixes=H5AD, overwrite=overwrite, sources=(data,))
-    check_target_folder(folder, marker="config.json", overwrite=overwrite)
+    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target,))
     adata = read_h5ad(data)
     settings = settings_of(preset, config)
 
@@ -235,7 +236,10 @@ def augment(
 
     from diffaug import tl
 
-    views = tl.augment(adata, fitted, n_views=n_views, kind=kind, strength=strength, random_state=seed)
+    progress = wants_progress(common)
+    views = tl.augment(
+        adata, fitted, n_views=n_views, kind=kind, strength=strength, random_state=seed, progress=progress
+    )
     write_h5ad(views, output)
     show(output)
 
@@ -247,6 +251,7 @@ def generate(
     *,
     output: Output,
     n_obs: Positive | None = None,
+    like: Path | None = None,
     groupby: str | None = None,
     n: list[str] | None = None,
     device: str = "auto",
@@ -256,7 +261,8 @@ def generate(
 ) -> None:
     r"""Generate synthetic cells.
 
-    Each is conditioned on a training cell, which ``obs["condition_cell"]`` names and whose groups it inherits.
+    Each is conditioned on a cell of the training data, or of ``--like``, which ``obs["condition_cell"]`` names and whose
+    groups it inherits.
 
     Parameters
     ----------
@@ -265,7 +271,9 @@ def generate(
     output
         Where the synthetic cells go.
     n_obs
-        How many, conditioned on training cells drawn at random.
+        How many, conditioned on training cells drawn at random, or on those of ``--like``.
+    like
+        Cells to generate look-alikes of, an .h5ad file with the model's genes; one for each without ``--n-obs``.
     groupby
         Instead of ``--n-obs``: column of the training cells' ``obs`` that names groups, here or with ``--n``.
     n
@@ -282,21 +290,30 @@ def generate(
     --------
     diffaug-cells generate pbmc.diffaug.model --n-obs 1000 -o synthetic.h5ad
 
+    # one look-alike of each given cell
+    diffaug-cells generate pbmc.diffaug.model --like new.h5ad -o twins.h5ad
+
     # 500 and 200 of two groups of the training cells
     diffaug-cells generate pbmc.diffaug.model --groupby cell_type \
         --n NK=500 --n B=200 -o rare.h5ad
     """
-    if n_obs is None and groupby is None and n is None:
-        raise ValueError("Expected --n-obs or --groupby, found neither. Say how many cells to generate.")
+    if n_obs is None and like is None and groupby is None and n is None:
+        raise ValueError("Expected --n-obs, --like or --groupby, found none. Say how many cells to generate.")
+    if like is not None and groupby is not None:
+        raise ValueError("Expected --like or --groupby, found both. Choose one.")
     if n is not None and groupby is None:
         raise ValueError("Expected --groupby with --n, found none. Name the column of `obs` that holds the groups.")
     counts = None if n is None else counts_of(n)
-    check_target_file(output, suffixes=H5AD, overwrite=overwrite)
+    sources = () if like is None else (like,)
+    check_target_file(output, suffixes=H5AD, overwrite=overwrite, sources=sources)
+    given = None if like is None else read_h5ad(like)
     fitted = load(model, device)
 
     from diffaug import tl
 
-    write_h5ad(tl.generate(fitted, n_obs, groupby=groupby, n=counts, random_state=seed), output)
+    progress = wants_progress(common)
+    made = tl.generate(fitted, n_obs, like=given, groupby=groupby, n=counts, random_state=seed, progress=progress)
+    write_h5ad(made, output)
     show(output)
 
 

@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from diffaug import metrics, pl
 from diffaug._anndata import check_adata, checked_matrix, matrix_slot, normalized_counts, require_unique_genes
-from diffaug._matrix import describe_matrix
+from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix
 from diffaug._model import versions
 
 logger = logging.getLogger(__name__)
@@ -44,21 +44,17 @@ def aligned(synthetic: AnnData, train: AnnData, held_out: AnnData, *, layer: str
     KeyError, ValueError
         Genes or the layer are missing, the scales do not fit, or there are too few cells.
     """
+    _check_number(synthetic, "synthetic")
     made = _values(synthetic, "synthetic", None)
-    target = describe_matrix(made).kind
+    target = describe_matrix(made)
     normalized, real = [], {}
     for name, adata in (("train", train), ("held_out", held_out)):
+        _check_number(adata, name)
         x = _values(adata, name, layer)
-        kind = describe_matrix(x).kind
-        if kind == "counts" and target == "log":
-            logger.info("`%s` holds raw counts: comparing a normalised, log-transformed copy", name)
-            x = normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]")
+        scaled = on_scale_of(target, x, name, layer)
+        if scaled is not x:
             normalized.append(name)
-        elif (kind == "scaled") != (target == "scaled"):
-            raise ValueError(
-                f"Expected `{name}` on the scale of the synthetic cells ({target}), found {kind} values. "
-                "Pass the --layer that the model was trained on."
-            )
+        x = scaled
         found = adata.var_names.get_indexer(synthetic.var_names)
         absent = synthetic.var_names[found < 0].tolist()
         if absent:
@@ -76,17 +72,55 @@ def aligned(synthetic: AnnData, train: AnnData, held_out: AnnData, *, layer: str
     return Sets(AnnData(made, obs=synthetic.obs[[]], var=synthetic.var[[]]), **real, normalized=normalized)
 
 
-def _values(adata: AnnData, name: str, layer: str | None) -> Any:
-    check_adata(adata, name)
+def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
+    """Real cells with all their genes, on the scale of the synthetic ones."""
+    target = describe_matrix(_values(synthetic, "synthetic", None))
+    x = on_scale_of(target, _values(real, "real", layer), "real", layer)
+    return AnnData(x, obs=real.obs[[]], var=real.var[[]])
+
+
+def _check_number(adata: AnnData, name: str) -> None:
     least = MIN_CELLS if name == "train" else MIN_CELLS // 2
     if adata.n_obs < least:
         raise ValueError(f"Expected at least {least} cells in `{name}`, found {adata.n_obs}.")
+
+
+def _values(adata: AnnData, name: str, layer: str | None) -> Any:
+    check_adata(adata, name)
     require_unique_genes(adata)
     if layer is not None and layer not in adata.layers:
         raise KeyError(f"Did not find `{name}.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}.")
     raw, address = matrix_slot(adata, layer, None)
     x: Any = checked_matrix(raw, address.replace("adata", name, 1))
     return x.astype(np.float32)
+
+
+def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None) -> Any:
+    """Real values as they are, or counts normalised and logged where the synthetic cells are logarithms.
+
+    Raises
+    ------
+    ValueError
+        The scales do not fit.
+    """
+    found = describe_matrix(x)
+    if found.kind == "counts" and target.kind == "log":
+        logger.info("`%s` holds raw counts: comparing a normalised, log-transformed copy", name)
+        return normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]")
+    if (found.kind == "scaled") != (target.kind == "scaled"):
+        raise ValueError(
+            f"Expected `{name}` on the scale of the synthetic cells ({target.kind}), found {found.kind} values. "
+            "Pass the --layer that the model was trained on."
+        )
+    if {found.kind, target.kind} == {"log", "other"}:
+        # Twice, because two sets of one scale may lie on both sides of the border.
+        low, high = sorted((found.max, target.max))
+        if high > MAX_LOG and high > 2 * low:
+            raise ValueError(
+                f"Expected `{name}` on the scale of the synthetic cells (up to {target.max:.3g}), found values up to "
+                f"{found.max:.3g}: one of them is not logged. Pass the --layer that the model was trained on."
+            )
+    return x
 
 
 def _shared(a: Any, b: Any) -> float:

@@ -54,7 +54,8 @@ class LossConfig:
     temperature
         Temperature of InfoNCE.
     beta
-        Extra trust in the positive of the soft loss, in [0, 1].
+        Extra trust in the positive of the soft loss, in [0, 1]. Without effect where the positive's target is 1 already:
+        with ``kernel="unit_peak"`` and ``target="scale_free"`` together.
     dof_semantic, dof_latent
         Degrees of freedom (nu) of the soft loss's kernels.
     kernel
@@ -64,7 +65,7 @@ class LossConfig:
     """
 
     name: Literal["soft", "info_nce"] = "info_nce"
-    temperature: float = 0.2
+    temperature: float = 0.5
     beta: float = 1.0
     dof_semantic: float = 1.0
     dof_latent: float = 1.0
@@ -170,10 +171,10 @@ class TrainingConfig:
     generator_epochs: int | None = None
     mixed_epochs: int | None = None
     warmup_steps: int = 400
-    generator_steps: int = 2000
+    generator_steps: int = 1000
     mixed_steps: int = 400
-    encoder_passes: int = 0
-    generator_passes: int = 0
+    encoder_passes: int = 50
+    generator_passes: int = 100
     max_steps: int = 2500
     batch_size: int = 256
     encoder_lr: float = 1e-3
@@ -181,8 +182,8 @@ class TrainingConfig:
     weight_decay: float = 1e-6
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     view_rate: float = 0.1
-    n_views: int = 4
-    input_dropout: float = 0.0
+    n_views: int = 2
+    input_dropout: float = 0.3
     patience: int | None = None
 
     def __post_init__(self) -> None:

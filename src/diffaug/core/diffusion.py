@@ -36,12 +36,23 @@ class GaussianDiffusion:
         if prediction_type not in PREDICTION_TYPES:
             raise ValueError(f"Expected `prediction_type` in {list(PREDICTION_TYPES)}, found {prediction_type!r}.")
         self.schedule, self.prediction_type = schedule, prediction_type
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def coefficients(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise coefficients of times ``(batch,)``, shaped to multiply ``like`` of ``(batch, *event)``."""
         shape = (-1,) + (1,) * (like.ndim - 1)
-        signal, noise = self.schedule.signal_noise_at(t)
+        if t.is_floating_point():
+            signal, noise = self.schedule.signal_noise_at(t)
+        else:  # training: look them up where the times are, without a trip to the host
+            signal, noise = (table[t] for table in self._tables(t.device))
         return signal.to(like).reshape(shape), noise.to(like).reshape(shape)
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Coefficients of the discrete times, float64, on ``device``; copied there once."""
+        if device not in self._on_device:
+            a, s = self.schedule.signal_noise_at(torch.arange(self.schedule.n_timesteps))
+            self._on_device[device] = (a.to(device), s.to(device))
+        return self._on_device[device]
 
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Sample of q(x_t | x_0), shape of ``x0``."""

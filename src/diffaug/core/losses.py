@@ -76,7 +76,8 @@ def soft_contrastive_loss(
     latent, latent_views
         Latent vectors z, shape ``(batch, n_latent)``.
     beta
-        Extra trust in the positive, in [0, 1].
+        Extra trust in the positive, in [0, 1]. Without effect where its target is 1 already, as with the unit-peak kernel
+        and scale-free targets.
     dof_semantic, dof_latent
         Degrees of freedom of the two kernels.
     kernel

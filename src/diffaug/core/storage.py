@@ -1,35 +1,91 @@
-"""Folders written whole or not at all."""
+"""Folders written whole or not at all, and what they may replace."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+
+class FolderKind(NamedTuple):
+    """What a folder of results holds: one with anything else in it is never replaced."""
+
+    name: str
+    marker: str  # is in every folder of the kind
+    others: tuple[str, ...]
+
+
+MODEL_FOLDER = FolderKind("a model's folder", "config.json", ("weights.safetensors", "history.csv"))
+
+
+def check_target_folder(
+    target: Path, kind: FolderKind | None = None, *, overwrite: bool = False, how: str = "overwrite=True"
+) -> None:
+    """Refuse a folder that must not be written: the one rule, for those who ask before the work and for the writing.
+
+    Parameters
+    ----------
+    target
+        Where results shall go.
+    kind
+        What a folder to replace may hold: ``save(home, overwrite=True)`` must not remove a home. ``None`` for anything.
+    overwrite
+        Whether a folder may be there already.
+    how
+        How the caller's user says ``overwrite``.
+
+    Raises
+    ------
+    FileExistsError
+        There is something that must stay.
+    """
+    if not target.exists():
+        return
+    name = str(target)
+    if not target.is_dir():
+        raise FileExistsError(f"Expected {name!r} to be a folder, found a file. Choose another name.")
+    if not overwrite:
+        raise FileExistsError(f"Expected a new folder, found {name!r}. Pass {how} to replace it.")
+    if os.path.ismount(target):
+        raise FileExistsError(f"Expected a folder to replace, found a mount point: {name!r}. Name a folder in it.")
+    if kind is None:
+        return
+    found = {f.name for f in target.iterdir()}
+    foreign = sorted(found - {kind.marker, *kind.others})
+    if foreign:
+        raise FileExistsError(
+            f"Expected {kind.name} to overwrite, found other things in {name!r}, e.g. {foreign[0]!r}. "
+            "Choose another folder."
+        )
+    if found and not (target / kind.marker).is_file():
+        raise FileExistsError(
+            f"Expected {kind.name} to overwrite, found no {kind.marker!r} in {name!r}. Choose another folder."
+        )
 
 
 @contextmanager
-def written_whole(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def written_whole(target: Path, *, kind: FolderKind | None = None, overwrite: bool = False) -> Iterator[Path]:
     """A new folder beside ``target`` to write into; it takes the target's place only if the block succeeds.
 
     Raises
     ------
     FileExistsError
-        ``target`` exists and ``overwrite`` is false.
+        :func:`check_target_folder` refuses ``target``.
     OSError
         The parent folder cannot be written.
     """
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"Expected a new folder, found {str(target)!r}. Pass overwrite=True to replace it.")
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"Expected {str(target)!r} to be a folder, found a file. Choose another name.")
+    check_target_folder(target, kind, overwrite=overwrite)
+    given, target = target, target.resolve()  # "." cannot be renamed, its real name can
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise OSError(
-            f"Expected a place where {str(target)!r} can be written, found {error.strerror or error}. Choose another folder."
+            f"Expected a place where {str(given)!r} can be written, found {error.strerror or error}. Choose another folder."
         ) from error
     try:
         fresh.chmod(0o755)  # mkdtemp makes private folders

@@ -44,7 +44,8 @@ def feature_swap(x: Tensor, index: Tensor, generator: torch.Generator, rate: flo
 
     The comparison of the paper's Fig. 5: it knows nothing of the data's shape and leaves the manifold.
     """
-    other = torch.randint(x.shape[0], index.shape, generator=generator, device=index.device)
+    steps = torch.randint(1, max(x.shape[0], 2), index.shape, generator=generator, device=index.device)
+    other = (index + steps) % x.shape[0]  # never the event itself
     a = x[index]
     swap = torch.rand(a.shape, generator=generator, device=x.device) < rate
     return torch.where(swap, x[other], a)

@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without an answer
 
 # Files that were checked by this process, with the time of their last change.
-checked_matrix: dict[Path, tuple[int, str]] = {}
+_verified: dict[Path, tuple[int, str]] = {}
 
 
 def data_folder() -> Path | None:
@@ -59,7 +59,7 @@ def verify(path: Path, m: Manifest) -> None:
     """
     stat, where = path.stat(), path.resolve()
     assert m.sha256 is not None
-    if checked_matrix.get(where) == (stat.st_mtime_ns, m.sha256):
+    if _verified.get(where) == (stat.st_mtime_ns, m.sha256):
         return
     if stat.st_size != m.bytes:
         raise ValueError(
@@ -72,7 +72,7 @@ def verify(path: Path, m: Manifest) -> None:
             f"Expected the sha256 checksum {m.sha256} of {str(path)!r} ({m.name}), found {found}. "
             "Replace it by the original file."
         )
-    checked_matrix[where] = (stat.st_mtime_ns, m.sha256)
+    _verified[where] = (stat.st_mtime_ns, m.sha256)
 
 
 def download(m: Manifest, target: Path, *, progress: bool = True) -> None:
@@ -105,7 +105,7 @@ def download(m: Manifest, target: Path, *, progress: bool = True) -> None:
         verify(part, m)
         part.replace(target)
     finally:
-        checked_matrix.pop(part.resolve(), None)
+        _verified.pop(part.resolve(), None)
         part.unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from diffaug._anndata import MIN_CELLS, check_adata, writing
 from diffaug._keys import Keys
-from diffaug.pl._figure import check_single, hand_over, names_of
+from diffaug.pl._figure import check_save, check_single, hand_over, names_of
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ def embedding(
     >>> adata.obsm["X_diffaug_umap"].shape
     (700, 2)
     """
+    check_save(save)
     check_adata(adata)
     colors = None if color is None else names_of(color, "color")
     for name in colors or ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,14 @@ def check_single(n_panels: int, ax: Axes | None) -> None:
     if ax is not None and n_panels != 1:
         raise ValueError(
             f"Expected one panel for `ax`, found {n_panels}. Leave `ax` out, or ask for one panel at a time."
+        )
+
+
+def check_save(save: object) -> None:
+    """Refuse scanpy's ``save=True`` before anything is drawn; a string is the whole name here, not an ending of one."""
+    if save is not None and not isinstance(save, str | os.PathLike):
+        raise TypeError(
+            f"Expected `save` to be a file name, found {save!r}. Name the whole file with its suffix, e.g. 'map.pdf'."
         )
 
 

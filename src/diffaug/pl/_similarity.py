@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffaug._model import DiffAug
-from diffaug.pl._figure import FEATURE_SWAP, GENERATED, MIXUP, REFERENCE, hand_over, new_axes
+from diffaug.pl._figure import FEATURE_SWAP, GENERATED, MIXUP, REFERENCE, check_save, hand_over, new_axes
 from diffaug.tl._similarity import RANDOM_PAIR, view_similarity
 
 _STYLES = {
@@ -61,6 +61,7 @@ def cosine_similarity(
     -------
     The axes with ``show=False``, the figure with ``return_fig=True``, otherwise ``None``.
     """
+    check_save(save)
     pairs = view_similarity(adata, model, kinds=kinds, n_cells=n_cells, n_views=n_views, random_state=random_state)
     (panel,) = new_axes(1, 6.4, 4.0, ax)
     edges = _edges(pairs["cosine"].to_numpy())

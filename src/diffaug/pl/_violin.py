@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from diffaug._anndata import Matrix, check_adata, checked_matrix, matrix_slot, obs_column, require_unique_genes
 from diffaug._matrix import describe_matrix
-from diffaug.pl._figure import GENERATED, REAL, check_single, hand_over, names_of, new_axes, width_of
+from diffaug.pl._figure import GENERATED, REAL, check_save, check_single, hand_over, names_of, new_axes, width_of
 
 _Y_LABELS = {"counts": "expression (counts)", "log": "expression (log-normalised)", "scaled": "expression (scaled)"}
 _SHIFT, _WIDTH = 0.21, 0.38
@@ -111,6 +111,7 @@ def violin(
     >>> made = diffaug.tl.generate(model, 100)
     >>> ax = diffaug.pl.violin(adata, made, genes=["CD79A", "NKG7"], show=False)
     """
+    check_save(save)
     if groups is not None and groupby is None:
         raise ValueError(
             "Expected `groupby` with `groups`, found none. Name the column of `.obs` that holds the groups."

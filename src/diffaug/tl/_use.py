@@ -22,6 +22,7 @@ from diffaug._anndata import (
 from diffaug._keys import CONDITION_CELL, SOURCE_CELL, SYNTHETIC, Keys
 from diffaug._model import DiffAug, whole_number
 
+
 def embed(
     adata: AnnData,
     model: DiffAug,
@@ -69,6 +70,7 @@ def augment(
     kind: Literal["diffaug", "mixup", "feature_swap"] = "diffaug",
     strength: float = 1.0,
     random_state: int = 0,
+    progress: bool = True,
 ) -> AnnData:
     """Make views of given cells.
 
@@ -87,18 +89,22 @@ def augment(
         For ``"diffaug"``: 1 starts from pure noise, less keeps more of the cell's own values; in (0, 1].
     random_state
         Seed.
+    progress
+        Show a progress bar.
 
     Returns
     -------
     New AnnData of ``n_obs * n_views`` cells on the scale of the model's input. ``.obs`` has the groups of the source
-    cell and ``"source_cell"``; ``.uns["diffaug"]`` the provenance.
+    cell and ``"source_cell"``; ``.uns["diffaug_made"]`` the provenance.
     """
     meta = cells_meta(model)
     x, _ = read_like(adata, model)
     labels = None
     if model.config.diffusion.condition == "label" and kind == "diffaug":
         labels = np.asarray(obs_column(adata, meta["label_key"], "the model's label_key"))
-    views = model.augment(x, n_views, kind=kind, labels=labels, strength=strength, random_state=random_state)
+    views = model.augment(
+        x, n_views, kind=kind, labels=labels, strength=strength, random_state=random_state, progress=progress
+    )
     rows = np.repeat(np.arange(adata.n_obs), n_views)
     obs = categorical_obs(adata.obs).iloc[rows].copy()
     obs[SOURCE_CELL] = adata.obs_names[rows].astype(str)
@@ -122,6 +128,7 @@ def generate(
     groupby: str | None = None,
     n: Mapping[str, int] | int | None = None,
     random_state: int = 0,
+    progress: bool = True,
 ) -> AnnData:
     """Generate synthetic cells.
 
@@ -142,12 +149,14 @@ def generate(
         Cells by group, ``{"NK": 500}``, or one number for each group; by default as many as in the training data.
     random_state
         Seed.
+    progress
+        Show a progress bar.
 
     Returns
     -------
     New AnnData with the model's genes, values on the scale of the model's input (never negative where that is not) and
     sparse where that was. ``.obs`` has ``"condition_cell"``, the cell that conditioned each, its groups, and
-    ``"synthetic"``; ``.uns["diffaug"]`` the provenance.
+    ``"synthetic"``; ``.uns["diffaug_made"]`` the provenance.
 
     Raises
     ------
@@ -169,14 +178,14 @@ def generate(
         raise ValueError("Expected `like` or `groupby`, found both. Choose one.")
     rng = np.random.default_rng(whole_number("random_state", random_state))
     if like is not None:
-        return _generate_like(model, like, n_obs, rng, random_state)
+        return _generate_like(model, like, n_obs, rng, random_state, progress)
     cells = unpack_obs(meta["cells"])
     source = None
     if groupby is not None:
         if n_obs is not None:
             raise ValueError("Expected `n` (cells by group) with `groupby`, found `n_obs`. Choose one.")
         source = _rows_by_group(cells, groupby, n, rng)
-    made = model.generate(n_obs, source=source, random_state=random_state)
+    made = model.generate(n_obs, source=source, random_state=random_state, progress=progress)
     provenance = {"made_by": "generate", "random_state": random_state, **({"groupby": groupby} if groupby else {})}
     return _as_synthetic(model, made.values, cells.iloc[made.source], provenance)
 
@@ -189,7 +198,7 @@ def _as_synthetic(model: DiffAug, values: np.ndarray, conditions: pd.DataFrame, 
 
 
 def _generate_like(
-    model: DiffAug, like: AnnData, n_obs: int | None, rng: np.random.Generator, random_state: int
+    model: DiffAug, like: AnnData, n_obs: int | None, rng: np.random.Generator, random_state: int, progress: bool
 ) -> AnnData:
     x, _ = read_like(like, model, name="like")
     rows = np.arange(like.n_obs)
@@ -198,7 +207,7 @@ def _generate_like(
     labels = None
     if model.config.diffusion.condition == "label":
         labels = np.asarray(obs_column(like, model.meta["label_key"], "the model's label_key"))[rows]
-    values = model.augment(x[rows], 1, labels=labels, random_state=random_state)[:, 0]
+    values = model.augment(x[rows], 1, labels=labels, random_state=random_state, progress=progress)[:, 0]
     provenance = {"made_by": "generate", "random_state": random_state, "like": True}
     return _as_synthetic(model, values, categorical_obs(like.obs).iloc[rows], provenance)
 
@@ -208,7 +217,8 @@ def _rows_by_group(
 ) -> np.ndarray:
     """Training rows that condition the wanted numbers of cells of each group."""
     if groupby not in cells:
-        raise KeyError(_unknown("groupby", groupby, list(cells.columns)))
+        kept = "Columns of `.obs` with few texts, booleans or whole numbers are kept with the model."
+        raise KeyError(f"{_unknown('groupby', groupby, list(cells.columns))} {kept}")
     column = cells[groupby]
     present = {str(k): int(v) for k, v in column.value_counts().items() if v > 0}
     if n is None:
