@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -136,17 +137,30 @@ def test_absent_settings() -> None:
         (["-o", "new.csv"], "Expected an output that ends in .h5ad, found 'new.csv'."),
         (["-o", "folder.h5ad"], "Expected the name of a file to write, found a folder: 'folder.h5ad'."),
         (["-o", "tiny.toml/new.h5ad"], "Expected a folder to write 'new.h5ad' into, found a file: "),
-        (["-o", "new.h5ad", "--model", "cells.diffaug.model"], "Expected a new folder, found one that exists:"),
         (
-            ["-o", "new.h5ad", "--model", "tiny.toml"],
-            "Expected the name of a folder to write, found a file: 'tiny.toml'.",
+            ["-o", "new.h5ad", "--model", "cells.diffaug.model"],
+            "Expected a new folder, found 'cells.diffaug.model'. Pass --overwrite to replace it.",
         ),
+        (["-o", "new.h5ad", "--model", "tiny.toml"], "Expected 'tiny.toml' to be a folder, found a file."),
         (["-o", "new.h5ad", "--model", "tiny.toml/m"], "Expected a folder to write 'm' into, found a file: "),
         (
-            ["-o", "new.h5ad", "--model", "folder.h5ad", "--overwrite"],
-            "Expected a folder with 'config.json' to replace, found another kind of folder: 'folder.h5ad'.",
+            ["-o", "new.h5ad", "--model", ".", "--overwrite"],
+            "Expected a model's folder to overwrite, found other things",
         ),
-        (["-o", "new.h5ad", "--model", ".", "--overwrite"], "Expected a folder with 'config.json' to replace, found"),
+        (
+            ["-o", "new.h5ad", "--model", "stray", "--overwrite"],  # a model, and a file of the user's
+            "Expected a model's folder to overwrite, found other things in 'stray', e.g. 'notes.txt'.",
+        ),
+        (
+            ["-o", "new.h5ad", "--model", "headless", "--overwrite"],
+            "Expected a model's folder to overwrite, found no 'config.json' in 'headless'.",
+        ),
+        (
+            ["-o", "m/new.h5ad", "--model", "m"],
+            "Expected a file and a folder beside each other, found 'm/new.h5ad' and",
+        ),
+        (["-o", "m.h5ad", "--model", "m.h5ad/m"], "Expected a file and a folder beside each other, found 'm.h5ad' and"),
+        (["-o", "m.h5ad", "--model", "./m.h5ad"], "Expected a file and a folder beside each other, found 'm.h5ad' and"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -159,6 +173,10 @@ def test_a_fit_refuses_targets_before_it_starts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("folder.h5ad").mkdir()
+    shutil.copytree("cells.diffaug.model", "stray")
+    Path("stray/notes.txt").touch()
+    shutil.copytree("cells.diffaug.model", "headless")
+    Path("headless/config.json").unlink()
     Path("link.h5ad").symlink_to("cells.h5ad")
     before = listing(work)
     monkeypatch.setattr("diffaug.cli._make.read_h5ad", lambda path: pytest.fail("it started"))
@@ -204,6 +222,15 @@ def test_overwriting_the_input_when_asked(work: Path) -> None:
     after = anndata.read_h5ad("cells.h5ad")
     assert "X_diffaug" in after.obsm and "X_diffaug" not in before.obsm
     assert (after.X != before.X).nnz == 0 and after.obs.equals(before.obs)
+
+
+def test_a_refit_of_the_model_one_stands_in(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--model .`` passes before the fit, so it has to be written after it; "." itself cannot be renamed."""
+    before = Path("cells.diffaug.model/config.json").stat().st_mtime_ns
+    monkeypatch.chdir("cells.diffaug.model")
+    call = ["fit", "../cells.h5ad", "--config", "../tiny.toml", "-o", "../new.h5ad", "--quiet"]
+    assert main([*call, "--model", ".", "--overwrite"]) == 0
+    assert (work / "cells.diffaug.model" / "config.json").stat().st_mtime_ns > before
 
 
 # --- whole or not at all ---------------------------------------------------------------------------------------------

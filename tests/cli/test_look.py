@@ -174,6 +174,9 @@ def test_errors_of_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> N
     scaled.X = scaled.X.toarray()
     sc.pp.scale(scaled)
     scaled.write_h5ad("scaled.h5ad")
+    rates = anndata.read_h5ad("held_out.h5ad")
+    sc.pp.normalize_total(rates, target_sum=1e4)  # and no logarithm
+    rates.write_h5ad("rates.h5ad")
     assert main(EVALUATE[:-1] + ["report.pdf"]) == 2
     assert said(capsys) == "Expected an output that ends in .html or .htm, found 'report.pdf'."
     for option, value, message in (
@@ -190,6 +193,7 @@ def test_errors_of_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> N
             "Expected `held_out` on the scale of the synthetic cells (log), found scaled values.",
         ),
         ("--held-out", "cells.h5ad", "Expected held-out cells that the model was not trained on, found 100% of them"),
+        ("--held-out", "rates.h5ad", "Expected `held_out` on the scale of the synthetic cells (up to "),
         ("--layer", "counts", "Did not find `train.layers['counts']`. Available layers: []."),
         ("--held-out", "absent.h5ad", "Expected an .h5ad file, found nothing at 'absent.h5ad'."),
     ):
@@ -201,6 +205,22 @@ def test_errors_of_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert main(call) == 2
         assert said(capsys).startswith(message)
     assert not Path("report.html").exists()
+
+
+def test_rates_are_never_compared_with_logarithms() -> None:
+    """On either side, and however small; two sets of one scale may lie on both sides of its border."""
+    from diffaug._matrix import describe_matrix
+    from diffaug.cli._report import on_scale_of
+
+    def upto(highest: float) -> np.ndarray:
+        return np.linspace(0, highest, 12).reshape(4, 3) + np.float64(1e-9)
+
+    for real, synthetic in ((900.0, 8.0), (8.0, 900.0), (30.0, 6.0)):
+        with pytest.raises(ValueError, match="one of them is not logged. Pass the --layer"):
+            on_scale_of(describe_matrix(upto(synthetic)), upto(real), "train", None)
+    for real, synthetic in ((26.0, 24.0), (900.0, 30.0), (8.0, 3.0)):
+        x = upto(real)
+        assert on_scale_of(describe_matrix(upto(synthetic)), x, "train", None) is x
 
 
 # --- plot ------------------------------------------------------------------------------------------------------------
@@ -231,6 +251,58 @@ def test_embedding(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plt.get_fignums() == []
 
 
+def test_method_and_seed_of_the_map(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int]] = []
+    for name in ("umap", "tsne"):
+
+        def two(x: np.ndarray, random_state: int, name: str = name) -> np.ndarray:
+            seen.append((name, random_state))
+            return x[:, :2]
+
+        monkeypatch.setattr(f"diffaug.pl._embedding._{name}", two)
+    for options in ([], ["--method", "tsne"], ["--seed", "3"], ["--method", "tsne", "--seed", "4"]):
+        assert main(["plot", "cells.diffaug.h5ad", "-o", "map.png", "--overwrite", *options]) == 0
+    assert seen == [("umap", 0), ("tsne", 0), ("umap", 3), ("tsne", 4)]
+
+
+def test_violin(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Raw counts are drawn as the model saw them."""
+    drawn: list[np.ndarray] = []
+    real = diffaug.pl.violin
+
+    def spy(cells: anndata.AnnData, *rest: object, **options: object) -> object:
+        drawn.append(cells.X.toarray())
+        return real(cells, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(diffaug.pl, "violin", spy)
+    held = anndata.read_h5ad("held_out.h5ad")
+    held.layers["rates"] = held.X * 1000.5
+    held.layers["log"] = logged("held_out.h5ad").X
+    held.write_h5ad("layers.h5ad")
+    call = ["plot", "layers.h5ad", "--kind", "violin", "--synthetic", "made.h5ad", "-o", "violin.png", "--overwrite"]
+    for options in ([], ["--layer", "log"]):
+        assert main([*call, *options]) == 0
+        assert Path("violin.png").read_bytes().startswith(PNG)
+        np.testing.assert_allclose(drawn[-1], held.layers["log"].toarray(), rtol=1e-5)
+    assert main([*call, "--layer", "rates"]) == 2
+    assert said(capsys).startswith("Expected `real` on the scale of the synthetic cells (up to ")
+    assert len(drawn) == 2
+
+
+def test_cosine(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs: list = []
+    real = diffaug.pl._similarity.view_similarity
+    monkeypatch.setattr(
+        "diffaug.pl._similarity.view_similarity", lambda *a, **k: pairs.append(real(*a, **k)) or pairs[-1]
+    )
+    call = ["plot", "held_out.h5ad", "--kind", "cosine", "--model", "cells.diffaug.model", "--overwrite"]
+    assert main([*call, "-o", "cosine.png", "--seed", "3"]) == 0
+    assert Path("cosine.png").read_bytes().startswith(PNG)
+    adata, model = anndata.read_h5ad("held_out.h5ad"), diffaug.DiffAug.load("cells.diffaug.model")
+    assert pairs[0].equals(real(adata, model, random_state=3))
+    assert not pairs[0].equals(real(adata, model, random_state=0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -242,6 +314,19 @@ def test_embedding(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "Expected --color with --kind embedding only",
         ),
         (["cells.h5ad", "--kind", "history"], "adata.uns['diffaug']"),
+        (["cells.h5ad", "--kind", "violin"], "Expected --synthetic with --kind violin, found none."),
+        (["cells.h5ad", "--kind", "cosine"], "Expected --model with --kind cosine, found none."),
+        (["cells.h5ad", "--synthetic", "made.h5ad"], "Expected --synthetic with --kind violin only, found it with"),
+        (["cells.h5ad", "--kind", "violin", "--model", "m"], "Expected --model with --kind cosine only, found it with"),
+        (["cells.h5ad", "--kind", "cosine", "--layer", "x"], "Expected --layer with --kind violin only, found it with"),
+        (
+            ["cells.h5ad", "--kind", "history", "--method", "umap"],
+            "Expected --method with --kind embedding only, found it with --kind history.",
+        ),
+        (
+            ["cells.h5ad", "--kind", "cosine", "--key-added", "mine"],
+            "Expected --key-added with --kind embedding or history only, found it with --kind cosine.",
+        ),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -317,6 +402,33 @@ def test_info_of_other_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.endswith("nothing of diffaug\n")
 
 
+def test_info_of_the_installation(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import platform
+
+    import scanpy
+    import torch
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert main(["info", "--json", "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name, expected in (
+        ("diffaug", diffaug.__version__),
+        ("torch", torch.__version__),
+        ("numpy", np.__version__),
+        ("scanpy", scanpy.__version__),
+        ("anndata", anndata.__version__),
+        ("python", platform.python_version()),
+    ):
+        assert found["versions"][name] == expected
+    assert found["devices"][0] == "cpu"
+    assert sum(d.startswith("cuda") for d in found["devices"]) == torch.cuda.device_count()
+    assert (found["threads"], found["OMP_NUM_THREADS"]) == (1, "1")
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert f"torch {torch.__version__}\n" in text and "devices: cpu" in text
+    assert f"threads: {torch.get_num_threads()} on " in text and text.endswith("(OMP_NUM_THREADS unset)\n")
+
+
 def test_info_of_what_is_neither(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     for path, message in {
@@ -378,7 +490,7 @@ def test_demo_with_tiny_settings(
     check_demo(folder, out)
     assert err == ""
     assert main(["demo", "-o", str(folder)]) == 2
-    assert said(capsys).startswith("Expected a new folder, found one that exists: ")
+    assert said(capsys).startswith(f"Expected a new folder, found {str(folder)!r}. Pass --overwrite")
 
 
 @pytest.mark.slow
@@ -392,8 +504,14 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo_replaces_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     assert main(["demo", "-o", str(tmp_path), "--overwrite"]) == 2
-    assert said(capsys).startswith("Expected a folder with 'probes.json' to replace, found another kind of folder: ")
+    assert said(capsys).startswith("Expected a demo's folder to overwrite, found other things in ")
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_a_demo_knows_an_earlier_one() -> None:
+    from diffaug.cli import _demo
+
+    assert sorted([_demo.FOLDER.marker, *_demo.FOLDER.others]) == DEMO
 
 
 def test_a_failed_demo_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,12 @@ def test_a_command_without_an_example_is_refused() -> None:
         (["fit", "a.h5ad", "b.h5ad"], "Unused Tokens: ['b.h5ad']."),
         (["embed", "a.h5ad", "--model", "m"], 'Command "embed" parameter --output requires an argument.'),
         (["embed", "a.h5ad", "-o", "b.h5ad"], 'Command "embed" parameter --model requires an argument.'),
-        (["generate", "m", "-o", "b.h5ad"], "Expected --n-obs or --groupby, found neither."),
+        (["generate", "m", "-o", "b.h5ad"], "Expected --n-obs, --like or --groupby, found none."),
+        (
+            ["generate", "m", "-o", "b.h5ad", "--like", "a", "--groupby", "g"],
+            "Expected --like or --groupby, found both.",
+        ),
+        (["plot", "a.h5ad", "-o", "b.png", "--kind", "pie"], 'Invalid value "pie" for --kind. Choose from:'),
         (
             ["generate", "m", "-o", "b.h5ad", "--groupby", "a", "--n", "NK"],
             "Expected --n as NAME=NUMBER, or a single number",

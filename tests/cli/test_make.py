@@ -173,6 +173,25 @@ def test_generate_equals_the_python_call(work: Path) -> None:
     assert not same_cells(*made)
 
 
+@pytest.mark.parametrize("n_obs", [None, 150])
+def test_generate_like_equals_the_python_call(n_obs: int | None, work: Path) -> None:
+    call = ["generate", "cells.diffaug.model", "--like", "held_out.h5ad", "-o", "new.h5ad", "--seed", "4"]
+    assert main([*call, *([] if n_obs is None else ["--n-obs", str(n_obs)])]) == 0
+    model, like = diffaug.DiffAug.load("cells.diffaug.model"), anndata.read_h5ad("held_out.h5ad")
+    written = anndata.read_h5ad("new.h5ad")
+    assert same_cells(written, diffaug.tl.generate(model, n_obs, like=like, random_state=4))
+    assert written.n_obs == (n_obs or 120)
+    assert set(written.obs["condition_cell"]) == set(like.obs_names)  # and not of the training cells
+
+
+def test_like_is_read_before_the_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["generate", "cells.diffaug.model", "--like", "held_out.h5ad", "-o", "held_out.h5ad"]
+    assert main(call) == 2
+    assert said(capsys).startswith("Expected a new output, found the input itself")
+    assert main(["generate", "absent", "--like", "none.h5ad", "-o", "new.h5ad"]) == 2
+    assert said(capsys) == "Expected an .h5ad file, found nothing at 'none.h5ad'."
+
+
 def test_generate_by_group(work: Path) -> None:
     call = ["generate", "cells.diffaug.model", "--groupby", "cell_type", "-o", "new.h5ad", "--overwrite"]
     for flags, expected in (

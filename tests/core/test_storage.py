@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffaug.core.storage import written_whole
+from diffaug.core.storage import FolderKind, check_target_folder, written_whole
 
 
 def write(target: Path, text: str, *, overwrite: bool = False) -> None:
@@ -86,6 +86,60 @@ def test_failure_in_the_last_rename_puts_the_old_folder_back(tmp_path: Path, mon
         write(target, "two", overwrite=True)
     assert content(target) == {"a.txt": "one"}
     assert os.listdir(tmp_path) == ["model"]
+
+
+KIND = FolderKind("a box", "a.txt", ("b.txt",))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a.txt"], None),
+        (["a.txt", "b.txt"], None),
+        ([], None),  # nothing is lost
+        (["a.txt", "c.txt"], r"Expected a box to overwrite, found other things in .*box', e.g. 'c.txt'. Choose"),
+        (["c.txt"], "Expected a box to overwrite, found other things"),
+        (["b.txt"], r"Expected a box to overwrite, found no 'a.txt' in .*box'. Choose"),
+    ],
+    ids=lambda v: "+".join(v) if isinstance(v, list) else "",
+)
+def test_only_a_folder_of_the_kind_is_replaced(tmp_path: Path, files: list[str], message: str | None) -> None:
+    """Who asks before the work and who writes after it get one answer."""
+    target = tmp_path / "box"
+    target.mkdir()
+    for name in files:
+        (target / name).write_text("old")
+    if message is None:
+        check_target_folder(target, KIND, overwrite=True)
+        with written_whole(target, kind=KIND, overwrite=True) as folder:
+            (folder / "a.txt").write_text("new")
+        assert content(target) == {"a.txt": "new"}
+        return
+    with pytest.raises(FileExistsError, match=message):
+        check_target_folder(target, KIND, overwrite=True)
+    with pytest.raises(FileExistsError, match=message), written_whole(target, kind=KIND, overwrite=True):
+        pytest.fail("it started")
+    assert content(target) == dict.fromkeys(files, "old")
+
+
+def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be renamed; mounting takes a superuser, so the system's answer is faked."""
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path)
+    with pytest.raises(FileExistsError, match="found a mount point"):
+        check_target_folder(tmp_path, overwrite=True)
+    check_target_folder(tmp_path / "model", overwrite=True)
+
+
+def test_the_message_says_how_the_user_overwrites(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="Pass --overwrite to replace it"):
+        check_target_folder(tmp_path, how="--overwrite")
+
+
+def test_a_link_stays_and_its_folder_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "far" / "model", "one")
+    (tmp_path / "model").symlink_to("far/model")
+    write(tmp_path / "model", "two", overwrite=True)
+    assert (tmp_path / "model").is_symlink() and content(tmp_path / "far" / "model") == {"a.txt": "two"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

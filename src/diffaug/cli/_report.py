@@ -51,10 +51,9 @@ def aligned(synthetic: AnnData, train: AnnData, held_out: AnnData, *, layer: str
     for name, adata in (("train", train), ("held_out", held_out)):
         _check_number(adata, name)
         x = _values(adata, name, layer)
-        scaled = on_scale_of(target, x, name, layer)
-        if scaled is not x:
+        given, x = x, on_scale_of(target, x, name, layer)
+        if x is not given:
             normalized.append(name)
-        x = scaled
         found = adata.var_names.get_indexer(synthetic.var_names)
         absent = synthetic.var_names[found < 0].tolist()
         if absent:

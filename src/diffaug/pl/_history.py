@@ -18,7 +18,7 @@ from diffaug._anndata import check_adata
 from diffaug._keys import Keys
 from diffaug._model import DiffAug
 from diffaug.core.training import EpochRecord
-from diffaug.pl._figure import ENCODER, GENERATED, JOINT, hand_over, names_of, new_axes, width_of
+from diffaug.pl._figure import ENCODER, GENERATED, JOINT, check_save, hand_over, names_of, new_axes, width_of
 
 _COLORS = {"A": ENCODER, "B": GENERATED, "joint": JOINT}
 _MEANINGS = {"A": "A: encoder trains", "B": "B: generator trains", "joint": "joint: both train"}
@@ -102,6 +102,7 @@ def history(
     >>> len(axes)
     5
     """
+    check_save(save)
     columns = _columns(adata_or_model, key_added)
     curves = {name: _curve(columns, name) for name in _LABELS}
     names = _names(curves, keys)
