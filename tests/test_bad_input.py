@@ -65,6 +65,9 @@ def _model(kind: str) -> DiffAug:
         elif kind == "scaled":
             x = adata.X.toarray()
             adata.X = (x - x.mean(axis=0)) / x.std(axis=0)
+        elif kind == "part":  # selected genes of raw counts
+            adata.X = adata.layers["counts"]
+            adata.var["highly_variable"] = np.arange(30) < 12
         elif kind == "rep":
             adata.obsm["X_pca"] = adata.X.toarray()[:, :8]
             how = {"use_rep": "X_pca"}
@@ -177,6 +180,11 @@ def written(name: str, value: Callable[[anndata.AnnData], Any]) -> Step:
         getattr(s.adata, slot)[key] = value(s.adata)
 
     return prepare
+
+
+def cut_counts(s: Scene) -> None:
+    s.adata = s.adata[:, :12].copy()
+    s.adata.X = s.adata.layers["counts"]
 
 
 def rows(change: Callable[[np.ndarray], None]) -> Callable[[np.ndarray], np.ndarray]:
@@ -408,6 +416,10 @@ USE: list[Row] = [
     ("scaled_to_log_model", values(lambda x: x - x.mean(axis=0)), embed(), ValueError, "log-normalised values, found scaled ones"),
     ("scaled_to_counts_model", values(lambda x: x - x.mean(axis=0)), embed("counts"), ValueError, "found scaled ones .*Use the values before"),
     ("counts_to_scaled_model", counts(), embed("scaled"), ValueError, "This model was fitted on scaled values, found raw counts"),
+    ("log_to_scaled_model", nothing, embed("scaled"), ValueError, "This model was fitted on scaled values, found none below 0"),
+    ("rates_to_log_model", values(lambda x: np.expm1(x) / 7), embed(), ValueError, "fitted on log-normalised values, found values up to"),
+    ("cut_counts_to_counts_model", cut_counts, embed("part"), ValueError,
+     "Expected about .* of the counts in `adata.X` on the model's genes, as in training, found 100%"),
     ("empty_cells_to_counts_model", counts(rows(lambda x: x.__setitem__(3, 0))), embed("counts"), ValueError, "found 1 empty cells"),
     ("rep_missing", nothing, embed("rep"), KeyError, r"Did not find `adata.obsm\['X_pca'\]`"),
     ("rep_of_other_width", written("obsm/X_pca", lambda a: np.ones((60, 5))), embed("rep"), ValueError,

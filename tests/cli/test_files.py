@@ -23,7 +23,7 @@ FIT = ["fit", "cells.h5ad", "--config", "tiny.toml", "--quiet"]
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.removeprefix("diffaug-cells: error: ").rstrip("\n")
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("diffaug-cells: error: ")
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_absent_settings() -> None:
         (["-o", "new.h5ad", "--model", "tiny.toml/m"], "Expected a folder to write 'm' into, found a file: "),
         (
             ["-o", "new.h5ad", "--model", ".", "--overwrite"],
-            "Expected a model's folder to overwrite, found other things",
+            "Expected a folder to replace, found the current one: '.'.",
         ),
         (
             ["-o", "new.h5ad", "--model", "stray", "--overwrite"],  # a model, and a file of the user's
@@ -224,13 +224,16 @@ def test_overwriting_the_input_when_asked(work: Path) -> None:
     assert (after.X != before.X).nnz == 0 and after.obs.equals(before.obs)
 
 
-def test_a_refit_of_the_model_one_stands_in(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``--model .`` passes before the fit, so it has to be written after it; "." itself cannot be renamed."""
-    before = Path("cells.diffaug.model/config.json").stat().st_mtime_ns
+def test_the_model_one_stands_in_is_not_replaced(
+    work: Path, listing: Listing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = listing(work)
     monkeypatch.chdir("cells.diffaug.model")
-    call = ["fit", "../cells.h5ad", "--config", "../tiny.toml", "-o", "../new.h5ad", "--quiet"]
-    assert main([*call, "--model", ".", "--overwrite"]) == 0
-    assert (work / "cells.diffaug.model" / "config.json").stat().st_mtime_ns > before
+    monkeypatch.setattr("diffaug.cli._make.read_h5ad", lambda path: pytest.fail("it started"))
+    for name in (".", "../cells.diffaug.model"):
+        assert main(["fit", "../cells.h5ad", "-o", "../new.h5ad", "--model", name, "--overwrite"]) == 2
+        assert said(capsys).startswith("Expected a folder to replace, found the current one: ")
+    assert listing(work) == before
 
 
 # --- whole or not at all ---------------------------------------------------------------------------------------------

@@ -130,6 +130,16 @@ def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.Monke
     check_target_folder(tmp_path / "model", overwrite=True)
 
 
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative names of other results would lead nowhere."""
+    write(tmp_path / "model", "one")
+    monkeypatch.chdir(tmp_path / "model")
+    for target in (Path("."), tmp_path / "model"):
+        with pytest.raises(FileExistsError, match="Expected a folder to replace, found the current one"):
+            write(target, "two", overwrite=True)
+    assert content(tmp_path / "model") == {"a.txt": "one"}
+
+
 def test_the_message_says_how_the_user_overwrites(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="Pass --overwrite to replace it"):
         check_target_folder(tmp_path, how="--overwrite")

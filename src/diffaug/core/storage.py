@@ -52,6 +52,8 @@ def check_target_folder(
         raise FileExistsError(f"Expected a new folder, found {name!r}. Pass {how} to replace it.")
     if os.path.ismount(target):
         raise FileExistsError(f"Expected a folder to replace, found a mount point: {name!r}. Name a folder in it.")
+    if target.samefile("."):  # it would take the current folder away, and relative names of other results with it
+        raise FileExistsError(f"Expected a folder to replace, found the current one: {name!r}. Choose another folder.")
     if kind is None:
         return
     found = {f.name for f in target.iterdir()}
@@ -79,7 +81,7 @@ def written_whole(target: Path, *, kind: FolderKind | None = None, overwrite: bo
         The parent folder cannot be written.
     """
     check_target_folder(target, kind, overwrite=overwrite)
-    given, target = target, target.resolve()  # "." cannot be renamed, its real name can
+    given, target = target, target.resolve()  # a link stays, and what it points to is replaced
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
