@@ -398,6 +398,10 @@ def test_info_of_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_of_other_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "made.h5ad"]) == 0
     assert "uns['diffaug_made'], written by generate (diffaug" in capsys.readouterr().out
+    assert main(["embed", "held_out.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["info", "new.h5ad"]) == 0
+    assert "uns['diffaug'], written by embed (diffaug" in capsys.readouterr().out
     assert main(["info", "cells.h5ad"]) == 0
     assert capsys.readouterr().out.endswith("nothing of diffaug\n")
 

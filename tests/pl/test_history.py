@@ -219,6 +219,9 @@ def test_no_history(pbmc: AnnData, model: diffaug.DiffAug) -> None:
         history(pbmc)
     embedded = pbmc.copy()
     diffaug.tl.embed(embedded, model)
+    assert history(embedded, show=False) is not None  # the model's own history comes with the embedding
+    plt.close("all")
+    del embedded.uns["diffaug"]["history"]
     with pytest.raises(KeyError, match="fitted elsewhere. Pass the model"):
         history(embedded)
     with pytest.raises(KeyError, match="Did not find a history in the model"):

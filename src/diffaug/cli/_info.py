@@ -92,7 +92,7 @@ def _result(record: Mapping[str, Any]) -> dict[str, Any]:
     rows = [dict(zip(columns, map(_scalar, row), strict=True)) for row in zip(*columns.values(), strict=True)]
     params = record.get("params", {})
     return {
-        "made_by": str(record.get("made_by", "fit" if columns else "embed")),
+        "made_by": str(record.get("made_by", "embed" if "n_filled_genes" in record else "fit")),
         "versions": {k: str(v) for k, v in record["versions"].items()},
         "settings": {k: {name: _scalar(v) for name, v in params[k].items()} for k in SECTIONS if k in params},
         "phases": phases(rows),

@@ -89,7 +89,7 @@ def history(
     Raises
     ------
     KeyError
-        There is no history: nothing was fitted, or the cells were embedded with a model fitted elsewhere.
+        There is no history in ``.uns``: nothing was fitted or embedded there.
     ValueError
         A key is unknown or has no values in this history.
 
