@@ -17,7 +17,7 @@ import diffaug
 from diffaug import metrics
 
 SETS = ("paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc")
-UNSEEN = ("baron_pancreas", "segerstolpe_pancreas", "tm_kidney_facs", "zeisel_200genes", "pollen", "osmfish_ssctx")
+UNSEEN = ("tm_kidney_facs", "segerstolpe_pancreas", "zeisel_200genes", "baron_pancreas", "osmfish_ssctx")
 MAX_PROBED = 12_000
 
 

@@ -173,8 +173,8 @@ class DiffAug:
         _check_length("batch", batch, n_obs)
         batch = None if batch is None else np.unique(batch, return_inverse=True)[1]
         _check_length("labels", labels, n_obs)
-        fabric = make_fabric(self._device_name)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
+        fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
         backend = self._backend_cls(config.domain, event_shape)
         backend.prepare(x)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffaug import DiffAug
 from diffaug.core.devices import (
     flushed_denormals,
     make_fabric,
@@ -174,3 +175,27 @@ def test_device_number_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match=r"Expected `device` below cuda:2, found 'cuda:2'"):
         make_fabric("cuda:2")
+
+
+def test_slow_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(ValueError, match="fast bfloat16 products for precision='bf16-mixed', found a CPU without them"):
+        make_fabric("cpu", "bf16-mixed")
+    with pytest.raises(ValueError, match="fast bfloat16 products"):
+        DiffAug({"training": {"precision": "bf16-mixed"}}, device="cpu").fit(np.random.rand(30, 5), progress=False)
+
+
+def test_bfloat16_changes_the_training_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the products are fast; here the check is lifted, because a tiny fit can bear slow ones."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    tiny = {"warmup_epochs": 3, "generator_epochs": 3, "mixed_epochs": 3, "batch_size": 20}
+    found = {
+        precision: DiffAug({"training": {**tiny, "precision": precision}}, device="cpu").fit(x, progress=False)
+        for precision in ("32-true", "bf16-mixed")
+    }
+    full, half = (found[p].embed(x).semantic for p in ("32-true", "bf16-mixed"))
+    assert half.dtype == np.float32 and np.isfinite(half).all()
+    assert not np.array_equal(full, half)
+    assert np.corrcoef(full.ravel(), half.ravel())[0, 1] > 0.9
+    assert {p.dtype for p in found["bf16-mixed"]._denoiser.parameters()} == {torch.float32}

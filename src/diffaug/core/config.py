@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from diffaug.core.devices import Precision
 from diffaug.core.diffusion import PredictionType
 from diffaug.core.losses import Target
 from diffaug.core.samplers import SamplerName
@@ -161,6 +162,8 @@ class TrainingConfig:
         Generated views of each event in the bank.
     input_dropout
         Share of the input features hidden from the encoder in the A-step, in originals and views alike.
+    precision
+        ``"32-true"``, or ``"bf16-mixed"`` for training on a GPU (or a CPU with fast bfloat16 products).
     patience
         Stop a phase when its training loss has not improved by a thousandth for so many epochs; ``None`` never stops.
     """
@@ -184,6 +187,7 @@ class TrainingConfig:
     view_rate: float = 0.1
     n_views: int = 2
     input_dropout: float = 0.3
+    precision: Precision = "32-true"
     patience: int | None = None
 
     def __post_init__(self) -> None:

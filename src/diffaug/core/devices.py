@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,18 +14,24 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def make_fabric(device: str = "auto") -> Fabric:
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+def make_fabric(device: str = "auto", precision: Precision = "32-true") -> Fabric:
     """Fabric on one device.
 
     Parameters
     ----------
     device
         ``"auto"`` (an accelerator when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    precision
+        Number format of the networks in training; weights stay float32.
 
     Raises
     ------
     ValueError
-        The device is unknown or not on this machine.
+        The device is unknown or not on this machine, or the CPU has no fast bfloat16 products (they would be hundreds of
+        times slower than float32).
     """
     import warnings
 
@@ -45,7 +51,13 @@ def make_fabric(device: str = "auto") -> Fabric:
         raise ValueError(f"Expected `device` below cuda:{torch.cuda.device_count()}, found {device!r}.")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError("Expected an MPS device for device='mps', found none on this machine. Use 'auto' or 'cpu'.")
-    return Fabric(accelerator=kind, devices=[int(number)] if number else 1)
+    fabric = Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)
+    if precision == "bf16-mixed" and fabric.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise ValueError(
+            "Expected a device with fast bfloat16 products for precision='bf16-mixed', found a CPU without them. "
+            "Use '32-true', or a GPU."
+        )
+    return fabric
 
 
 @contextmanager
