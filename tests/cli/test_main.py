@@ -220,6 +220,8 @@ def test_ctrl_c_of_a_running_fit(work: Path, listing: Listing) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # A test run in the background of a shell has the signal ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert "holds raw counts" in process.stderr.readline()  # it is past the imports, and trains for a minute
