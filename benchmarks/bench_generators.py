@@ -127,6 +127,14 @@ within the table.
 
 {markdown(shown)}
 
+## Pictures
+
+Default fit of all of mca_bladder, 2,100 synthetic cells; the eight most variable genes.
+
+![Violins of eight genes, real beside synthetic](../_static/mca_bladder_violin.png)
+
+![Cosine of cells and their views](../_static/mca_bladder_cosine.png)
+
 ## What follows
 
 - The path of each feature around the residual stream (the spike-and-slab head) is what makes the default: the same network
