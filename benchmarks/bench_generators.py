@@ -143,7 +143,7 @@ Default fit of all of mca_bladder, 2,100 synthetic cells; the eight most variabl
 - 1,000 steps (100 passes on larger sets) are the default. 2,000 reach the floor on mca_bladder, at twice the cost and
   with views that stay closer to their own cell (cosine); more steps are a setting away: `generator_steps`.
 - Under a random condition (A2) the marginals are as good and the class is lost: agreement of marginals proves nothing.
-- The full Listing 2 has fourteen times the weights (33 million at 1,000 genes) and costs as much more a step: it was not
+- The full Listing 2 has fifteen times the weights (34 million at 1,000 genes) and costs as much more a step: it was not
   trained here. The variant is in the script for a machine with a GPU.
 """,
     )
