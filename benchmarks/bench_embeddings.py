@@ -121,7 +121,6 @@ def main() -> None:
                 if method == "pca50" and seed:
                     continue
                 results.once(lambda n=name, m=method, s=seed: measure(n, m, s), set=name, method=method, seed=seed)
-    pd.set_option("display.width", 200)
     render(results)
 
 

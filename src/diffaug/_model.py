@@ -316,8 +316,8 @@ class DiffAug:
             if kind == "diffaug":
                 self._require_generator()
                 made, done = [], 0
-                chunks = self._model_space(x, max(1, _BATCH // n_views))
-                for chunk in _shown(chunks, -(-x.shape[0] // max(1, _BATCH // n_views)), "augment", progress):
+                size = max(1, _BATCH // n_views)
+                for chunk in _shown(self._model_space(x, size), -(-x.shape[0] // size), "augment", progress):
                     part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
                     done += len(chunk)
                     cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)

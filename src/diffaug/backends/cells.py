@@ -120,11 +120,9 @@ def cell_neighbors(data: Tensor, k: int, n_components: int, batch: np.ndarray | 
     if width > n_components:
         q = min(n_components, n - 1)
         # Apple's devices lack the decomposition, and their random numbers are not seeded here.
-        centered = (data.cpu() if data.device.type == "mps" else data) - data.mean(dim=0).to(
-            "cpu" if data.device.type == "mps" else data.device
-        )
-        with seeded_init(seed, centered.device):
-            u, s, _ = torch.svd_lowrank(centered, q=q, niter=4)
+        work = data.cpu() if data.device.type == "mps" else data
+        with seeded_init(seed, work.device):
+            u, s, _ = torch.svd_lowrank(work - work.mean(dim=0), q=q, niter=4)
         data = (u * s).to(data.device)
     if batch is None:
         return _search(data, min(k, n - 1), None)

@@ -48,10 +48,11 @@ class GaussianDiffusion:
         return signal.to(like).reshape(shape), noise.to(like).reshape(shape)
 
     def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Coefficients of the discrete times, float64, on ``device``; copied there once."""
+        """Coefficients of the discrete times, float64 where ``device`` has it; copied there once."""
         if device not in self._on_device:
             a, s = self.schedule.signal_noise_at(torch.arange(self.schedule.n_timesteps))
-            self._on_device[device] = (a.to(device), s.to(device))
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            self._on_device[device] = (a.to(device, dtype), s.to(device, dtype))
         return self._on_device[device]
 
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
