@@ -60,6 +60,8 @@ BAD = [
     (DiffusionConfig, "condition_dropout", -0.1, "`condition_dropout` in [0, 1)"),
     (DiffusionConfig, "eta", 1.5, "`eta` in [0, 1]"),
     (DiffusionConfig, "guidance_scale", -1.0, "`guidance_scale` of at least 0"),
+    (DiffusionConfig, "clip_x0", 0.0, "`clip_x0` above 0 or None"),
+    (DiffusionConfig, "clip_x0", math.nan, "a finite `clip_x0`"),
     (DiffusionConfig, "ema_decay", 1.0, "`ema_decay` in [0, 1)"),
     (TrainingConfig, "schedule", "both", "`schedule` in ['alternating', 'joint']"),
     (TrainingConfig, "lr_schedule", "step", "`lr_schedule` in ['constant', 'cosine']"),
@@ -156,6 +158,7 @@ def unusual() -> Config:
             n_steps=10,
             eta=0.5,
             guidance_scale=1.5,
+            clip_x0=0.9,
             ema_decay=0.99,
         ),
         training=TrainingConfig(

@@ -150,6 +150,17 @@ def test_guidance(prediction_type: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_clip_bounds_the_predicted_event_and_nothing_else(prediction_type: str) -> None:
+    diffusion = GaussianDiffusion(NoiseSchedule("linear", 100), prediction_type)  # type: ignore[arg-type]
+    x_t, prediction = events()
+    t = torch.full((40,), 60)
+    free = diffusion.predictor(lambda x, time, c: prediction, x_t)(x_t, t)
+    assert free.abs().max() > 1.5  # control: there is something to clip
+    clipped = diffusion.predictor(lambda x, time, c: prediction, x_t, clip_x0=1.0)(x_t, t)
+    assert torch.equal(clipped, free.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 def test_one_time_serves_the_whole_batch(prediction_type: str) -> None:
     diffusion = GaussianDiffusion(NoiseSchedule("linear", 100), prediction_type)  # type: ignore[arg-type]
     x_t, prediction = events()

@@ -464,6 +464,35 @@ def test_encode_is_in_evaluation_mode_and_restores_it(mode: bool) -> None:
     assert whole.latent.shape == (N_OBS, N_LATENT)
 
 
+def test_large_events_go_through_the_networks_in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In encoding and in drawing; each part keeps its own conditions and its own start."""
+    assert training.events_at_once((2048,)) == 2048  # as the vectors of all defaults
+    assert training.events_at_once((64, 64, 3)) == 341
+    assert training.events_at_once((1 << 23,)) == 1
+    trainer = make_trainer(diffusion=DiffusionConfig(n_steps=3, clip_x0=0.5))
+    x, cond = data_of(), torch.randn(N_OBS, N_SEMANTIC, generator=torch.Generator().manual_seed(1))
+    whole, sizes = encode(trainer.encoder, x), list[int]()
+    monkeypatch.setattr(training, "_NUMBERS_AT_ONCE", 9 * WIDTH)
+
+    class Echo(nn.Module):
+        """Predicts the condition's first numbers, and says how many events it saw."""
+
+        def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Tensor:
+            sizes.append(len(x_t))
+            return c[:, :WIDTH]
+
+    torch.testing.assert_close(encode(trainer.encoder, x).semantic, whole.semantic, rtol=1e-5, atol=1e-6)
+    diffusion = training.GaussianDiffusion(training.NoiseSchedule(), "x0")
+    for start, strength in ((None, 1.0), (x, 0.5)):
+        sizes.clear()
+        found = training.draw(
+            diffusion, Echo(), cond, (WIDTH,), trainer.config, torch.Generator(), start=start, strength=strength
+        )
+        assert set(sizes) == {9, N_OBS % 9} and sum(sizes) == 3 * N_OBS
+        # The last step returns the prediction itself, within the bounds of the settings.
+        assert torch.equal(found, cond[:, :WIDTH].clamp(-0.5, 0.5))
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_input_dropout_hides_that_share_of_originals_and_views_and_keeps_the_mean(rate: float) -> None:
     trainer = make_trainer(input_dropout=rate, mixed_epochs=30)

@@ -98,6 +98,9 @@ class DiffusionConfig:
         See :func:`diffaug.core.samplers.sample`.
     guidance_scale
         Weight of the condition in sampling; 1 is plain conditional sampling.
+    clip_x0
+        Sampling clips the predicted clean event to plus or minus this in every step. Right where events are bounded in
+        the generator's space, and harmful where they are not; ``None`` never clips.
     ema_decay
         Decay of the averaged weights that sampling uses.
     """
@@ -111,6 +114,7 @@ class DiffusionConfig:
     n_steps: int = 20
     eta: float = 0.0
     guidance_scale: float = 1.0
+    clip_x0: float | None = None
     ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
@@ -120,6 +124,7 @@ class DiffusionConfig:
         _check(0 <= self.condition_dropout < 1, "`condition_dropout` in [0, 1)", self.condition_dropout)
         _check(0 <= self.eta <= 1, "`eta` in [0, 1]", self.eta)
         _check(self.guidance_scale >= 0, "`guidance_scale` of at least 0", self.guidance_scale)
+        _check(self.clip_x0 is None or self.clip_x0 > 0, "`clip_x0` above 0 or None", self.clip_x0)
         _check(0 <= self.ema_decay < 1, "`ema_decay` in [0, 1)", self.ema_decay)
         if self.guidance_scale != 1 and self.condition_dropout == 0:
             raise ValueError(

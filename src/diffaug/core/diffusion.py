@@ -97,11 +97,14 @@ class GaussianDiffusion:
         prediction = denoiser(self.add_noise(x0, t, noise), t, cond.detach())
         return F.mse_loss(prediction, self.target(x0, t, noise))
 
-    def predictor(self, denoiser: Denoiser, cond: Tensor, guidance_scale: float = 1.0) -> PredictX0:
+    def predictor(
+        self, denoiser: Denoiser, cond: Tensor, guidance_scale: float = 1.0, clip_x0: float | None = None
+    ) -> PredictX0:
         """``predict_x0`` of a denoiser under a condition, with classifier-free guidance (Ho & Salimans 2022).
 
         ``guidance_scale`` w gives ``null + w (conditional - null)``: 1 is plain conditional sampling, above 1 is more
-        faithful to the condition, 0 ignores it. The null condition is the zero vector.
+        faithful to the condition, 0 ignores it. The null condition is the zero vector. ``clip_x0`` bounds the predicted
+        clean event, for events that are bounded themselves.
         """
 
         def predict_x0(x_t: Tensor, t: Tensor) -> Tensor:
@@ -109,6 +112,7 @@ class GaussianDiffusion:
             if guidance_scale != 1.0:
                 null = denoiser(x_t, t, torch.zeros_like(cond))
                 prediction = null + guidance_scale * (prediction - null)
-            return self.to_x0(prediction, x_t, t)
+            x0 = self.to_x0(prediction, x_t, t)
+            return x0 if clip_x0 is None else x0.clamp(-clip_x0, clip_x0)
 
         return predict_x0

@@ -74,8 +74,8 @@ def time_features(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-class _TimeEmbedding(nn.Module):
-    """Sinusoidal features followed by a two-layer MLP."""
+class TimeEmbedding(nn.Module):
+    """Sinusoidal features of ``dim`` numbers, followed by a two-layer MLP of width ``out``."""
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()
@@ -83,10 +83,11 @@ class _TimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, out), nn.SiLU(), nn.Linear(out, out))
 
     def forward(self, t: Tensor) -> Tensor:
+        """Embed times ``(batch,)``."""
         return self.mlp(time_features(t, self.dim))
 
 
-def _scale_condition(cond: Tensor) -> Tensor:
+def scale_condition(cond: Tensor) -> Tensor:
     """Give the condition a fixed scale for the denoiser; the zero vector stays zero.
 
     Wide conditions are layer-normalised. Of a narrow one that would leave next to nothing (of two numbers, which is the
@@ -119,7 +120,7 @@ class AdaptiveResidualMLP(nn.Module):
 
     def __init__(self, n_features: int, n_cond: int, width: int = 256, depth: int = 4) -> None:
         super().__init__()
-        self.time = _TimeEmbedding(128, width)
+        self.time = TimeEmbedding(128, width)
         self.cond = nn.Sequential(nn.Linear(n_cond, width), nn.SiLU(), nn.Linear(width, width))
         self.inp = nn.Linear(n_features, width)
         self.blocks = nn.ModuleList(
@@ -133,11 +134,11 @@ class AdaptiveResidualMLP(nn.Module):
         for layer in (self.modulate, self.out, self.path):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.path_time = _TimeEmbedding(128, _N_PATH)
+        self.path_time = TimeEmbedding(128, _N_PATH)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
-        modulation = self.modulate(nn.functional.silu(self.time(t) + self.cond(_scale_condition(cond))))
+        modulation = self.modulate(nn.functional.silu(self.time(t) + self.cond(scale_condition(cond))))
         h = self.inp(x_t)
         for block, offset in zip(self.blocks, self.offset, strict=True):
             shift, scale, gate = (modulation + offset).chunk(3, dim=1)
@@ -158,7 +159,7 @@ class Listing2(nn.Module):
 
     def __init__(self, n_features: int, n_cond: int, width: int = 2000) -> None:
         super().__init__()
-        self.time = _TimeEmbedding(128, n_features)
+        self.time = TimeEmbedding(128, n_features)
         self.cond = nn.Sequential(
             nn.Linear(n_cond, 200), nn.SiLU(), nn.Linear(200, 200), nn.SiLU(), nn.Linear(200, n_features)
         )
@@ -175,7 +176,7 @@ class Listing2(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
-        context = self.time(t) + self.cond(_scale_condition(cond))
+        context = self.time(t) + self.cond(scale_condition(cond))
         h, skips = x_t, list[Tensor]()
         for i, block in enumerate(self.blocks):
             if i >= 4:
@@ -196,14 +197,14 @@ class BottleneckMLP(nn.Module):
         super().__init__()
         widths = (n_features, *hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.time = nn.ModuleList(_TimeEmbedding(128, w) for w in hidden)
+        self.time = nn.ModuleList(TimeEmbedding(128, w) for w in hidden)
         self.cond = nn.ModuleList(nn.Linear(n_cond, w) for w in hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(w) for w in hidden)
         self.out = nn.Linear(hidden[-1], n_features)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
-        cond, h = _scale_condition(cond), x_t
+        cond, h = scale_condition(cond), x_t
         for layer, time, embed, norm in zip(self.layers, self.time, self.cond, self.norms, strict=True):
             h = nn.functional.silu(norm(layer(h) + time(t) + embed(cond)))
         return self.out(h)

@@ -1,4 +1,7 @@
-"""Samplers: from noise to clean events. None of them clips: log expression is unbounded."""
+"""Samplers: from noise to clean events.
+
+None of them clips, because log expression is unbounded; ``GaussianDiffusion.predictor`` clips where events are bounded.
+"""
 
 from __future__ import annotations
 

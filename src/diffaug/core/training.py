@@ -33,6 +33,8 @@ Phase = Literal["A", "B", "fill", "joint"]
 HandViews = Callable[[Tensor, torch.Generator], Tensor]
 _STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space", "calibration")
 _N_CALIBRATION = 1024
+#: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
+_MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,20 @@ def encode_pair(encoder: nn.Module, x: Tensor, views: Tensor) -> tuple[Encoding,
     return Encoding(both[0][:n], both[1][:n]), Encoding(both[0][n:], both[1][n:])
 
 
+def events_at_once(event_shape: tuple[int, ...]) -> int:
+    """Events that a network takes at once outside training: as many as fit into a fixed number of numbers.
+
+    A network of convolutions holds many times the size of its input, so 4,096 large events would not fit into memory.
+    """
+    return max(1, min(_MOST_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(event_shape)))
+
+
 @torch.no_grad()
-def encode(encoder: nn.Module, x: Tensor, batch_size: int = 4096) -> Encoding:
+def encode(encoder: nn.Module, x: Tensor, batch_size: int | None = None) -> Encoding:
     """Encode all of ``x`` in evaluation mode, in chunks; the network's mode is restored."""
     was_training = encoder.training
     encoder.eval()
-    parts = [encoder(chunk) for chunk in x.split(batch_size)]
+    parts = [encoder(chunk) for chunk in x.split(batch_size or events_at_once(tuple(x.shape[1:])))]
     encoder.train(was_training)
     return Encoding(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
 
@@ -422,17 +432,24 @@ def draw(
 
     ``start`` and the result are in the generator's space; see :func:`diffaug.core.samplers.sample`.
     """
-    return sample(
-        diffusion.predictor(denoiser, cond, config.diffusion.guidance_scale),
-        (cond.shape[0], *event_shape),
-        diffusion.schedule,
-        generator,
-        sampler=config.diffusion.sampler,
-        n_steps=config.diffusion.n_steps,
-        eta=config.diffusion.eta,
-        start=start,
-        strength=strength,
-    )
+    settings, at_once, drawn = config.diffusion, events_at_once(event_shape), []
+    for begin in range(0, cond.shape[0], at_once):
+        rows = slice(begin, begin + at_once)
+        part = cond[rows]
+        drawn.append(
+            sample(
+                diffusion.predictor(denoiser, part, settings.guidance_scale, settings.clip_x0),
+                (part.shape[0], *event_shape),
+                diffusion.schedule,
+                generator,
+                sampler=settings.sampler,
+                n_steps=settings.n_steps,
+                eta=settings.eta,
+                start=None if start is None else start[rows],
+                strength=strength,
+            )
+        )
+    return torch.cat(drawn)
 
 
 def _finite(loss: Tensor, network: str) -> float:
