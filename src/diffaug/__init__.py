@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffaug import datasets, metrics, pl, pp, tl
+    from diffaug import datasets, metrics, pl, pp, tl, vision
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -24,9 +24,10 @@ __all__ = [
     "pl",
     "pp",
     "tl",
+    "vision",
 ]
 
-_SUBMODULES = ("datasets", "metrics", "pl", "pp", "tl")
+_SUBMODULES = ("datasets", "metrics", "pl", "pp", "tl", "vision")
 
 
 def __getattr__(name: str) -> Any:

@@ -51,6 +51,16 @@ def vectors(n: int, seed: int) -> np.ndarray:
     return (100 * rng.normal(size=(n, 7)) + 300 * np.eye(3, 7)[np.arange(n) % 3]).astype(np.float32)
 
 
+def images(n: int, seed: int) -> np.ndarray:
+    """Small colour images of three kinds: one corner is bright, in a colour and a corner of its own."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % 3
+    x = rng.uniform(0, 0.25, size=(n, 8, 8, 3))
+    for i, k in enumerate(kind):
+        x[i, 4 * (k // 2) :, 4 * (k % 2) :, k] += rng.uniform(0.5, 0.75)
+    return x.astype(np.float32)
+
+
 SMALL = {
     "training": {"warmup_epochs": 2, "generator_epochs": 2, "mixed_epochs": 2, "batch_size": 32, "view_rate": 0.5},
     "diffusion": {"n_steps": 4},
@@ -70,6 +80,21 @@ CASES = {
             },
         },
         1e-4,
+    ),
+    "vision": Case(
+        images,
+        {
+            **SMALL,
+            "domain": {
+                "encoder_width": 0.0625,
+                "n_semantic": 6,
+                "n_latent": 5,
+                "generator_width": 4,
+                "crop_scale": 0.3,
+                "solarize_rate": 0.0,
+            },
+        },
+        0.5 / 255 + 1e-6,
     ),
     "toy": Case(vectors, {**SMALL, "domain": {"n_semantic": 6}}, 1e-2),
 }

@@ -74,8 +74,8 @@ def time_features(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-class TimeEmbedding(nn.Module):
-    """Sinusoidal features of ``dim`` numbers, followed by a two-layer MLP of width ``out``."""
+class _TimeEmbedding(nn.Module):
+    """Sinusoidal features followed by a two-layer MLP."""
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()
@@ -83,7 +83,6 @@ class TimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, out), nn.SiLU(), nn.Linear(out, out))
 
     def forward(self, t: Tensor) -> Tensor:
-        """Embed times ``(batch,)``."""
         return self.mlp(time_features(t, self.dim))
 
 
@@ -120,7 +119,7 @@ class AdaptiveResidualMLP(nn.Module):
 
     def __init__(self, n_features: int, n_cond: int, width: int = 256, depth: int = 4) -> None:
         super().__init__()
-        self.time = TimeEmbedding(128, width)
+        self.time = _TimeEmbedding(128, width)
         self.cond = nn.Sequential(nn.Linear(n_cond, width), nn.SiLU(), nn.Linear(width, width))
         self.inp = nn.Linear(n_features, width)
         self.blocks = nn.ModuleList(
@@ -134,7 +133,7 @@ class AdaptiveResidualMLP(nn.Module):
         for layer in (self.modulate, self.out, self.path):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.path_time = TimeEmbedding(128, _N_PATH)
+        self.path_time = _TimeEmbedding(128, _N_PATH)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
@@ -159,7 +158,7 @@ class Listing2(nn.Module):
 
     def __init__(self, n_features: int, n_cond: int, width: int = 2000) -> None:
         super().__init__()
-        self.time = TimeEmbedding(128, n_features)
+        self.time = _TimeEmbedding(128, n_features)
         self.cond = nn.Sequential(
             nn.Linear(n_cond, 200), nn.SiLU(), nn.Linear(200, 200), nn.SiLU(), nn.Linear(200, n_features)
         )
@@ -197,7 +196,7 @@ class BottleneckMLP(nn.Module):
         super().__init__()
         widths = (n_features, *hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.time = nn.ModuleList(TimeEmbedding(128, w) for w in hidden)
+        self.time = nn.ModuleList(_TimeEmbedding(128, w) for w in hidden)
         self.cond = nn.ModuleList(nn.Linear(n_cond, w) for w in hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(w) for w in hidden)
         self.out = nn.Linear(hidden[-1], n_features)

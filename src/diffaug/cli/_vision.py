@@ -1,0 +1,515 @@
+"""The command ``diffaug-vision``: fit, embed, augment, generate, evaluate, plot, info on images in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from diffaug.cli._app import Common, make_app, registrar, show
+from diffaug.cli._files import check_source, check_target_file, check_target_folder, written_file
+from diffaug.cli._look import PICTURES, as_json, use_files_for_pictures
+from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.core.storage import MODEL_FOLDER
+
+if TYPE_CHECKING:
+    from diffaug._model import DiffAug, Embedding
+    from diffaug.vision import ImageSet
+
+app = make_app("diffaug-vision", "Embed images without labels, and generate synthetic ones.")
+command = registrar(app)
+
+ARRAYS = (".npz",)
+Kind = Literal["diffaug", "standard", "crop", "mixup"]
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run ``diffaug-vision``; arguments and exit codes as :func:`diffaug.cli.main`."""
+    from diffaug.cli._main import run
+
+    return run(app, tokens)
+
+
+@command
+def fit(
+    data: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    model: Path | None = None,
+    size: Positive | None = None,
+    split: str | None = None,
+    preset: Literal["default", "paper"] = "default",
+    config: Path | None = None,
+    max_epochs: Positive | None = None,
+    n_cycles: NotNegative | None = None,
+    view_rate: Share | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Train on images: write their embedding, and the model.
+
+    The embedding is an .npz file with the arrays ``semantic`` (the embedding) and ``latent``, and what is known of the
+    images: ``labels``, ``class_names``, ``split``, ``names``. Labels are copied; only the setting ``condition = "label"``
+    reads them.
+
+    Parameters
+    ----------
+    data
+        Images: an .npy file, an .npz file with the array ``images``, or a folder of image files, in which folders are
+        classes.
+    output
+        Where the embedding goes. By default beside the data: ``photos.diffaug.npz`` for ``photos.npz`` or ``photos/``.
+    model
+        Folder for the model. By default beside the output: ``photos.diffaug.model`` for ``photos.diffaug.npz``.
+    size
+        For a folder: bring images to this height and width.
+    split
+        Train on the images of this part, e.g. train, where the .npz file has an array ``split``; all are embedded.
+    preset
+        Settings to start from; ``paper`` has the publication's widths and epochs, which take days without a GPU.
+    config
+        TOML file with settings on top of the preset: tables loss, diffusion, training, domain. Flags win over it.
+        ``info`` prints the settings of a model in this form.
+    max_epochs
+        Cap on the epochs of all phases together; longer plans shrink in proportion.
+    n_cycles
+        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
+    view_rate
+        Probability (lambda) that a positive is a generated view after the warm-up.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace existing results.
+
+    Examples
+    --------
+    # writes photos.diffaug.npz and the folder photos.diffaug.model
+    diffaug-vision fit photos.npz
+
+    # a folder of image files of many sizes
+    diffaug-vision fit photos/ --size 64 -o out.npz --model m
+    """
+    target = data.with_name(f"{data.resolve().stem}.diffaug.npz") if output is None else output
+    folder = target.with_suffix(".model") if model is None else model
+    check_target_file(target, suffixes=ARRAYS, overwrite=overwrite, sources=(data,))
+    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target,))
+    settings = settings_of(preset, config, "vision")
+    found = _read(data, size, common)
+    trained = found if split is None else found.part(split)
+
+    from diffaug import vision
+
+    fitted = vision.fit(
+        trained,
+        labels=trained.labels if settings.diffusion.condition == "label" else None,
+        n_cycles=n_cycles,
+        view_rate=view_rate,
+        max_epochs=max_epochs,
+        config=settings,
+        random_state=seed,
+        device=device,
+        progress=wants_progress(common),
+    )
+    # The model inside the block: if it cannot be written, there is no output either.
+    with written_file(target) as fresh:
+        _write_embedding(fresh, found, fitted.embed(found.images))
+        fitted.save(folder, overwrite=overwrite)
+    show(target, folder)
+
+
+@command
+def embed(
+    data: Path,
+    /,
+    *,
+    model: Path,
+    output: Output,
+    size: Positive | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Embed images, new ones too, with a fitted model.
+
+    Parameters
+    ----------
+    data
+        Images of the model's size: an .npy file, an .npz file with the array ``images``, or a folder of image files.
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the embedding goes, an .npz file.
+    size
+        For a folder: bring images to this height and width.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-vision embed new.npz --model photos.diffaug.model -o embedded.npz
+    """
+    check_target_file(output, suffixes=ARRAYS, overwrite=overwrite, sources=(data,))
+    fitted = _load(model, device)
+    found = _read(data, size, common)
+    with written_file(output) as fresh:
+        _write_embedding(fresh, found, fitted.embed(found.images))
+    show(output)
+
+
+@command
+def augment(
+    data: Path,
+    /,
+    *,
+    model: Path,
+    output: Output,
+    n_views: Positive = 1,
+    kind: Kind = "diffaug",
+    strength: float = 1.0,
+    size: Positive | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Make views of given images: other images that mean the same.
+
+    The result is an .npz file with the array ``images``, a row for each view, and ``source``, the row of the image that
+    each was made from.
+
+    Parameters
+    ----------
+    data
+        Images of the model's size: an .npy file, an .npz file with the array ``images``, or a folder of image files.
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the views go, an .npz file.
+    n_views
+        Views of each image.
+    kind
+        Generated views, or for comparison hand-made ones: standard (crop, flip, colours, blur), crop (and flip) alone, or
+        mixup with another image.
+    strength
+        For generated views, how far from the image they start, above 0 and up to 1 (pure noise).
+    size
+        For a folder: bring images to this height and width.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-vision augment new.npz --model photos.diffaug.model --n-views 4 \
+        -o views.npz
+    """
+    check_target_file(output, suffixes=ARRAYS, overwrite=overwrite, sources=(data,))
+    fitted = _load(model, device)
+    found = _read(data, size, common)
+
+    import numpy as np
+
+    codes = found.labels if fitted.config.diffusion.condition == "label" and kind == "diffaug" else None
+    views = fitted.augment(
+        found.images,
+        n_views,
+        kind=kind,
+        labels=codes,
+        strength=strength,
+        random_state=seed,
+        progress=wants_progress(common),
+    )
+    source = np.repeat(np.arange(len(found)), n_views)
+    arrays: dict[str, Any] = {} if found.labels is None else {"labels": found.labels[source]}
+    if found.classes:
+        arrays["class_names"] = np.array(found.classes)
+    with written_file(output) as fresh:
+        np.savez(fresh, images=views.reshape(-1, *views.shape[2:]), source=source, **arrays)
+    show(output)
+
+
+@command
+def generate(
+    model: Path,
+    /,
+    *,
+    output: Output,
+    n_obs: Positive,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Generate synthetic images.
+
+    Each is conditioned on an image of the training data. The result is an .npz file with the array ``images``, and
+    ``source``, the row of that image.
+
+    Parameters
+    ----------
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the images go, an .npz file.
+    n_obs
+        How many.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-vision generate photos.diffaug.model --n-obs 1000 -o made.npz
+    """
+    check_target_file(output, suffixes=ARRAYS, overwrite=overwrite)
+    fitted = _load(model, device)
+
+    import numpy as np
+
+    made = fitted.generate(n_obs, random_state=seed, progress=wants_progress(common))
+    with written_file(output) as fresh:
+        np.savez(fresh, images=made.values, source=made.source)
+    show(output)
+
+
+@command
+def evaluate(embedded: Path, /, *, json: bool = False, seed: NotNegative = 0, common: Common = Common()) -> None:
+    """Judge an embedding by labels: a linear probe, neighbours and k-means.
+
+    Where the file has an array ``split`` with train and test, the probes learn from the one part and are tested on the
+    other; else they are tested on random tenths.
+
+    Parameters
+    ----------
+    embedded
+        An .npz file that ``fit`` or ``embed`` wrote from images with labels.
+    json
+        Print JSON.
+    seed
+        Of the splits and of k-means.
+
+    Examples
+    --------
+    diffaug-vision evaluate photos.diffaug.npz
+    """
+    check_source(embedded, "an .npz file that `fit` or `embed` wrote")
+
+    from diffaug import vision
+    from diffaug.vision._read import read_npz
+
+    arrays = read_npz(embedded)
+    for name in ("semantic", "labels"):
+        if name not in arrays:
+            raise ValueError(f"Expected an array {name!r} in {str(embedded)!r}, found {sorted(arrays)}.")
+    split = arrays.get("split")
+    if split is not None and not {"train", "test"} <= set(split.astype(str).tolist()):
+        split = None
+    scores = vision.evaluate(arrays["semantic"], arrays["labels"], split=split, random_state=seed)._asdict()
+    show(as_json(scores) if json else "\n".join(_score_line(k, v) for k, v in scores.items()))
+
+
+@command
+def plot(
+    data: Path,
+    /,
+    *,
+    output: Output,
+    model: Path | None = None,
+    n_images: Positive = 8,
+    n_views: Positive = 2,
+    kind: list[Kind] | None = None,
+    size: Positive | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Draw images, and with ``--model`` their views below them.
+
+    Parameters
+    ----------
+    data
+        Images: an .npy file, an .npz file with the array ``images`` (``generate`` writes one), or a folder.
+    output
+        The picture: .png, .pdf or .svg.
+    model
+        Folder of a model that ``fit`` wrote, whose views are drawn.
+    n_images
+        Images, drawn at random from the data; with ``--model`` they are the first row.
+    n_views
+        With ``--model``: rows of views of each kind.
+    kind
+        With ``--model``: kind of views (repeat it for others); by default diffaug and standard.
+    size
+        For a folder: bring images to this height and width.
+    device
+        Of the model: auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Of the choice of images and of their views.
+    overwrite
+        Replace an existing picture.
+
+    Examples
+    --------
+    diffaug-vision plot photos.npz --model photos.diffaug.model -o views.png
+    diffaug-vision plot made.npz --n-images 64 -o made.png
+    """
+    check_target_file(output, suffixes=PICTURES, overwrite=overwrite, sources=(data,))
+    if model is None and kind is not None:
+        raise ValueError("Expected --kind with --model only, found no --model. Leave it out.")
+    fitted = None if model is None else _load(model, device)
+    found = _read(data, size, common)
+    use_files_for_pictures()
+
+    import numpy as np
+
+    from diffaug import vision
+
+    rows = np.sort(np.random.default_rng(seed).permutation(len(found))[:n_images])
+    chosen = found.images[rows]
+    with written_file(output) as fresh:
+        if fitted is None:
+            vision.plot_images(chosen, save=fresh, show=False)
+        else:
+            kinds = kind or ["diffaug", "standard"]
+            vision.plot_views(chosen, fitted, n_views=n_views, kinds=kinds, random_state=seed, save=fresh, show=False)
+    show(output)
+
+
+@command
+def info(path: Path | None = None, /, *, json: bool = False, common: Common = Common()) -> None:
+    """Say what a model folder or a file of images holds; without a path, what is installed, for a report of a bug.
+
+    Settings are printed as TOML, ready for ``fit --config``.
+
+    Parameters
+    ----------
+    path
+        Folder of a model or of images, or a file of images. By default the versions, devices and threads of this
+        installation.
+    json
+        Print JSON.
+
+    Examples
+    --------
+    diffaug-vision info photos.diffaug.model
+    diffaug-vision info photos.npz --json
+    diffaug-vision info
+    """
+    from diffaug.cli import _info
+
+    if path is None:
+        found = _info.of_installation()
+        show(as_json(found) if json else _info.as_text(found))
+        return
+    is_model = path.is_dir() and (path / MODEL_FOLDER.marker).is_file()
+    found = _of_model(path) if is_model else _of_images(path, common)
+    show(as_json(found) if json else _as_text(found))
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _read(data: Path, size: int | None, common: Common) -> ImageSet:
+    from diffaug import vision
+
+    return vision.read_images(data, size=size, progress=wants_progress(common))
+
+
+def _load(folder: Path, device: str) -> DiffAug:
+    fitted = load(folder, device)
+    if fitted.backend.name != "vision":
+        raise ValueError(f"Expected a model of images in {str(folder)!r}, found one of {fitted.backend.name!r}.")
+    return fitted
+
+
+def _write_embedding(target: Path, images: ImageSet, embedding: Embedding) -> None:
+    import numpy as np
+
+    known = {"labels": images.labels, "split": images.split, "names": images.names}
+    if images.classes:
+        known["class_names"] = np.array(images.classes)
+    arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+    np.savez(target, semantic=embedding.semantic, latent=embedding.latent, **arrays)
+
+
+def _score_line(name: str, value: float) -> str:
+    return f"{name:8} {value:.4f}" if isinstance(value, float) else f"{name:8} {value}"
+
+
+def _of_model(folder: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from diffaug.cli._info import phases
+
+    model = _load(folder, "cpu")
+    backend = model.backend
+    return {
+        "kind": "model",
+        "path": str(folder),
+        "n_obs": model.n_obs,
+        "shape": list(model.event_shape),
+        "range": [float(backend.low), float(backend.high)],  # type: ignore[arg-type]
+        "n_parameters": model.n_parameters,
+        "random_state": model.random_state,
+        "settings": model.config.to_dict(),
+        "phases": phases([asdict(record) for record in model.history]),
+    }
+
+
+def _of_images(path: Path, common: Common) -> dict[str, Any]:
+    import numpy as np
+
+    found = _read(path, None, common)
+
+    def counted(values: Any, names: Sequence[str] = ()) -> dict[str, int]:
+        if values is None:
+            return {}
+        keys, counts = np.unique(values, return_counts=True)
+        named = [names[k] if names and 0 <= k < len(names) else str(k) for k in keys]
+        return {name: int(n) for name, n in zip(named, counts, strict=True)}
+
+    return {
+        "kind": "images",
+        "path": str(path),
+        "n_obs": len(found),
+        "shape": list(found.images.shape[1:]),
+        "range": [float(found.images.min()), float(found.images.max())] if len(found) else [],
+        "dtype": str(found.images.dtype),
+        "labels": counted(found.labels, found.classes),
+        "split": counted(found.split),
+    }
+
+
+def _as_text(found: dict[str, Any]) -> str:
+    from diffaug.cli._info import phase_lines, toml_lines
+
+    shape, bounds = " x ".join(map(str, found["shape"])), " to ".join(f"{v:g}" for v in found["range"])
+    lines = [f"{found['kind']} {found['path']}", f"  {found['n_obs']} images of {shape}, values {bounds}"]
+    if found["kind"] == "model":
+        lines += [
+            f"  seed {found['random_state']}",
+            "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
+            *phase_lines(found["phases"]),
+            *toml_lines(found["settings"]),
+        ]
+        return "\n".join(lines)
+    for what in ("labels", "split"):
+        if found[what]:
+            lines.append(f"  {what}: " + ", ".join(f"{name} ({n})" for name, n in found[what].items()))
+    return "\n".join(lines)

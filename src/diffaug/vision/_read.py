@@ -1,0 +1,218 @@
+"""Images of the user's own: arrays in .npy and .npz files, and folders of image files."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+#: Modes of Pillow with 8 bits a channel, and what is made of them.
+_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB"}
+_MODES["YCbCr"] = "RGB"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with what is known of them.
+
+    Attributes
+    ----------
+    images
+        Shape ``(n, height, width)`` (grey) or ``(n, height, width, channels)``.
+    labels
+        Class of each, shape ``(n,)``: place in ``classes`` where these are known; -1 for none.
+    classes
+        Names of the classes.
+    split
+        Part that each belongs to, such as ``"train"`` and ``"test"``, shape ``(n,)``.
+    names
+        Path of each in the folder that it was read from, shape ``(n,)``.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any] | None = None
+    classes: tuple[str, ...] = ()
+    split: NDArray[Any] | None = None
+    names: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("labels", "split", "names"):
+            value = getattr(self, field)
+            if value is not None and value.shape != (len(self.images),):
+                raise ValueError(
+                    f"Expected `{field}` of shape ({len(self.images)},), one for each image, found {value.shape}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, split: str) -> ImageSet:
+        """The images of one part; raises ``KeyError`` with the known parts."""
+        known = [] if self.split is None else sorted({str(s) for s in self.split})
+        if self.split is None or split not in known:
+            raise KeyError(f"Expected a part among {known}, found {split!r}.")
+        rows = self.split == split
+        labels, names = (None if v is None else v[rows] for v in (self.labels, self.names))
+        return ImageSet(self.images[rows], labels, self.classes, self.split[rows], names)
+
+
+def read_images(path: str | Path, *, size: int | None = None, progress: bool = False) -> ImageSet:
+    """Read images from an array file or a folder.
+
+    Parameters
+    ----------
+    path
+        An .npy file with an array of images; an .npz file with the array ``images`` and, if known, ``labels``, ``split``
+        and ``class_names``; or a folder of image files (extra ``vision``). Folders in the folder are classes.
+    size
+        Bring the images of a folder to this height and width: the shorter side is resized, the middle of the longer one
+        kept. Without it they must be of one size.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    :class:`ImageSet`. Image files become uint8, grey where all of them are; transparency is dropped.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing, or no image in the folder.
+    ValueError
+        A file is damaged or of another kind, or the images are of different sizes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> file = Path(tempfile.mkdtemp()) / "photos.npz"
+    >>> np.savez(file, images=np.zeros((5, 32, 32, 3), "uint8"), labels=np.arange(5))
+    >>> len(read_images(file))
+    5
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"Expected a folder of images or an .npy or .npz file, found nothing at {str(path)!r}.")
+    if path.is_dir():
+        return _read_folder(path, size, progress)
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise ValueError(f"Expected a folder of images or an .npy or .npz file, found {str(path)!r}.")
+    if size is not None:
+        raise ValueError(f"Expected `size` with a folder of image files only, found it with {str(path)!r}.")
+    return _read_arrays(path)
+
+
+def _read_arrays(path: Path) -> ImageSet:
+    if path.suffix.lower() == ".npy":
+        found = _loaded(path)
+        if not isinstance(found, np.ndarray):
+            raise ValueError(f"Expected a single array in {str(path)!r}, found several. Give it the ending .npz.")
+        return ImageSet(found)
+    arrays = read_npz(path)
+    if "images" not in arrays:
+        raise ValueError(f"Expected an array 'images' in {str(path)!r}, found {sorted(arrays)}.")
+    classes = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else ()
+    return ImageSet(arrays["images"], arrays.get("labels"), classes, arrays.get("split"), arrays.get("names"))
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of an .npz file by name; raises ``ValueError`` for a damaged one."""
+    found = _loaded(path)
+    if isinstance(found, np.ndarray):
+        raise ValueError(f"Expected an .npz file in {str(path)!r}, found a single array. Give it the ending .npy.")
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    """What :func:`numpy.load` finds, as an array or a dictionary of arrays."""
+    try:
+        found = np.load(path, allow_pickle=False)  # a pickle would run code
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return {key: found[key] for key in found.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(
+            f"Expected a whole {path.suffix} file of plain numbers in {str(path)!r}, found a damaged or foreign one ({error})."
+        ) from error
+
+
+def _read_folder(folder: Path, size: int | None, progress: bool) -> ImageSet:
+    from tqdm.auto import tqdm
+
+    pillow = import_pillow()
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ValueError(f"Expected `size` to be a number of pixels, found {size!r}.")
+    files = sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+    if not files:
+        raise FileNotFoundError(f"Expected image files ({', '.join(SUFFIXES)}) in {str(folder)!r}, found none.")
+    names = [p.relative_to(folder) for p in files]
+    in_classes = [len(name.parts) > 1 for name in names]
+    if any(in_classes) and not all(in_classes):
+        raise ValueError(
+            f"Expected images either in {str(folder)!r} or in one folder for each class, found both, e.g. "
+            f"{str(names[in_classes.index(False)])!r} and {str(names[in_classes.index(True)])!r}."
+        )
+    images: list[NDArray[np.uint8]] = []
+    for file in tqdm(files, desc="read", unit="image", disable=not progress):
+        images.append(_decoded(pillow, file, size))
+        if images[-1].shape[:2] != images[0].shape[:2]:
+            one, other = ("{1} x {0}".format(*image.shape) for image in (images[0], images[-1]))
+            raise ValueError(
+                f"Expected images of one size, found {one} pixels in {str(files[0])!r} and {other} in {str(file)!r}. "
+                "Pass a `size` to bring them to."
+            )
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
+    x, paths = np.stack(images), np.array([name.as_posix() for name in names])
+    if not all(in_classes):
+        return ImageSet(x, names=paths)
+    classes, labels = np.unique([name.parts[0] for name in names], return_inverse=True)
+    return ImageSet(x, labels, tuple(map(str, classes)), names=paths)
+
+
+def import_pillow() -> ModuleType:
+    """``PIL.Image``, or the error that names the extra."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            f'Expected Pillow for reading image files, found none ({error}). Do: pip install "diffaug[vision]"'
+        ) from error
+    return Image
+
+
+def _decoded(pillow: ModuleType, file: Path, size: int | None) -> NDArray[np.uint8]:
+    """Pixels of an image file, grey or colour as they are."""
+    from PIL import ImageOps
+
+    try:
+        with pillow.open(file) as image:
+            if image.mode not in _MODES:
+                raise ValueError(
+                    f"Expected images of 8 bits a channel, found mode {image.mode!r} in {str(file)!r}. "
+                    "Save the pixels as an .npy file instead."
+                )
+            target = _MODES[image.mode]
+            if image.mode == "P":
+                image = image.convert("RGBA")  # Pillow wants this step where the palette has a transparent colour
+            image = ImageOps.exif_transpose(image).convert(target)
+            if size is not None:
+                image = ImageOps.fit(image, (size, size), pillow.Resampling.BICUBIC)
+            return np.asarray(image)
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        pillow.DecompressionBombError,
+    ) as error:  # what Pillow raises, by the format
+        raise ValueError(f"Expected a whole image file, found a damaged one: {str(file)!r} ({error}).") from error
