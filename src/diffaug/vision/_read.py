@@ -133,11 +133,9 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 def _loaded(path: Path) -> Any:
     """What :func:`numpy.load` finds, as an array or a dictionary of arrays."""
     try:
-        found = np.load(path, allow_pickle=False)  # a pickle would run code
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {key: found[key] for key in found.files}
+        with path.open("rb") as file:  # numpy leaves a damaged one open
+            found = np.load(file, allow_pickle=False)  # a pickle would run code
+            return found if isinstance(found, np.ndarray) else {key: found[key] for key in found.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
         raise ValueError(
             f"Expected a whole {path.suffix} file of plain numbers in {str(path)!r}, found a damaged or foreign one ({error})."

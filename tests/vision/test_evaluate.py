@@ -1,0 +1,71 @@
+"""Probes of an embedding, on given parts and on random ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from diffaug import metrics
+from diffaug.vision import evaluate
+
+
+def blobs(n: int = 120, distance: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
+    y = np.arange(n) % 3
+    return np.random.default_rng(0).normal(size=(n, 4)) + distance * np.eye(3, 4)[y], y
+
+
+def test_separate_classes_are_found_and_mixed_ones_are_not() -> None:
+    x, y = blobs()
+    split = np.where(np.arange(120) < 90, "train", "test")
+    for parts in (split, None):
+        good = evaluate(x, y, split=parts)
+        assert min(good.linear, good.knn, good.kmeans, good.nmi, good.ari) > 0.95
+        bad = evaluate(x, np.random.default_rng(1).permutation(y), split=parts)
+        assert max(bad.linear, bad.knn) < 0.6 and bad.ari < 0.2
+
+
+def test_given_parts_are_kept_apart() -> None:
+    """The probes learn from the one and are tested on the other: labels of the test part that are turned count as wrong."""
+    x, y = blobs()
+    split = np.where(np.arange(120) < 90, "train", "test")
+    turned = np.where(split == "test", (y + 1) % 3, y)
+    found = evaluate(x, turned, split=split)
+    assert found.linear == found.knn == 0.0
+    assert found.kmeans > 0.95  # clusters have no names
+    assert (found.n_train, found.n_test) == (90, 30)
+    np.testing.assert_allclose(
+        evaluate(*blobs(distance=1.5), split=split).linear,
+        LogisticRegression().fit(blobs(distance=1.5)[0][:90], y[:90]).score(blobs(distance=1.5)[0][90:], y[90:]),
+        atol=0.12,
+    )
+
+
+def test_without_parts_it_is_the_metrics_own_protocol() -> None:
+    x, y = blobs(distance=1.5)
+    found = evaluate(x, y, random_state=3)
+    assert found.linear == metrics.linear_probe(x, y, random_state=3).accuracy
+    assert found.knn == metrics.knn_probe(x, y, random_state=3).accuracy
+    assert found.ari == metrics.kmeans_scores(x, y, random_state=3).ari
+    assert (found.n_train, found.n_test) == (108, 12)
+
+
+def test_rows_without_a_label_or_of_another_part_are_left_out() -> None:
+    x, y = blobs()
+    split = np.where(np.arange(120) < 90, "train", "test")
+    more = np.concatenate([x, 99 * np.ones((10, 4)), 99 * np.ones((5, 4))])
+    labels = np.concatenate([y, np.full(10, -1), np.zeros(5, int)])
+    parts = np.concatenate([split, ["train"] * 10, ["unlabeled"] * 5])
+    assert evaluate(more, labels, split=parts) == evaluate(x, y, split=split)
+
+
+def test_errors() -> None:
+    x, y = blobs()
+    with pytest.raises(ValueError, match=r"Expected `labels` of shape \(120,\), one for each row, found \(119,\)"):
+        evaluate(x, y[1:])
+    with pytest.raises(ValueError, match=r"Expected `split` of shape \(120,\), one for each row, found \(3,\)"):
+        evaluate(x, y, split=["train"] * 3)
+    with pytest.raises(
+        ValueError, match=r"Expected rows of the parts 'train' and 'test' with labels, found \['train'\]"
+    ):
+        evaluate(x, y, split=["train"] * 120)
