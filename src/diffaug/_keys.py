@@ -29,6 +29,11 @@ class Keys:
         return f"{self.semantic}_latent"
 
     @property
+    def twin(self) -> str:
+        """``.obsm``: semantic vectors of the loop-off twin."""
+        return f"{self.semantic}_twin"
+
+    @property
     def uns(self) -> str:
         """``.uns``: settings, history, versions."""
         return self.key_added or "diffaug"

@@ -22,6 +22,7 @@ from diffaug.backends import Backend, get_backend
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.probes import split_half_overlap
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.storage import MODEL_FOLDER, written_whole
 from diffaug.core.training import EpochRecord, Trainer, draw, encode
@@ -294,6 +295,55 @@ class DiffAug:
             parts = [encode(self._encoder, chunk) for chunk in self._model_space(x)]
         semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
         return Embedding(semantic, latent)
+
+    def split_half_overlap(
+        self, x: Any, *, k: int = 15, n_splits: int = 4, max_obs: int = 5000, random_state: int = 0
+    ) -> np.ndarray:
+        """How far two halves of the features agree on each event's neighbours: quality of the embedding without labels.
+
+        See :func:`diffaug.core.probes.split_half_overlap`; ``docs/experiments.md`` shows how it follows labelled scores.
+        Equal seeds give equal splits and equal events, so that two models can be compared event by event.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n, *event)``.
+        k
+            Size of the neighbourhoods.
+        n_splits
+            Random splits to average over.
+        max_obs
+            Of more events so many are drawn.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        Share of the neighbours found by both halves, in [0, 1], shape ``(min(n, max_obs),)``.
+
+        Raises
+        ------
+        ValueError
+            There are not more than ``k`` events, or they do not fit the model.
+        """
+        backend = self.backend
+        backend.event_shape_of(x)
+        max_obs = whole_number("max_obs", max_obs, 2)
+        rows = np.arange(x.shape[0])
+        if len(rows) > max_obs:
+            rows = np.sort(
+                np.random.default_rng(whole_number("random_state", random_state)).permutation(rows)[:max_obs]
+            )
+        with tuned_cpu():
+            data = torch.cat(list(self._model_space(x[rows])))
+            shared = split_half_overlap(
+                lambda events: encode(self._encoder, events).semantic,
+                data,
+                self._stream("augment", random_state),
+                k=whole_number("k", k, 1),
+                n_splits=whole_number("n_splits", n_splits, 1),
+            )
+        return shared.cpu().numpy().astype(np.float64)
 
     def augment(
         self,
