@@ -108,7 +108,10 @@ def test_inputs_are_not_modified(adata: AnnData, model: diffaug.DiffAug) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": "noise"}, r"`kinds` among \['diffaug', 'mixup', 'feature_swap'\], found 'noise'"),
+        (
+            {"kinds": "crop"},
+            r"`kinds` among \['diffaug', 'mixup', 'feature_swap', 'mask', 'noise', 'thinning'\], found 'crop'",
+        ),
         ({"kinds": ()}, "`kinds` among .*, found none"),
         ({"n_cells": 1}, "`n_cells` to be an integer of at least 2, found 1"),
         ({"n_cells": 10.0}, "`n_cells` to be an integer of at least 2, found 10.0"),
@@ -184,5 +187,5 @@ def test_returns(adata: AnnData, model: diffaug.DiffAug, tmp_path: Path) -> None
 
 def test_wrong_arguments_open_no_figure(adata: AnnData, model: diffaug.DiffAug) -> None:
     with pytest.raises(ValueError, match="`kinds` among"):
-        cosine_similarity(adata, model, kinds="noise")
+        cosine_similarity(adata, model, kinds="crop")
     assert plt.get_fignums() == []

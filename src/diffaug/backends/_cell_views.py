@@ -10,9 +10,11 @@ from torch import Tensor
 from diffaug.core.views import HandViews
 
 #: The rarest value of a cell is taken for up to so many counts.
-_MOST_COUNTS = 10
-#: Values above so many counts say nothing about the unit, because of rounding.
-_MANY = 1000
+_MOST_COUNTS = 5
+#: Values of more counts say nothing about the unit: files may hold three digits only.
+_MANY = 40
+#: So many values tell a unit, also where most of a cell's values are of more counts.
+_ENOUGH = 10
 _CELLS_AT_ONCE = 2048
 
 
@@ -20,8 +22,8 @@ def count_units(values: Tensor) -> Tensor:
     """What one count of each cell has become by normalisation.
 
     The smallest positive value of a cell is one count as a rule, and a few counts in some cells. It is tried as 1, 2, ...,
-    10 counts; the first unit counts under which all values of up to 1,000 counts are near whole numbers, if these are at
-    least half of the cell's positive values.
+    5 counts, and the first unit is taken under which all values of up to 40 counts are near whole numbers, if there are ten
+    such values or they are half of the cell's positive ones.
 
     Parameters
     ----------
@@ -43,8 +45,9 @@ def count_units(values: Tensor) -> Tensor:
         ratio = value / unit[:, None]
         small = positive[open_] & (ratio <= _MANY)
         counts = ratio.round()
-        whole = ((ratio - counts).abs() <= 0.1 + 1e-4 * ratio) | ~small
-        fits = whole.all(dim=1) & (2 * small.sum(dim=1) >= positive[open_].sum(dim=1))
+        whole = ((ratio - counts).abs() <= 0.1 + 0.002 * ratio) | ~small
+        n_small, n_positive = small.sum(dim=1), positive[open_].sum(dim=1)
+        fits = whole.all(dim=1) & ((n_small >= _ENOUGH) | (2 * n_small >= n_positive))
         # Least squares over many values is more exact than the smallest one alone.
         counts = counts * small
         unit = (value * counts).sum(dim=1) / counts.square().sum(dim=1)
