@@ -134,7 +134,9 @@ def test_what_is_no_count_has_no_unit(kind: str) -> None:
         values[:, 0] = 1e-4
     if kind == "log2":
         values = np.expm1(np.log2(values + 1))
-    assert count_units(torch.as_tensor(values, dtype=torch.float32)).isnan().float().mean() > 0.6  # one is enough to refuse a set
+    assert (
+        count_units(torch.as_tensor(values, dtype=torch.float32)).isnan().float().mean() > 0.6
+    )  # one is enough to refuse a set
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])

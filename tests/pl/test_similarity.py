@@ -163,6 +163,13 @@ def test_histograms_are_those_of_the_numbers(adata: AnnData, model: diffaug.Diff
         np.testing.assert_allclose(top, 100 * counts / 160, atol=1e-9)
 
 
+def test_every_kind_has_a_colour_of_its_own(adata: AnnData, model: diffaug.DiffAug) -> None:
+    kinds = ["diffaug", *model.backend.view_kinds]
+    ax = cosine_similarity(adata, model, kinds=kinds, n_cells=20, show=False)
+    outlines = [p for p in ax.patches if isinstance(p, Polygon)]
+    assert len({p.get_edgecolor() for p in outlines}) == len(histograms(ax)) == len(kinds) + 1
+
+
 def test_medians_are_in_the_legend(adata: AnnData, model: diffaug.DiffAug) -> None:
     pairs = view_similarity(adata, model, kinds=["mixup"], n_cells=80)
     ax = cosine_similarity(adata, model, kinds=["mixup"], n_cells=80, show=False)

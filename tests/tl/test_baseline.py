@@ -165,11 +165,15 @@ def test_bad_input_writes_nothing(
 
 
 def test_a_model_of_other_cells_is_refused(logged: anndata.AnnData, small: dict, model: DiffAug) -> None:
-    with pytest.raises(ValueError, match=r"fitted on the 30 features \(log\) that are read here, found one fitted on 60"):
+    with pytest.raises(
+        ValueError, match=r"fitted on the 30 features \(log\) that are read here, found one fitted on 60"
+    ):
         run(logged[:, :30].copy(), "byol", small, model=model)
     scaled = logged.copy()
     scaled.X = logged.X.toarray() - logged.X.toarray().mean(axis=0)
-    with pytest.raises(ValueError, match=r"60 features \(scaled\) that are read here, found one fitted on 60 features \(log"):
+    with pytest.raises(
+        ValueError, match=r"60 features \(scaled\) that are read here, found one fitted on 60 features \(log"
+    ):
         run(scaled, "byol", small, model=model)
     small["training"]["n_cycles"] = 0
     alone = fit(logged.copy(), config=small, device="cpu", progress=False)

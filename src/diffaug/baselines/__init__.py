@@ -1,6 +1,6 @@
 """Self-supervised methods of others on the encoders, views and training of DiffAug: what it has to be compared with."""
 
-from diffaug.baselines._baseline import METHODS, Baseline, check_method
+from diffaug.baselines._baseline import METHODS, Baseline
 from diffaug.baselines._byol import BYOLSettings, byol_loss
 from diffaug.baselines._dlme import DLMESettings, dlme_loss
 from diffaug.baselines._moco import MoCoSettings, moco_loss
@@ -16,7 +16,6 @@ __all__ = [
     "SimCLRSettings",
     "SimSiamSettings",
     "byol_loss",
-    "check_method",
     "dlme_loss",
     "moco_loss",
     "simsiam_loss",

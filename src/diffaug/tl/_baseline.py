@@ -14,7 +14,8 @@ from anndata import AnnData
 from diffaug._anndata import Source, cells_meta, obs_column, pack_obs, read_source, write_embedding
 from diffaug._keys import Keys
 from diffaug._model import DiffAug, whole_number
-from diffaug.baselines import Baseline, check_method
+from diffaug.baselines import Baseline
+from diffaug.baselines._baseline import check_method
 from diffaug.core.config import Config
 
 logger = logging.getLogger(__name__)
