@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,18 @@ class Learner:
         self._fabric.backward(loss)
         self.optimizer.step()
         self._step += 1
+
+    def state(self) -> dict[str, Any]:
+        """A copy of the weights, of the optimiser and of the place in the learning rate's schedule."""
+        return copy.deepcopy(
+            {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self._step}
+        )
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._step = state["step"]
 
 
 class Patience:
