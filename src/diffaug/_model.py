@@ -19,6 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.backends import Backend, get_backend
+from diffaug.backends._events import (
+    Embedding,
+    check_length,
+    embed_events,
+    model_space,
+    resolve_config,
+    training_events,
+    whole_number,
+)
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
@@ -34,46 +43,11 @@ T = TypeVar("T")
 _BATCH = 2048
 
 
-class Embedding(NamedTuple):
-    """``semantic``, shape ``(n, n_semantic)``, and ``latent``, shape ``(n, n_latent)``; float32."""
-
-    semantic: np.ndarray
-    latent: np.ndarray
-
-
 class Samples(NamedTuple):
     """Generated events ``values``, shape ``(n, *event)``, and the training event that conditioned each, ``(n,)``."""
 
     values: np.ndarray
     source: np.ndarray
-
-
-def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: type[Backend]) -> Config:
-    """Settings from a preset's name, a nested dictionary (on top of the default preset) or a ready :class:`Config`."""
-    if config is None:
-        return backend.preset("default")
-    if isinstance(config, str):
-        return backend.preset(config)
-    if isinstance(config, Mapping):
-        return config_from_dict(config, backend.Settings, backend.preset("default"))
-    if not isinstance(config, Config):
-        raise TypeError(
-            f"Expected `config` to be a preset's name, a Config, a dictionary or None, found {type(config)}."
-        )
-    if config.domain is None:
-        return dataclasses.replace(config, domain=backend.preset("default").domain)
-    if not isinstance(config.domain, backend.Settings):
-        raise TypeError(f"Expected `config.domain` to be {backend.Settings.__name__}, found {type(config.domain)}.")
-    return config
-
-
-def whole_number(name: str, value: object, least: int = 0) -> int:
-    """Check an integer argument."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"Expected `{name}` to be a whole number, found {value!r}.")
-    if value < least:
-        raise ValueError(f"Expected `{name}` of at least {least}, found {value}.")
-    return int(value)
 
 
 class DiffAug:
@@ -176,13 +150,8 @@ class DiffAug:
         -------
         The model itself.
         """
-        event_shape = self._backend_cls.event_shape_of(x)
-        n_obs = x.shape[0]
-        if n_obs < 3:
-            raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
-        _check_length("batch", batch, n_obs)
-        batch = None if batch is None else np.unique(batch, return_inverse=True)[1]
-        _check_length("labels", labels, n_obs)
+        event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
+        check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
         if twin and not (config.training.n_cycles and config.training.view_rate):
             raise ValueError(
@@ -292,9 +261,7 @@ class DiffAug:
         :class:`Embedding`: semantic and latent vectors, float32.
         """
         with tuned_cpu():
-            parts = [encode(self._encoder, chunk) for chunk in self._model_space(x)]
-        semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
-        return Embedding(semantic, latent)
+            return embed_events(self._encoder_or_raise(), self.backend, x, self.device)
 
     def split_half_overlap(
         self, x: Any, *, k: int = 15, n_splits: int = 4, max_obs: int = 5000, random_state: int = 0
@@ -384,7 +351,7 @@ class DiffAug:
         n_views = whole_number("n_views", n_views, 1)
         strength = _share("strength", strength)
         backend.event_shape_of(x)  # says what is wrong with an ``x`` that has no shape
-        _check_length("labels", labels, x.shape[0])
+        check_length("labels", labels, x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
@@ -394,7 +361,9 @@ class DiffAug:
                 self._require_generator()
                 made, done = [], 0
                 size = max(1, _BATCH // n_views)
-                for chunk in _shown(self._model_space(x, size), -(-x.shape[0] // size), "augment", progress):
+                for chunk in _shown(
+                    model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress
+                ):
                     part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
                     done += len(chunk)
                     cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
@@ -404,7 +373,7 @@ class DiffAug:
                     made.append(self._drawn(cond, stream, start=start, strength=strength))
                 views = np.concatenate(made)
             else:
-                data = torch.cat(list(self._model_space(x)))
+                data = torch.cat(list(model_space(backend, x, self.device)))
                 index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
                 views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
         return views.reshape(-1, n_views, *self.event_shape)
@@ -461,17 +430,6 @@ class DiffAug:
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
                 made.append(self._drawn(cond, stream))
         return Samples(np.concatenate(made), source)
-
-    def _model_space(self, x: Any, chunk: int = 4096) -> Any:
-        """Chunks of user data in model space, on the device."""
-        backend = self.backend
-        shape = backend.event_shape_of(x)
-        if shape != self.event_shape:
-            raise ValueError(f"This model was fitted on events of shape {self.event_shape}, found {shape}.")
-        if x.shape[0] < 1:
-            raise ValueError("Expected at least 1 event, found 0.")
-        for begin in range(0, x.shape[0], chunk):
-            yield backend.to_model(x[begin : begin + chunk]).to(self.device)
 
     def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
         """Conditions of events in model space."""
@@ -666,11 +624,6 @@ def _share(name: str, value: object) -> float:
     if not 0 < value <= 1:
         raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
     return float(value)
-
-
-def _check_length(name: str, values: Any, n_obs: int) -> None:
-    if values is not None and np.shape(values) != (n_obs,):
-        raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
 
 
 def _folder(path: object) -> Path:

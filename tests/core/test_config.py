@@ -319,6 +319,17 @@ def test_section_that_is_no_table() -> None:
         config_from_dict({"loss": "soft"}, Toy)
 
 
+def test_encoder_epochs_are_those_of_all_phases() -> None:
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, generator_epochs=9, n_cycles=4).encoder_epochs == 11
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=0).encoder_epochs == 3
+    assert TrainingConfig().resolve(1000).encoder_epochs > 100
+    for unknown in ({"warmup_epochs": 3}, {"mixed_epochs": 3}, {}):
+        with pytest.raises(
+            ValueError, match="Expected known numbers of epochs, found None. Call `TrainingConfig.resol"
+        ):
+            assert TrainingConfig(**unknown).encoder_epochs  # type: ignore[arg-type]
+
+
 def test_updated() -> None:
     config = Config(domain=Toy())
     changed = config.updated("training", view_rate=0.3, n_cycles=None)

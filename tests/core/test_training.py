@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffaug.core import training
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
 from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
 from diffaug.core.views import Positives
@@ -757,10 +758,10 @@ def test_learning_rates(schedule: str) -> None:
 
 def test_learning_rate_stays_in_bounds() -> None:
     for total in (1, 2, 9, 10, 11, 1000):
-        factors = [training._learning_rate(i, total, "cosine") for i in range(total)]
+        factors = [learning_rate(i, total, "cosine") for i in range(total)]
         assert all(0 < f <= 1 for f in factors)
         assert max(factors) == 1
-        assert 0 <= training._learning_rate(total + 5, total, "cosine") < 0.01 or total < 3
+        assert 0 <= learning_rate(total + 5, total, "cosine") < 0.01 or total < 3
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

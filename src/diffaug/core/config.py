@@ -214,6 +214,15 @@ class TrainingConfig:
         _check(0 <= self.input_dropout < 1, "`input_dropout` in [0, 1)", self.input_dropout)
         _check(self.patience is None or self.patience >= 1, "`patience` of at least 1 or None", self.patience)
 
+    @property
+    def encoder_epochs(self) -> int:
+        """Epochs of the encoder over all phases; they are known once :meth:`resolve` has filled them in."""
+        if self.warmup_epochs is None or self.mixed_epochs is None:
+            raise ValueError(
+                "Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first."
+            )
+        return self.warmup_epochs + self.n_cycles * self.mixed_epochs
+
     def resolve(self, n_obs: int, max_epochs: int | None = None) -> TrainingConfig:
         """Fill in the epochs that are ``None`` for ``n_obs`` events.
 
