@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,14 +169,14 @@ def check_folder(folder: Path, settings: Settings, *, overwrite: bool) -> None:
 def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file so that it is either the old or the new one, whenever the process is stopped."""
     raw = content.encode() if isinstance(content, str) else content
-    handle, scratch = tempfile.mkstemp(prefix=f".{file.name}.", suffix=_PART, dir=file.parent)
+    # Opened by name and not by tempfile, which makes private files: this one gets the permissions that the user's files have.
+    scratch = file.with_name(f".{file.name}.{secrets.token_hex(4)}{_PART}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with scratch.open("xb") as stream:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(scratch, 0o644)  # mkstemp makes private files
         os.replace(scratch, file)
     except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
