@@ -14,7 +14,7 @@ import pytest
 
 from diffaug.core.config import Config
 from diffaug.reproduce import _rows
-from diffaug.reproduce._rows import Rows, Settings, check_folder, read_rows, write_whole
+from diffaug.reproduce._rows import Rows, Settings, read_rows, write_whole
 
 Row = dict[str, Any]
 
@@ -81,8 +81,12 @@ def test_what_a_killed_process_leaves_is_no_obstacle(tmp_path: Path, tiny: Setti
     rows.put(row)
     (tmp_path / ".rows.csv.abc.part").write_text("set,se")
     assert len(Rows(tmp_path, tiny).read()) == 1
-    assert Rows(tmp_path, tiny, overwrite=True).read().empty
-    assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
+    Rows(tmp_path, tiny, overwrite=True).put(row | {"seed": 3})
+    assert sorted(content(tmp_path)) == ["rows.csv", "settings.json"]
+    assert read_rows(tmp_path / "rows.csv")["seed"].tolist() == [3]
+    (tmp_path / ".mine.abc.part").write_text("a download of the user's")
+    with pytest.raises(FileExistsError, match=r"'\.mine\.abc\.part'"):
+        Rows(tmp_path, tiny, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -106,16 +110,18 @@ def test_rows_of_other_settings_are_an_error_and_stay(
     for section in ("training", "domain"):
         base = base.updated(section, **changes.pop(section, {}))
     other = dataclasses.replace(tiny, base=base, **changes)
-    with pytest.raises(ValueError, match=f"found 1 rows with .*{said}.*Name another folder, or pass --overwrite"):
+    with pytest.raises(ValueError, match=f"found 1 row with .*{said}.*Name another folder, or pass --overwrite"):
         Rows(tmp_path, other)
     assert content(tmp_path) == before
-    assert Rows(tmp_path, other, overwrite=True).read().empty  # who says so loses them
+    rows = Rows(tmp_path, other, overwrite=True)
+    assert rows.read().empty and content(tmp_path) == before  # who says so loses them, but not before there are others
+    rows.put(row)
     with pytest.raises(ValueError, match="asked for"):
         Rows(tmp_path, tiny)
 
 
-def test_equal_settings_are_no_error(tmp_path: Path, tiny: Settings) -> None:
-    Rows(tmp_path, tiny)
+def test_equal_settings_are_no_error(tmp_path: Path, tiny: Settings, row: Row) -> None:
+    Rows(tmp_path, tiny).put(row)
     before = content(tmp_path)
     Rows(tmp_path, dataclasses.replace(tiny))
     assert content(tmp_path) == before
@@ -164,12 +170,12 @@ def test_a_foreign_place_is_refused_and_left_alone(
 
 def test_an_empty_folder_will_do(tmp_path: Path, tiny: Settings) -> None:
     assert Rows(tmp_path, tiny).read().empty
-    check_folder(tmp_path / "absent", tiny, overwrite=False)
-    assert not (tmp_path / "absent").exists()
+    Rows(tmp_path / "absent", tiny)
+    assert not (tmp_path / "absent").exists()  # before there is a row
 
 
-def test_settings_of_another_version_are_refused(tmp_path: Path, tiny: Settings) -> None:
-    Rows(tmp_path, tiny)
+def test_settings_of_another_version_are_refused(tmp_path: Path, tiny: Settings, row: Row) -> None:
+    Rows(tmp_path, tiny).put(row)
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 2}))
     with pytest.raises(ValueError, match="Expected settings of this version of `reproduce`"):

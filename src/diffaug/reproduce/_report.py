@@ -266,10 +266,12 @@ def _factor(score: str) -> int:
     return 100 if _SCORES[score][1] else 1
 
 
-def _plain(value: Interval | None, factor: int = 1) -> dict[str, float] | None:
+def _plain(value: Interval | None, factor: int = 1) -> dict[str, float | None] | None:
+    """An interval for JSON, which knows no NaN."""
     if value is None:
         return None
-    return {"mean": factor * value.mean, "low": factor * value.low, "high": factor * value.high, "n": value.n}
+    ends = {name: factor * getattr(value, name) for name in ("mean", "low", "high")}
+    return {**{name: None if math.isnan(end) else end for name, end in ends.items()}, "n": value.n}
 
 
 def _paper_set(original: Any, sets: Sequence[str]) -> dict[str, Any]:

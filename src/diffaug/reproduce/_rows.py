@@ -59,6 +59,8 @@ class Settings:
 class Rows:
     """The rows of a folder. What is on disk is read anew each time, so that two processes may fill one folder.
 
+    Nothing is written, and with ``overwrite`` nothing is lost, before there is a first row to keep.
+
     Parameters
     ----------
     folder
@@ -73,26 +75,16 @@ class Rows:
     FileExistsError, NotADirectoryError
         The folder is a file, or holds other things.
     ValueError
-        Its rows were made with other settings, or are damaged. Nothing is changed then.
+        Its rows were made with other settings, or are damaged.
     """
 
     def __init__(self, folder: Path, settings: Settings, *, overwrite: bool = False) -> None:
-        self.folder = folder
-        if overwrite and folder.is_dir():
-            for scratch in folder.glob(f".{ROWS}.*{_PART}"):  # of a process that was killed while it wrote
-                scratch.unlink()
         check_folder(folder, settings, overwrite=overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for name in (ROWS, *FOLDER.others, SETTINGS):  # the mark goes last: without it the folder is a foreign one
-                (folder / name).unlink(missing_ok=True)
-        if not (folder / SETTINGS).exists():
-            document = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "settings": settings.flat()}
-            write_whole(folder / SETTINGS, json.dumps(document, indent=1) + "\n")
+        self.folder, self._settings, self._anew = folder, settings, overwrite
 
     def read(self) -> pd.DataFrame:
         """All rows."""
-        return read_rows(self.folder / ROWS)
+        return pd.DataFrame() if self._anew else read_rows(self.folder / ROWS)
 
     def find(self, *, run: str, **key: Any) -> dict[str, Any] | None:
         """The row of a run, or ``None``."""
@@ -107,7 +99,21 @@ class Rows:
     def put(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it takes the place of one with the same key."""
         others = [old for old in self.read().to_dict("records") if any(old[k] != row[k] for k in KEY)]
+        self._begin()
         write_whole(self.folder / ROWS, pd.DataFrame([*others, dict(row)]).to_csv(index=False))
+
+    def _begin(self) -> None:
+        """Make the folder what it shall be, once."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._anew:
+            self._anew = False
+            for name in (ROWS, *FOLDER.others, SETTINGS):  # the mark goes last: without it the folder is a foreign one
+                (self.folder / name).unlink(missing_ok=True)
+            for scratch in filter(_is_scratch, self.folder.glob(f".*{_PART}")):
+                scratch.unlink()
+        if not (self.folder / SETTINGS).exists():
+            document = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "settings": self._settings.flat()}
+            write_whole(self.folder / SETTINGS, json.dumps(document, indent=1) + "\n")
 
 
 def read_rows(file: Path) -> pd.DataFrame:
@@ -132,7 +138,9 @@ def check_folder(folder: Path, settings: Settings, *, overwrite: bool) -> None:
     """Refuse a folder that must not be written to, before any work is done; see :class:`Rows`."""
     name = str(folder)
     if overwrite:
-        check_target_folder(folder, FOLDER, overwrite=True, how="--overwrite")
+        # What a process that was killed while it wrote left behind is no foreign file.
+        left = tuple(p.name for p in folder.glob(f".*{_PART}") if _is_scratch(p)) if folder.is_dir() else ()
+        check_target_folder(folder, FOLDER._replace(others=FOLDER.others + left), overwrite=True, how="--overwrite")
         return
     if not folder.exists():
         return
@@ -154,16 +162,21 @@ def check_folder(folder: Path, settings: Settings, *, overwrite: bool) -> None:
         raise ValueError(
             f"Expected settings of this version of `reproduce` in {str(folder / SETTINGS)!r}, found others."
         )
-    n_rows = len(read_rows(folder / ROWS))
+    n = len(read_rows(folder / ROWS))
     asked = json.loads(json.dumps(settings.flat()))  # lists for tuples, as in the file
     differing = [k for k in {**there, **asked} if there.get(k) != asked.get(k)]
     if differing:
         said = ", ".join(f"{k} = {there.get(k)} and not {asked.get(k)}" for k in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ValueError(
-            f"Expected rows of the settings asked for in {name!r}, found {n_rows} rows with {said}{more}. "
+            f"Expected rows of the settings asked for in {name!r}, found {n} row{'s' * (n != 1)} with {said}{more}. "
             "Name another folder, or pass --overwrite to lose them."
         )
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether a file is one that :func:`write_whole` writes to for a file of ours."""
+    return path.name.removeprefix(".").rsplit(".", 2)[0] in (SETTINGS, ROWS, *FOLDER.others)
 
 
 def write_whole(file: Path, content: str | bytes) -> None:

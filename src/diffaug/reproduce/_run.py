@@ -80,7 +80,7 @@ def run(
     n_left = sum(
         not _is_done(rows, artefact, name, seed, digest) for seed, name in cells for digest in {d for _, _, d in arms}
     )
-    logger.info("%s: %d runs to go, in '%s'", artefact.name, n_left, rows.folder)
+    logger.info("%s: runs to go: %d, in '%s'", artefact.name, n_left, rows.folder)
     found, heard, begin, n_done = [], set(), time.perf_counter(), 0
     for seed, name in cells:
         data: Data | None = None
