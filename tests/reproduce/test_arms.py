@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +151,15 @@ def test_an_artefact_is_whole(name: str) -> None:
     assert found.notes and found.groups[0] == "probes"
     if found.is_figure and name != "fig5":
         assert all(arm.curve is not None and arm.x is not None for arm in found.arms)
+
+
+def test_the_page_counts_the_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    said = {name: int(n) for name, n in re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| (\d+) \|", page, flags=re.MULTILINE)}
+    base = default_config()
+    assert said == {
+        name: len({run_id(arm.method, resolve(arm, base)) for arm in a.arms}) for name, a in ARTEFACTS.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -191,14 +191,25 @@ def test_a_figure_is_a_picture(name: str, n_seeds: int, tmp_path: Path) -> None:
     assert raw.startswith(PNG) and plt.get_fignums() == []
 
 
-def test_a_figure_draws_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sets", [SETS, SETS[:1]], ids=len)
+def test_a_figure_draws_the_numbers(sets: tuple[str, ...]) -> None:
     import matplotlib.pyplot as plt
 
-    table = rows_of("fig6")
+    table = rows_of("fig6", sets=sets)
     figure = _figures._curves(ARTEFACTS["fig6"], table)
-    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "mean over sets"]
-    assert line.get_xdata().tolist() == [arm.x for arm in ARTEFACTS["fig6"].arms]
-    expected = [100 * table.loc[table["arm"] == arm.key, "linear"].mean() for arm in ARTEFACTS["fig6"].arms]
-    assert line.get_ydata() == pytest.approx(expected)
-    assert len(figure.axes[0].lines) == 1 + len(SETS)
+    above, below = figure.axes
+    numbers = report(ARTEFACTS["fig6"], table, Settings(paper_config())).numbers["arms"]
+    gaps = [arm["scores"]["linear"]["difference_over_sets"] for arm in numbers[1:]]
+    for panel, expected in (
+        (above, [0, *(gap["mean"] for gap in gaps)]),
+        (below, [arm["scores"]["rank"]["mean"]["mean"] for arm in numbers]),
+    ):
+        (line,) = [line for line in panel.lines if line.get_label() == "mean over sets"]
+        assert line.get_xdata().tolist() == [arm.x for arm in ARTEFACTS["fig6"].arms]
+        assert line.get_ydata() == pytest.approx(expected)
+        assert sum(line.get_alpha() == 0.7 for line in panel.lines) == len(sets)
+    (band,) = above.collections
+    assert band.get_label() == ("95 % over sets" if len(sets) == 2 else "95 % over seeds")
+    if len(sets) == 2:
+        assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(min(gap["low"] for gap in gaps))
     plt.close(figure)

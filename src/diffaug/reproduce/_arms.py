@@ -125,7 +125,7 @@ def _baseline(key: str, title: str, paper: PaperNumber | None = None) -> Arm:
 #: What a column means.
 _KEPT = (
     "`kept' is the share of generated views whose nearest real cell, their source left out, has the class of the source; "
-    "`kept, real' is the same of the source cells themselves, the ceiling."
+    "`kept, real' (in every row of rows.csv as kept_real) is the same of the source cells themselves, the ceiling."
 )
 _LOOP_OFF = Arm("loop_off", "DiffAug's twin: equal encoder epochs, hand-made views only", {"training": _NO_LOOP})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from diffaug.pl._figure import ENCODER, FEATURE_SWAP, GENERATED, MIXUP, REFERENCE
 from diffaug.reproduce._arms import Artefact
 from diffaug.reproduce._measure import KINDS
-from diffaug.reproduce._statistics import compare
+from diffaug.reproduce._statistics import Interval, compare
 
 _COLORS = dict(zip(KINDS, (GENERATED, MIXUP, FEATURE_SWAP, REFERENCE), strict=True))
 _CURVES = {
@@ -56,7 +56,10 @@ def _cosines(table: pd.DataFrame) -> Figure:
 
 
 def _curves(artefact: Artefact, table: pd.DataFrame) -> Figure:
-    """One column for each setting that is swept: linear probe above, effective rank below."""
+    """One column for each setting that is swept: difference of the linear probe above, effective rank below.
+
+    Differences, because the sets lie tens of points apart and the points of a curve few.
+    """
     curves = list(dict.fromkeys(arm.curve for arm in artefact.arms))
     figure, grid = plt.subplots(
         2,
@@ -67,29 +70,45 @@ def _curves(artefact: Artefact, table: pd.DataFrame) -> Figure:
         sharex="col",
         sharey="row",
     )
+    keys = [arm.key for arm in artefact.arms]
+    linear, rank = (compare(table, score, artefact.reference, keys) for score in ("linear", "rank"))
+    zero = linear[artefact.reference]
+    over = "sets" if len(zero.by_set) > 1 else "seeds"
     for column, curve in enumerate(curves):
         arms = [arm for arm in artefact.arms if arm.curve == curve]
         x = np.array([arm.x for arm in arms], dtype=float)
-        for panel, score, factor in zip(grid[:, column], ("linear", "rank"), (100, 1), strict=True):
-            found = compare(table, score, artefact.reference, [arm.key for arm in artefact.arms])
-            _curve(panel, x, [found[arm.key] for arm in arms], factor)
-            if curve in ("dof_latent", "dof_semantic"):
-                panel.set_xscale("log")
-                panel.set_xticks(x, [f"{value:g}" for value in x], minor=False)
-                panel.set_xticks([], minor=True)
+        gaps = [getattr(linear[arm.key], f"over_{over}") or _NONE for arm in arms]
+        by_set = [
+            [100 * (linear[arm.key].by_set[name].mean - zero.by_set[name].mean) for arm in arms] for name in zero.by_set
+        ]
+        _curve(grid[0, column], x, gaps, by_set, 100, over)
+        ranks = [rank[arm.key] for arm in arms]
+        by_set = [[r.by_set[name].mean for r in ranks] for name in ranks[0].by_set]
+        _curve(grid[1, column], x, [r.level for r in ranks], by_set, 1, "seeds")
+        grid[0, column].axhline(0, color="black", linewidth=0.6)
         grid[1, column].set_xlabel(_CURVES[str(curve)])
-    grid[0, 0].set_ylabel("linear SVM, accuracy (%)")
+        if curve in ("dof_latent", "dof_semantic"):
+            grid[1, column].set_xscale("log")
+            grid[1, column].set_xticks(x, [f"{value:g}" for value in x])
+            grid[1, column].set_xticks([], minor=True)
+    grid[0, 0].set_ylabel(f"linear SVM, points above {artefact.reference}")
     grid[1, 0].set_ylabel("effective rank")
-    grid[0, 0].legend(frameon=False, fontsize=8)
+    for panel in grid[:, -1]:
+        panel.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _curve(panel: Axes, x: np.ndarray, found: list[Any], factor: int) -> None:
-    for i, name in enumerate(found[0].by_set):
-        y = [factor * c.by_set[name].mean for c in found]
+#: The reference against itself.
+_NONE = Interval(0.0, 0.0, 0.0, 1)
+
+
+def _curve(
+    panel: Axes, x: np.ndarray, mean: Sequence[Interval], by_set: Sequence[Sequence[float]], factor: int, over: str
+) -> None:
+    for i, y in enumerate(by_set):
         panel.plot(x, y, color=REFERENCE, linewidth=0.9, alpha=0.7, label="single sets" if i == 0 else None)
-    mean, low, high = (np.array([factor * getattr(c.level, end) for c in found]) for end in ("mean", "low", "high"))
+    middle, low, high = (np.array([factor * getattr(v, end) for v in mean]) for end in ("mean", "low", "high"))
     if np.isfinite(low).all():
-        panel.fill_between(x, low, high, color=ENCODER, alpha=0.15, linewidth=0, label="95 % over seeds")
-    panel.plot(x, mean, "o-", color=ENCODER, markersize=4, linewidth=1.7, label="mean over sets")
+        panel.fill_between(x, low, high, color=ENCODER, alpha=0.15, linewidth=0, label=f"95 % over {over}")
+    panel.plot(x, middle, "o-", color=ENCODER, markersize=4, linewidth=1.7, label="mean over sets")
     panel.spines[["top", "right"]].set_visible(False)

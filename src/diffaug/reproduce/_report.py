@@ -36,7 +36,7 @@ _SHOWN = {
     "table4": ("linear", "knn", "kmeans", "kept", "kept_real"),
     "table5": ("linear", "knn", "kmeans", "rank"),
     "fig5": ("linear", "kept", "kept_real"),
-    "fig6": ("linear", "knn", "kmeans", "kept", "kept_real", "rank"),
+    "fig6": ("linear", "knn", "kmeans", "kept", "rank"),
     "fig7": ("linear", "knn", "kmeans", "rank"),
 }
 #: Sets whose labels a default of this package has seen.
