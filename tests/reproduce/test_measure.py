@@ -216,3 +216,14 @@ def test_the_real_baselines(arm: Any, data: Data, tiny: Settings) -> None:
     pytest.importorskip("diffaug.baselines", reason="needs diffaug.baselines, which this version lacks")
     found = _measure.measure(arm.method, resolve(arm, tiny.base), data, groups=["probes"], seed=0)
     assert 0.1 < float(found["linear"]) <= 1 and float(found["rank"]) > 1
+
+
+def test_simclr_is_the_twin_under_its_loss(data: Data, tiny: Settings) -> None:
+    """As the notes of Tables 2 and 5 say. The soft loss is another training (control)."""
+    pytest.importorskip("diffaug.baselines", reason="needs diffaug.baselines, which this version lacks")
+    twin = resolve(ARMS["loop_off"], tiny.base)
+    simclr, same, soft = (
+        _measure.measure(method, config, data, groups=["probes"], seed=0)["rank"]
+        for method, config in (("simclr", tiny.base), ("diffaug", twin), ("diffaug", twin.updated("loss", name="soft")))
+    )
+    assert simclr == pytest.approx(same, rel=1e-4) and simclr != pytest.approx(soft, rel=1e-4)
