@@ -302,7 +302,7 @@ class DiffAug:
                 np.random.default_rng(whole_number("random_state", random_state)).permutation(rows)[:max_obs]
             )
         with tuned_cpu():
-            data = torch.cat(list(self._model_space(x[rows])))
+            data = torch.cat(list(model_space(backend, x[rows], self.device)))
             shared = split_half_overlap(
                 lambda events: encode(self._encoder, events).semantic,
                 data,
