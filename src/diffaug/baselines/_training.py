@@ -69,7 +69,8 @@ class PairTrainer:
         self.steps_per_epoch = self.n_obs // self.batch_size
         self._total = plan.encoder_epochs * self.steps_per_epoch
         self._done = 0
-        self._learner = Learner(fabric, method, plan.encoder_lr, plan.weight_decay, self._total, plan.lr_schedule)
+        steps = [epochs * self.steps_per_epoch for epochs in plan.encoder_phases]
+        self._learner = Learner(fabric, method, plan.encoder_lr, plan.weight_decay, steps, plan.lr_schedule)
         self._random = random_streams(seed, STREAMS, self.device)
 
     def positives(self, index: Tensor) -> Positives:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +14,33 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def learning_rate(step: int, total: int, schedule: str) -> float:
-    """Factor of the learning rate: linear warm-up over a tenth of the steps, then a cosine to zero; or 1."""
+def learning_rate(step: int, phases: Sequence[int], schedule: str) -> float:
+    """Factor of the learning rate.
+
+    Parameters
+    ----------
+    step
+        Number of the step, from 0.
+    phases
+        Steps of each phase of the network, in their order.
+    schedule
+        ``"constant"``: 1. ``"cosine"``: linear warm-up over a tenth of all steps, then a cosine to zero.
+        ``"cosine_restarts"``: the same anew in each phase (Loshchilov & Hutter 2017, with a warm-up).
+
+    Returns
+    -------
+    In [0, 1].
+    """
     if schedule == "constant":
         return 1.0
+    total = sum(phases)
+    if schedule == "cosine_restarts":
+        for total in phases:
+            if step < total:
+                break
+            step -= total
+        else:
+            return 0.0
     warmup = max(1, total // 10)
     if step < warmup:
         return (step + 1) / warmup
@@ -24,21 +48,21 @@ def learning_rate(step: int, total: int, schedule: str) -> float:
 
 
 class Learner:
-    """A network with its optimiser and its place in the learning-rate schedule."""
+    """A network with its optimiser and its place in the learning-rate schedule; ``phases`` as in :func:`learning_rate`."""
 
     def __init__(
-        self, fabric: Fabric, module: nn.Module, lr: float, weight_decay: float, total_steps: int, schedule: str
+        self, fabric: Fabric, module: nn.Module, lr: float, weight_decay: float, phases: Sequence[int], schedule: str
     ) -> None:
         fused = fabric.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
         self.net, self.optimizer = fabric.setup(module, optimizer)
         self.module = module
-        self._fabric, self._lr, self._total, self._schedule, self._step = fabric, lr, total_steps, schedule, 0
+        self._fabric, self._lr, self._phases, self._schedule, self._step = fabric, lr, phases, schedule, 0
 
     def step(self, loss: Tensor) -> None:
         """One step of the optimiser down the gradient of ``loss``."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self._lr * learning_rate(self._step, self._total, self._schedule)
+            group["lr"] = self._lr * learning_rate(self._step, self._phases, self._schedule)
         self.optimizer.zero_grad(set_to_none=True)
         self._fabric.backward(loss)
         self.optimizer.step()

@@ -202,16 +202,16 @@ class Trainer:
                 f"Expected at least 1 `{'warmup' if joint else 'generator'}_epochs` for view_rate={plan.view_rate:g}, found 0: "
                 "the views of an untrained generator do harm. Set view_rate=0 to train without views."
             )
-        encoder_epochs = plan.encoder_epochs
+        encoder_steps = [epochs * self.steps_per_epoch for epochs in plan.encoder_phases]
         self._encoder = Learner(
-            fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_epochs * self.steps_per_epoch, plan.lr_schedule
+            fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_steps, plan.lr_schedule
         )
         self._denoiser = Learner(
             fabric,
             denoiser,
             plan.generator_lr,
             plan.weight_decay,
-            (encoder_epochs if joint else plan.n_cycles * generate) * self.steps_per_epoch,
+            encoder_steps if joint else [generate * self.steps_per_epoch] * plan.n_cycles,
             plan.lr_schedule,
         )
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
