@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffaug import datasets, metrics, pl, pp, tl, vision
+    from diffaug import baselines, datasets, metrics, pl, pp, tl, vision
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -19,6 +19,7 @@ __all__ = [
     "DiffusionConfig",
     "LossConfig",
     "TrainingConfig",
+    "baselines",
     "datasets",
     "metrics",
     "pl",
@@ -27,7 +28,7 @@ __all__ = [
     "vision",
 ]
 
-_SUBMODULES = ("datasets", "metrics", "pl", "pp", "tl", "vision")
+_SUBMODULES = ("baselines", "datasets", "metrics", "pl", "pp", "tl", "vision")
 
 
 def __getattr__(name: str) -> Any:
