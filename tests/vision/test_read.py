@@ -223,7 +223,14 @@ def test_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- fit -------------------------------------------------------------------------------------------------------------
 
 TINY = {
-    "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 8, "n_views": 1},
+    "training": {
+        "warmup_epochs": 1,
+        "generator_epochs": 1,
+        "mixed_epochs": 1,
+        "batch_size": 8,
+        "n_views": 1,
+        "view_rate": 0.9,
+    },
     "diffusion": {"n_steps": 2},
     "domain": {"encoder_width": 0.0625, "generator_width": 4},
 }
@@ -249,6 +256,10 @@ def test_arguments_of_fit_reach_the_settings(folder: Path) -> None:
     model = vision.fit(found, config=TINY, n_cycles=2, view_rate=0.25, max_epochs=4, device="cpu", progress=False)
     assert model.config.training.n_cycles == 2 and model.config.training.view_rate == 0.25
     assert {r.cycle for r in model.history} == {0, 1, 2}
+    assert model.twin is None
+    both = vision.fit(found, config=TINY, twin=True, device="cpu", progress=False)
+    assert both.twin is not None
+    assert both.twin.history[-1].n_generated == 0 < both.history[-1].n_generated
 
 
 def test_labels_are_read_only_as_a_condition(folder: Path) -> None:

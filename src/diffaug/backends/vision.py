@@ -18,7 +18,7 @@ from diffaug.backends._resnet import ResNet, ResNetName
 from diffaug.backends._unet import Attention, UNet
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.networks import Encoding
-from diffaug.core.training import HandViews
+from diffaug.core.views import HandViews
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ def fit(
     n_cycles: int | None = None,
     view_rate: float | None = None,
     max_epochs: int | None = None,
+    twin: bool = False,
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
@@ -42,6 +43,8 @@ def fit(
         Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1].
     max_epochs
         Cap on the epochs of all phases together; longer plans shrink in proportion.
+    twin
+        Also train the loop-off twin, the same fit without a generated view, as ``model.twin``. It costs one more A phase.
     config
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings.
     random_state
@@ -81,4 +84,4 @@ def fit(
     settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
     model = DiffAug(settings, backend="vision", random_state=random_state, device=device)
     x = images.images if isinstance(images, ImageSet) else images
-    return model.fit(x, labels=labels, max_epochs=max_epochs, progress=progress)
+    return model.fit(x, labels=labels, max_epochs=max_epochs, twin=twin, progress=progress)
