@@ -139,6 +139,23 @@ def test_folder_of_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert diffaug.DiffAug.load("big.model").event_shape == (9, 9, 3)
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("photos.npz", "photos.diffaug.npz"),
+        ("a/photos.v2.NPY", "a/photos.v2.diffaug.npz"),
+        ("a/photos.v2", "a/photos.v2.diffaug.npz"),
+        ("a/photos/", "a/photos.diffaug.npz"),
+    ],
+)
+def test_default_name_of_the_embedding(data: str, expected: str) -> None:
+    assert _vision._beside(Path(data)) == Path(expected)
+
+
+def test_default_name_beside_the_current_folder(work: Path) -> None:
+    assert _vision._beside(Path(".")) == work.resolve().parent / "work.diffaug.npz"
+
+
 def test_embed(work: Path, model: diffaug.DiffAug) -> None:
     np.save("new.npy", photos()["images"][:5])
     assert main(["embed", "new.npy", "--model", "photos.diffaug.model", "-o", "e.npz"]) == 0

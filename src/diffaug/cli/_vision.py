@@ -96,7 +96,7 @@ def fit(
     # a folder of image files of many sizes
     diffaug-vision fit photos/ --size 64 -o out.npz --model m
     """
-    target = data.with_name(f"{data.resolve().stem}.diffaug.npz") if output is None else output
+    target = _beside(data) if output is None else output
     folder = target.with_suffix(".model") if model is None else model
     check_target_file(target, suffixes=ARRAYS, overwrite=overwrite, sources=(data,))
     check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target,))
@@ -423,6 +423,13 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _beside(data: Path) -> Path:
+    """Default name of an embedding: ``photos.diffaug.npz`` for ``photos.npz`` or ``photos/``."""
+    place = data.resolve() if data.name in ("", "..") else data
+    name = place.stem if place.suffix.lower() in (".npy", ".npz") else place.name
+    return place.with_name(f"{name}.diffaug.npz")
 
 
 def _read(data: Path, size: int | None, common: Common) -> ImageSet:
