@@ -178,7 +178,7 @@ class TrainingConfig:
     generator_epochs: int | None = None
     mixed_epochs: int | None = None
     warmup_steps: int = 400
-    generator_steps: int = 1000
+    generator_steps: int = 2000
     mixed_steps: int = 400
     encoder_passes: int = 50
     generator_passes: int = 100
@@ -188,7 +188,7 @@ class TrainingConfig:
     generator_lr: float = 1e-3
     weight_decay: float = 1e-6
     lr_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine_restarts"
-    view_rate: float = 0.1
+    view_rate: float = 0.5
     n_views: int = 2
     input_dropout: float | None = None
     precision: Precision = "32-true"
