@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffaug import datasets, metrics, pl, pp, tl
+    from diffaug import datasets, dna, metrics, pl, pp, tl
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -20,13 +20,14 @@ __all__ = [
     "LossConfig",
     "TrainingConfig",
     "datasets",
+    "dna",
     "metrics",
     "pl",
     "pp",
     "tl",
 ]
 
-_SUBMODULES = ("datasets", "metrics", "pl", "pp", "tl")
+_SUBMODULES = ("datasets", "dna", "metrics", "pl", "pp", "tl")
 
 
 def __getattr__(name: str) -> Any:
