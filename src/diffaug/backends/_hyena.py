@@ -105,9 +105,7 @@ class HyenaBlock(nn.Module):
         super().__init__()
         self.norm_mixer, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.mixer = HyenaMixer(width, max_length, filter_width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out, ``(batch, length, width)``."""

@@ -193,7 +193,9 @@ def _read_table(path: Path, ending: str) -> pd.DataFrame:
             f'Expected pyarrow to read {path.name!r}, found none. Install it: pip install "diffaug[dna]"'
         ) from error
     except (*_DAMAGED, OSError, ValueError) as error:  # pandas' and pyarrow's errors are ValueErrors
-        raise ValueError(f"Expected a readable {ending} file, found another or a damaged one: {str(path)!r}.") from error
+        raise ValueError(
+            f"Expected a readable {ending} file, found another or a damaged one: {str(path)!r}."
+        ) from error
 
 
 def _column(table: pd.DataFrame, key: str, path: Path) -> Any:

@@ -93,7 +93,9 @@ def fit(
     settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
     model = DiffAug(settings, backend="dna", random_state=random_state, device=device)
     if settings.diffusion.condition == "label" and labels is None:
-        raise ValueError("Expected `labels` for condition='label' (ablation A1), found none. Give one of each sequence.")
+        raise ValueError(
+            "Expected `labels` for condition='label' (ablation A1), found none. Give one of each sequence."
+        )
     text = text_of(sequences)
     given = None if labels is None else np.asarray(labels)
     lengths = [len(s) for s in text]
@@ -104,7 +106,9 @@ def fit(
 def check_model(model: DiffAug) -> DiffAug:
     """Refuse a model of another domain, or one that was not fitted."""
     if model.backend.name != "dna":
-        raise ValueError(f"Expected a model of DNA, found one of {model.backend.name}. Use the functions of its domain.")
+        raise ValueError(
+            f"Expected a model of DNA, found one of {model.backend.name}. Use the functions of its domain."
+        )
     return model
 
 

@@ -60,7 +60,9 @@ def read_genomic_benchmark(
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"Expected a folder or an archive of Genomic Benchmarks, found nothing at {str(path)!r}.")
+        raise FileNotFoundError(
+            f"Expected a folder or an archive of Genomic Benchmarks, found nothing at {str(path)!r}."
+        )
     files = _group(_members(path), path)
     classes = sorted({label for label, _ in files})
     missing = [f"{split}/{label}" for split in SPLITS for label in classes if (label, split) not in files]

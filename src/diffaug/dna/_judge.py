@@ -205,9 +205,7 @@ def judge(
     rng = np.random.default_rng(random_state)
     some = [[text[i] for i in rng.permutation(len(text))[:max_obs]] for text in (made, trained, held)]
     words = [kmer_frequencies(s, 4) for s in some]
-    told = discriminator_auc(
-        words[2], words[0], floor_reference=words[1], space="features", random_state=random_state
-    )
+    told = discriminator_auc(words[2], words[0], floor_reference=words[1], space="features", random_state=random_state)
     assert told.floor is not None  # there is a reference
     return SequenceReport(
         kmer={k: Judged(kmer_distance(made, held, k), kmer_distance(trained, held, k)) for k in ks},

@@ -159,7 +159,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected JSON in {str(folder / 'config.json')!r}, found something else ({error}).") from error
+        raise ValueError(
+            f"Expected JSON in {str(folder / 'config.json')!r}, found something else ({error})."
+        ) from error
     if not isinstance(config, dict):
         raise ValueError(f"Expected settings in {str(folder / 'config.json')!r}, found {type(config).__name__}.")
     return config
@@ -172,7 +174,9 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / "model.safetensors")
     except SafetensorError as error:
-        raise ValueError(f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error}).") from error
+        raise ValueError(
+            f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error})."
+        ) from error
 
 
 # --- HyenaDNA ---------------------------------------------------------------------------------------------------------
@@ -257,14 +261,14 @@ def _load_words(folder: Path, config: Mapping[str, Any], name: str, device: str)
 
     def pooled(network: nn.Module, text: list[str], device: torch.device) -> Tensor:
         tokens = _tokens(text, k, overlapping, vocabulary, ids)
-        states = network(
-            input_ids=tokens.ids.to(device), attention_mask=tokens.present.to(device)
-        ).last_hidden_state
+        longest = int(tokens.letters.sum(dim=1).max())
+        if longest > n_tokens:  # an N makes single letters of a word
+            raise ValueError(f"Expected sequences of at most {n_tokens} words for this {name} model, found {longest}.")
+        states = network(input_ids=tokens.ids.to(device), attention_mask=tokens.present.to(device)).last_hidden_state
         weight = tokens.letters.to(device)[..., None]
         return (states * weight).sum(dim=1) / weight.sum(dim=1)
 
-    # Of a sequence with N in it, words become single letters: this many bases fit whatever they are.
-    return PretrainedEncoder(name, network, pooled, n_tokens + k - 1 if overlapping else n_tokens, device)
+    return PretrainedEncoder(name, network, pooled, n_tokens + k - 1 if overlapping else n_tokens * k, device)
 
 
 def _of_transformers(folder: Path) -> nn.Module:
@@ -280,7 +284,9 @@ def _of_transformers(folder: Path) -> nn.Module:
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"Expected a model that transformers can read in {str(folder)!r}, found another: {error}") from error
+        raise ValueError(
+            f"Expected a model that transformers can read in {str(folder)!r}, found another: {error}"
+        ) from error
     # A pooling layer, which the publishers leave out, is not used here.
     missing = [key for key in report["missing_keys"] if "pooler" not in key]
     if missing:
