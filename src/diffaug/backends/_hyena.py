@@ -140,14 +140,14 @@ class HyenaBackbone(nn.Module):
     def _initialise(self) -> None:
         """GPT-2's: normal of 0.02, less where a block adds to the residual stream."""
         nn.init.normal_(self.embedding, std=0.02)
-        residual = {layer for block in self.blocks for layer in (block.mixer.project_out, block.mlp[2])}
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(
-                    module.weight, std=0.02 / math.sqrt(2 * len(self.blocks)) if module in residual else 0.02
-                )
+                nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for name, weight in self.blocks.named_parameters():
+            if name.endswith(("mixer.project_out.weight", "mlp.2.weight")):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * len(self.blocks)))
 
     def forward(self, x: Tensor) -> Tensor:
         """States of every position, shape ``(batch, length, width)``.

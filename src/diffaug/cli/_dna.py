@@ -22,7 +22,7 @@ app = make_app("diffaug-dna", "Embed DNA sequences without labels, and generate 
 command = registrar(app)
 
 _EMBEDDINGS = (".npz", ".csv")
-_SEQUENCES = (".fa", ".fasta", ".fna", ".csv", ".gz")
+_SEQUENCES = tuple(f"{ending}{packed}" for ending in (".fa", ".fasta", ".fna", ".csv") for packed in ("", ".gz"))
 Kind = Literal[
     "diffaug",
     "evoaug",
@@ -232,7 +232,7 @@ def augment(
     diffaug-dna augment new.fa --model promoters.diffaug.model --n-views 4 \
         -o views.fa
     """
-    check_target_file(output, suffixes=_SEQUENCES, overwrite=overwrite, sources=(data,))
+    _check_sequences_target(output, overwrite, (data,))
     table, fitted = _read(data, sequence_key), _load(model, device)
 
     from diffaug import dna
@@ -282,7 +282,7 @@ def generate(
     --------
     diffaug-dna generate promoters.diffaug.model --n-obs 1000 -o made.fa
     """
-    check_target_file(output, suffixes=_SEQUENCES, overwrite=overwrite)
+    _check_sequences_target(output, overwrite)
     fitted = _load(model, device)
 
     from diffaug import dna
@@ -386,6 +386,12 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
 def _stem(data: Path) -> str:
     """Name without its endings, .gz included."""
     return Path(data.name.removesuffix(".gz")).stem
+
+
+def _check_sequences_target(target: Path, overwrite: bool, sources: tuple[Path, ...] = ()) -> None:
+    if not target.name.lower().endswith(_SEQUENCES):
+        raise ValueError(f"Expected an output that ends in {' or '.join(_SEQUENCES)}, found {str(target)!r}.")
+    check_target_file(target, suffixes=(target.suffix.lower(),), overwrite=overwrite, sources=sources)
 
 
 def _read(data: Path, sequence_key: str | None = None) -> SequenceTable:
