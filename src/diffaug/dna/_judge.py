@@ -204,7 +204,7 @@ def judge(
     lengths = [np.array([len(s) for s in text]) for text in (made, trained, held)]
     rng = np.random.default_rng(random_state)
     some = [[text[i] for i in rng.permutation(len(text))[:max_obs]] for text in (made, trained, held)]
-    words = [kmer_frequencies(s, 4) for s in some]
+    words = [kmer_frequencies(s, 4).toarray() for s in some]
     told = discriminator_auc(words[2], words[0], floor_reference=words[1], space="features", random_state=random_state)
     assert told.floor is not None  # there is a reference
     return SequenceReport(

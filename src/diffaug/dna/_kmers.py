@@ -57,10 +57,9 @@ def kmer_counts(sequences: Sequence[str], k: int) -> sparse.csr_array:
     for i in range(k):
         part = codes[:, i : i + width]
         word, whole = 4 * word + part % 4, whole & (part != _OTHER)
-    rows = np.nonzero(whole)[0]
+    rows = np.nonzero(whole)[0].astype(np.int32)  # scikit-learn's trees refuse indices of 64 bits
     ones = np.ones(len(rows), dtype=np.float32)
-    counts = sparse.coo_array((ones, (rows, word[whole])), shape=(n, 4**k))
-    return counts.tocsr()
+    return sparse.coo_array((ones, (rows, word[whole].astype(np.int32))), shape=(n, 4**k)).tocsr()
 
 
 def kmer_frequencies(sequences: Sequence[str], k: int) -> sparse.csr_array:
