@@ -205,3 +205,11 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(x).semantic, whole)
     assert seen == [2, 2, 2, 1]
+
+
+def test_frozen_weights_give_the_same_bits() -> None:
+    """A loaded model wants no gradients; a fitted one still does."""
+    network, x = encoder(30), sequences(20, 30)
+    with torch.no_grad():
+        free = network(x).semantic
+        assert torch.equal(network.requires_grad_(False)(x).semantic, free)

@@ -64,7 +64,7 @@ def test_sequences_of_the_same_source_reach_the_floor(reports: dict[str, dna.Seq
         assert found.kmer[k].value < 1.5 * found.kmer[k].floor
     assert 0.35 < found.discriminator.value < 0.65
     assert 0.35 < found.discriminator.floor < 0.65
-    assert 0.4 < found.memorisation.closer_to_train < 0.6
+    assert 0.3 < found.memorisation.closer_to_train < 0.7
     assert found.memorisation.copies.value == 0
     assert found.gc_mean.value == pytest.approx(0.5, abs=0.05)
     assert (found.n_synthetic, found.n_train, found.n_held_out) == (N, N, N)

@@ -95,7 +95,9 @@ class HyenaMixer(nn.Module):
         x0, x1, v = self.short(self.project_in(x).transpose(1, 2))[..., :length].chunk(3, dim=1)
         u = x1 * v
         y = causal_convolution(u, self.filter(length)) + self.filter.skip[:, None] * u
-        return self.project_out((x0 * y).transpose(1, 2))
+        # Contiguous, as else the order of the sums depends on whether a weight wants a gradient: a loaded model would
+        # differ from the fitted one in the last bit.
+        return self.project_out((x0 * y).transpose(1, 2).contiguous())
 
 
 class HyenaBlock(nn.Module):
@@ -163,7 +165,7 @@ class HyenaBackbone(nn.Module):
         if x.shape[1] not in (len(BASE_TOKENS), N_TOKENS):
             raise ValueError(f"Expected 4 bases or {N_TOKENS} tokens in dimension 1, found {x.shape[1]}.")
         table = self.embedding if x.shape[1] == N_TOKENS else self.embedding[list(BASE_TOKENS)]
-        h = x.transpose(1, 2) @ table
+        h = x.transpose(1, 2).contiguous() @ table
         for block in self.blocks:
             h = block(h)
         return self.norm(h)
