@@ -52,7 +52,10 @@ def dna_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dna")
     for name, seed in (("train", 0), ("test", 1)):
         dna.write_sequences(folder / f"{name}.fa.gz", sequences(20, seed), [f"s{i}" for i in range(20)])
-    lines = [f"{s},{'ab'[i % 2]},{'train' if i < 14 else 'test'}" for i, s in enumerate(sorted(sequences(20, 2), key=len)[::-1])]
+    lines = [
+        f"{s},{'ab'[i % 2]},{'train' if i < 14 else 'test'}"
+        for i, s in enumerate(sorted(sequences(20, 2), key=len)[::-1])
+    ]
     (folder / "table.csv").write_text("\n".join(["sequence,label,split", *lines]) + "\n")
     (folder / "tiny.toml").write_text(TINY)
     assert main(["fit", str(folder / "train.fa.gz"), "--config", str(folder / "tiny.toml"), "--quiet"]) == 0
@@ -106,7 +109,19 @@ def test_fit_writes_embedding_and_model(work: Path) -> None:
 
 def test_fit_on_a_part(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The part is trained on, all rows are embedded; .csv has the numbers of .npz."""
-    arguments = ["fit", "table.csv", "--split", "train", "-o", "e.csv", "--model", "m", "--config", "tiny.toml", "--quiet"]
+    arguments = [
+        "fit",
+        "table.csv",
+        "--split",
+        "train",
+        "-o",
+        "e.csv",
+        "--model",
+        "m",
+        "--config",
+        "tiny.toml",
+        "--quiet",
+    ]
     assert main(arguments) == 0
     assert capsys.readouterr().out.split() == ["e.csv", "m"]
     model = DiffAug.load("m", device="cpu")

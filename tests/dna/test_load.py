@@ -76,6 +76,36 @@ def test_bad_names() -> None:
         dna.load("human_nontata_promoters")
 
 
+def test_genomic_benchmarks_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coordinates in the data folder and a reference; classes by name, and a repeated interval leaves the test part."""
+    monkeypatch.setenv("DIFFAUG_DATA_DIR", str(tmp_path))
+    rows = {
+        "train/positive": ["chr1,0,8,+", "chr1,4,12,+"],
+        "train/negative": ["chr1,10,18,-"],
+        "test/positive": ["chr1,0,8,+", "chr1,20,28,+"],
+        "test/negative": ["chr1,12,20,+"],
+    }
+    for name, lines in rows.items():
+        file = tmp_path / "dna" / "human_nontata_promoters" / f"{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            "\n".join(["id,region,start,end,strand", *(f"{i},{line}" for i, line in enumerate(lines))]) + "\n"
+        )
+    genome = tmp_path / "genome.fa"
+    sequence = random_sequence(40, 3)
+    genome.write_text(f">1\n{sequence}\n")
+    found = dna.load("human_nontata_promoters", reference=genome)
+    assert found.labels is not None
+    assert found.labels.tolist() == ["negative", "positive", "positive", "negative", "positive", "positive"]
+    assert found.sequences[1] == sequence[:8]
+    clean = dna.load("human_nontata_promoters", split="deduplicated", reference=genome)
+    assert clean.part("test").sequences == [sequence[12:20], sequence[20:28]]
+    with pytest.raises(FileNotFoundError, match="Expected `reference`, a FASTA file"):
+        dna.load("human_nontata_promoters")
+    with pytest.raises(ValueError, match="Expected `reference` for coordinates of Genomic Benchmarks only"):
+        dna.load("bacillus_promoters", reference=genome)
+
+
 def test_real_sets(data_dir: Path) -> None:
     """What the manifests say: rows, lengths, classes, and the number of test sequences that are in the training part."""
     pytest.importorskip("pyarrow", reason='needs pyarrow: pip install "diffaug[dna]"')

@@ -63,10 +63,26 @@ def kmer_counts(sequences: Sequence[str], k: int) -> sparse.csr_array:
 
 
 def kmer_frequencies(sequences: Sequence[str], k: int) -> sparse.csr_array:
-    """Share of every word of ``k`` bases in each sequence; see :func:`kmer_counts`."""
+    """Share of every word of ``k`` bases in each sequence.
+
+    Parameters
+    ----------
+    sequences, k
+        As for :func:`kmer_counts`.
+
+    Returns
+    -------
+    Sparse, shape ``(n, 4**k)``, float32; rows add up to 1, or to 0 where a sequence is too short for a word.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`kmer_counts`.
+    """
     counts = kmer_counts(sequences, k)
     total = np.asarray(counts.sum(axis=1)).ravel()
-    return sparse.csr_array(sparse.diags_array(1 / np.maximum(total, 1)) @ counts)
+    counts.data /= np.repeat(np.maximum(total, 1), np.diff(counts.indptr))
+    return counts
 
 
 def gc_content(sequences: Sequence[str]) -> NDArray[np.float64]:

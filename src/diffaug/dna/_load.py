@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,14 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffaug.datasets import manifest, path
+from diffaug.datasets._files import data_folder
 from diffaug.dna._files import SequenceTable, read_sequences
+from diffaug.dna._genomic_benchmarks import read_genomic_benchmark
 from diffaug.dna._sequences import reverse_complement
 
+logger = logging.getLogger(__name__)
+
 SplitName = Literal["official", "deduplicated"]
+_ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
-def load(name: str, *, split: SplitName = "official", progress: bool = True) -> SequenceTable:
+def load(
+    name: str,
+    *,
+    split: SplitName = "official",
+    reference: str | Path | Mapping[str, str | Path] | None = None,
+    progress: bool = True,
+) -> SequenceTable:
     """Load a data set of domain ``"dna"``.
+
+    The eight sets of Genomic Benchmarks have no file with a known checksum. They are looked for as
+    ``dna/<name>``, a folder, or ``dna/<name>.zip`` (or .tar, .tar.gz, .tgz) in the folder that ``DIFFAUG_DATA_DIR`` names,
+    and read by :func:`diffaug.dna.read_genomic_benchmark`.
 
     Parameters
     ----------
@@ -25,33 +42,47 @@ def load(name: str, *, split: SplitName = "official", progress: bool = True) -> 
     split
         ``"official"``: as published. ``"deduplicated"``: without the test sequences that :func:`leaked` finds, and
         without repeated ones.
+    reference
+        For coordinates of Genomic Benchmarks: the FASTA file that they are of, or one for each class.
     progress
         Show a bar while downloading.
 
     Returns
     -------
-    Sequences with ``labels`` and ``split``. Sets of Genomic Benchmarks whose coordinates you have are read by
-    :func:`diffaug.dna.read_genomic_benchmark`.
+    Sequences with ``labels`` and ``split``.
 
     Raises
     ------
     ValueError
-        If the set is of another domain, besides the errors of :func:`diffaug.datasets.path`.
+        If the set is of another domain, or does not need the reference that is given; besides the errors of
+        :func:`diffaug.datasets.path` and :func:`diffaug.dna.read_genomic_benchmark`.
     """
-    _check_split(split)
+    if split not in get_args(SplitName):
+        raise ValueError(f"Expected `split` in {list(get_args(SplitName))}, found {split!r}.")
     m = manifest(name)
     if m.domain != "dna":
         raise ValueError(f"Expected a data set of domain 'dna', found {name!r} of domain {m.domain!r}.")
-    file: Path = path(name, progress=progress)
-    table = read_sequences(file, label_key=m.label_key)
-    if table.split is None:
-        raise ValueError(f"Expected a column 'split' in {str(file)!r}, found none.")
+    place = _benchmark_place(name) if m.status == "unavailable" else None
+    if place is not None:
+        logger.warning("No checksum of %s is known: %r is read as it is.", name, str(place))
+        table = read_genomic_benchmark(place, reference=reference)
+    elif reference is not None:
+        raise ValueError(f"Expected `reference` for coordinates of Genomic Benchmarks only, found it for {name!r}.")
+    else:
+        file = path(name, progress=progress)
+        table = read_sequences(file, label_key=m.label_key)
+        if table.split is None:
+            raise ValueError(f"Expected a column 'split' in {str(file)!r}, found none.")
     return deduplicated(table) if split == "deduplicated" else table
 
 
-def _check_split(split: str) -> None:
-    if split not in get_args(SplitName):
-        raise ValueError(f"Expected `split` in {list(get_args(SplitName))}, found {split!r}.")
+def _benchmark_place(name: str) -> Path | None:
+    """Folder or archive of a set that has no manifest of a file."""
+    folder = data_folder()
+    if folder is None:
+        return None
+    places = [folder / "dna" / name, *(folder / "dna" / f"{name}{ending}" for ending in _ARCHIVES)]
+    return next((place for place in places if place.exists()), None)
 
 
 def leaked(table: SequenceTable, *, min_overlap: int | None = None) -> NDArray[np.bool_]:
