@@ -427,7 +427,7 @@ USE: list[Row] = [
     ("bad_key_added", nothing, embed(key_added=["a"]), TypeError, "Expected `key_added` to be a non-empty string or None"),
     ("no_views", nothing, augment(n_views=0), ValueError, "Expected `n_views` of at least 1, found 0"),
     ("half_a_view", nothing, augment(n_views=1.5), TypeError, "Expected `n_views` to be a whole number, found 1.5"),
-    ("unknown_kind", nothing, augment(kind="crop"), ValueError, r"Expected `kind` in \['diffaug', 'mixup', 'feature_swap'\], found 'crop'"),
+    ("unknown_kind", nothing, augment(kind="crop"), ValueError, r"Expected `kind` in \['diffaug', 'mixup', 'feature_swap', 'mask', 'noise', 'thinning'\], found 'crop'"),
     ("no_strength", nothing, augment(strength=0), ValueError, r"Expected `strength` in \(0, 1\], found 0"),
     ("large_strength", nothing, augment(strength=2, kind="mixup"), ValueError, r"Expected `strength` in \(0, 1\], found 2"),
     ("strength_of_text", nothing, augment(strength="1"), TypeError, "Expected `strength` to be a number, found '1'"),

@@ -62,7 +62,7 @@ BAD = [
     (DiffusionConfig, "guidance_scale", -1.0, "`guidance_scale` of at least 0"),
     (DiffusionConfig, "ema_decay", 1.0, "`ema_decay` in [0, 1)"),
     (TrainingConfig, "schedule", "both", "`schedule` in ['alternating', 'joint']"),
-    (TrainingConfig, "lr_schedule", "step", "`lr_schedule` in ['constant', 'cosine']"),
+    (TrainingConfig, "lr_schedule", "step", "`lr_schedule` in ['constant', 'cosine', 'cosine_restarts']"),
     (TrainingConfig, "precision", "half", "`precision` in ['32-true', 'bf16-mixed']"),
     (TrainingConfig, "n_cycles", -1, "`n_cycles` of at least 0"),
     (TrainingConfig, "warmup_epochs", -1, "`warmup_epochs` of at least 0 or None"),
@@ -317,6 +317,18 @@ def test_section_of_another_kind(name: str, cls: str) -> None:
 def test_section_that_is_no_table() -> None:
     with pytest.raises(TypeError, match=r"Expected section \[loss\] to be a table of settings, found 'soft'"):
         config_from_dict({"loss": "soft"}, Toy)
+
+
+def test_encoder_epochs_are_those_of_all_phases() -> None:
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, generator_epochs=9, n_cycles=4).encoder_epochs == 11
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=0).encoder_epochs == 3
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=2).encoder_phases == (3, 2, 2)
+    assert TrainingConfig().resolve(1000).encoder_epochs > 100
+    for unknown in ({"warmup_epochs": 3}, {"mixed_epochs": 3}, {}):
+        with pytest.raises(
+            ValueError, match="Expected known numbers of epochs, found None. Call `TrainingConfig.resol"
+        ):
+            assert TrainingConfig(**unknown).encoder_epochs  # type: ignore[arg-type]
 
 
 def test_updated() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffaug.core import training
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
 from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
 from diffaug.core.views import Positives
@@ -47,6 +48,7 @@ def make_trainer(
     to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     from_generator: Callable[[Tensor], Tensor] | None = None,
     calibrate: Callable[[Tensor], None] | None = None,
+    with_twin: bool = False,
     **plan: Any,
 ) -> Trainer:
     """A small trainer: 4 steps an epoch, phases of 2, 3 and 2 epochs."""
@@ -81,6 +83,7 @@ def make_trainer(
         from_generator=from_generator,
         calibrate=calibrate,
         seed=seed,
+        with_twin=with_twin,
     )
 
 
@@ -587,6 +590,53 @@ def test_twins_see_the_same_originals_and_hand_made_views() -> None:
     assert 0 < kept < 2 * 64
 
 
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("n_cycles", [1, 2])
+def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
+    """To the bit: ``run_twin`` ends where a run with ``view_rate=0`` ends, and leaves the model as it was."""
+    settings = {"schedule": schedule, "n_cycles": n_cycles, "input_dropout": 0.2}
+    trainer, off = make_trainer(with_twin=True, **settings), make_trainer(view_rate=0.0, **settings)
+    list(trainer.run())
+    expected = [r for r in off.run() if r.phase in ("A", "joint") and r.cycle > 0]
+    before, bank, random = encoder_state(trainer), trainer.bank, trainer._random["order"].get_state()
+    twin = list(trainer.run_twin())
+    assert [r.encoder_loss for r in twin] == [r.encoder_loss for r in expected]
+    assert len(twin) == trainer.n_twin_epochs == 2 * n_cycles
+    assert not any(r.n_generated for r in twin)
+    assert trainer.twin_encoder is not None
+    assert equal(bits(trainer.twin_encoder), bits(off.encoder))
+    assert not equal(bits(trainer.twin_encoder), before["net"])
+    assert equal(encoder_state(trainer), before)
+    assert trainer.bank is bank
+    assert torch.equal(trainer._random["order"].get_state(), random)
+
+
+def test_twin_left_half_way_does_no_harm() -> None:
+    trainer = make_trainer(with_twin=True)
+    list(trainer.run())
+    before = encoder_state(trainer)
+    next(twin := trainer.run_twin())
+    twin.close()
+    assert equal(encoder_state(trainer), before)
+    assert trainer.bank is not None
+
+
+@pytest.mark.parametrize("with_twin", [True, False])
+def test_twin_needs_a_run_that_kept_its_warm_up(with_twin: bool) -> None:
+    trainer = make_trainer(with_twin=with_twin)
+    if not with_twin:
+        list(trainer.run())
+    with pytest.raises(RuntimeError, match="Expected a finished `run` of a trainer made with `with_twin=True`"):
+        next(trainer.run_twin())
+
+
+def test_twin_of_a_run_cut_by_patience_has_as_many_epochs() -> None:
+    trainer = make_trainer(with_twin=True, mixed_epochs=40, patience=1, encoder_lr=1e-9)
+    n_mixed = sum(r.phase == "A" and r.cycle == 1 for r in trainer.run())
+    assert 1 <= n_mixed < 40
+    assert len(list(trainer.run_twin())) == n_mixed
+
+
 def run_bits(**settings: Any) -> tuple[list[str], dict[str, Tensor], dict[str, Tensor]]:
     trainer = make_trainer(**settings)
     return without_time(list(trainer.run())), bits(trainer.encoder), bits(trainer.ema.module)
@@ -681,15 +731,15 @@ def test_patience_on_a_real_plateau() -> None:
 
 def expected_rate(step: int, total: int) -> float:
     """Linear to 1 over a tenth of the steps, then half a cosine to 0; typed from the docstring."""
-    warm = total // 10
+    warm = max(1, total // 10)
     if step < warm:
         return (step + 1) / warm
     return (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "cosine_restarts"])
 def test_learning_rates(schedule: str) -> None:
-    """Each network's schedule runs over all of its own epochs, and stands still in the other's."""
+    """Each network's schedule runs over all of its own epochs, or over each of its phases, and stands still in the other's."""
     trainer = make_trainer(
         n_cycles=2, warmup_epochs=12, generator_epochs=15, mixed_epochs=4, batch_size=N_OBS, lr_schedule=schedule
     )
@@ -700,18 +750,21 @@ def test_learning_rates(schedule: str) -> None:
             used[record.phase].append(learner.optimizer.param_groups[0]["lr"])
     assert len(used["A"]) == 20
     assert len(used["B"]) == 30
-    for rates in used.values():
-        n = len(rates)
-        expected = [1e-3] * n if schedule == "constant" else [1e-3 * expected_rate(i, n) for i in range(n)]
+    phases = {"A": [12, 4, 4], "B": [15, 15]}
+    for name, rates in used.items():
+        lengths = phases[name] if schedule == "cosine_restarts" else [len(rates)]
+        expected = [1e-3 * (schedule == "constant" or expected_rate(i, n)) for n in lengths for i in range(n)]
         assert rates == pytest.approx(expected, abs=1e-12)
 
 
 def test_learning_rate_stays_in_bounds() -> None:
     for total in (1, 2, 9, 10, 11, 1000):
-        factors = [training._learning_rate(i, total, "cosine") for i in range(total)]
-        assert all(0 < f <= 1 for f in factors)
-        assert max(factors) == 1
-        assert 0 <= training._learning_rate(total + 5, total, "cosine") < 0.01 or total < 3
+        for schedule in ("cosine", "cosine_restarts"):
+            factors = [learning_rate(i, [total], schedule) for i in range(total)]
+            assert all(0 < f <= 1 for f in factors)
+            assert max(factors) == 1
+            assert 0 <= learning_rate(total + 5, [total], schedule) < 0.01 or total < 3
+            assert learning_rate(0, [0, total], schedule) == learning_rate(0, [total], schedule)
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

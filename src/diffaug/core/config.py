@@ -155,7 +155,8 @@ class TrainingConfig:
     encoder_lr, generator_lr, weight_decay
         AdamW's settings.
     lr_schedule
-        ``"constant"`` or ``"cosine"`` (linear warm-up over a tenth, then to zero over all of a network's epochs).
+        ``"constant"``, ``"cosine"`` (linear warm-up over a tenth, then to zero over all of a network's epochs), or
+        ``"cosine_restarts"`` (the same anew in each phase: the encoder meets the generated views at its full rate).
     view_rate
         Probability lambda that a positive is a generated view after the warm-up.
     n_views
@@ -183,7 +184,7 @@ class TrainingConfig:
     encoder_lr: float = 1e-3
     generator_lr: float = 1e-3
     weight_decay: float = 1e-6
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    lr_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine_restarts"
     view_rate: float = 0.1
     n_views: int = 2
     input_dropout: float = 0.3
@@ -213,6 +214,20 @@ class TrainingConfig:
         _check(self.n_views >= 1, "`n_views` of at least 1", self.n_views)
         _check(0 <= self.input_dropout < 1, "`input_dropout` in [0, 1)", self.input_dropout)
         _check(self.patience is None or self.patience >= 1, "`patience` of at least 1 or None", self.patience)
+
+    @property
+    def encoder_phases(self) -> tuple[int, ...]:
+        """Epochs of each A phase, the warm-up first; they are known once :meth:`resolve` has filled them in."""
+        if self.warmup_epochs is None or self.mixed_epochs is None:
+            raise ValueError(
+                "Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first."
+            )
+        return (self.warmup_epochs, *[self.mixed_epochs] * self.n_cycles)
+
+    @property
+    def encoder_epochs(self) -> int:
+        """Epochs of the encoder over all its phases."""
+        return sum(self.encoder_phases)
 
     def resolve(self, n_obs: int, max_epochs: int | None = None) -> TrainingConfig:
         """Fill in the epochs that are ``None`` for ``n_obs`` events.
