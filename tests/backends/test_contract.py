@@ -86,7 +86,7 @@ def test_what_is_learnt_is_in_the_buffers(backend: str, case: Case) -> None:
     x = case.make(N, 0)
     first, second = (cls(cls.preset("default").domain, cls.event_shape_of(x)) for _ in range(2))
     first.prepare(x)
-    drawn = torch.randn(N, *cls.event_shape_of(x), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(N, *cls.event_shape_of(x), generator=torch.Generator().manual_seed(0)) - 1
 
     def equal() -> bool:
         return torch.equal(first.to_model(x), second.to_model(x)) and torch.equal(
@@ -199,7 +199,8 @@ def test_augment(backend: str, case: Case, model: DiffAug) -> None:
         if kind in case.deterministic:
             assert not np.array_equal(views[:, 0], x)
         else:
-            assert (views[:, 0] != views[:, 1]).reshape(6, -1).any(axis=1).all()
+            different = (views[:, 0] != views[:, 1]).reshape(6, -1).any(axis=1)
+            assert different.mean() > 0.5  # among few choices two may be the same by chance
             assert not np.array_equal(views, model.augment(x, 3, kind=kind, random_state=2))
 
 

@@ -85,6 +85,21 @@ def test_attention_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     network(attention_up_to=None).load_state_dict(network(attention_up_to=0).state_dict())
 
 
+def test_path_around_the_network() -> None:
+    """At the start the input itself comes out beside the network's part, weighted by time and channel later on."""
+    made, (x, t, cond) = network(), inputs(16)
+    with torch.no_grad():
+        whole = made(x, t, cond)
+        made.path.bias.zero_()
+        torch.testing.assert_close(whole - made(x, t, cond), x)
+        made.path.weight[0, 0] = 2.0  # the cosine of the first frequency, for channel 0
+        weight = 2 * torch.cos(t.float())[:, None]
+        only = made(x, t, cond)
+        made.path.weight.zero_()
+        torch.testing.assert_close((only - made(x, t, cond))[:, 0], weight * x[:, 0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(only[:, 1:], made(x, t, cond)[:, 1:])
+
+
 def test_position_features() -> None:
     made = position_features(100, torch.device("cpu"))
     assert made.shape == (16, 100)

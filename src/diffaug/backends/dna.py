@@ -115,8 +115,8 @@ def _diffusion(**changes: Any) -> DiffusionConfig:
 def default_config() -> Config:
     """Settings that fit a laptop. They follow the cells' and were not tuned on labels of any DNA set.
 
-    The generator predicts the clean sequence: a letter is one of five points, and the network learns where in a few
-    hundred steps; predicting noise or velocity took this U-Net many times as long on small examples.
+    The generator predicts the clean sequence, which has few possible values: on small examples it took fewer steps than
+    to predict velocity, and many fewer than to predict noise.
     """
     return Config(
         diffusion=_diffusion(prediction_type="x0"),
