@@ -70,6 +70,16 @@ def test_settings(model: DiffAug) -> None:
     assert diffaug.DiffAug("paper", backend="dna").config == paper
 
 
+def test_twin() -> None:
+    """Equal to the model up to the generated views: with none of them there is no difference to find."""
+    model = dna.fit(sequences(), config=SMALL, twin=True, device="cpu", progress=False)
+    assert model.twin is not None
+    a, b = (dna.embed(sequences(), m).semantic for m in (model, model.twin))
+    assert not np.array_equal(a, b)
+    off = dna.fit(sequences(), config=SMALL, view_rate=0.0, device="cpu", progress=False)
+    np.testing.assert_array_equal(dna.embed(sequences(), off).semantic, b)
+
+
 def test_labels_are_read_for_one_setting_only() -> None:
     config = {**SMALL, "diffusion": {"n_steps": 3, "condition": "label"}}
     with pytest.raises(ValueError, match="Expected `labels` for condition='label'"):

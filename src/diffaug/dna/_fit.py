@@ -40,6 +40,7 @@ def fit(
     n_cycles: int | None = None,
     view_rate: float | None = None,
     max_epochs: int | None = None,
+    twin: bool = False,
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
@@ -60,6 +61,8 @@ def fit(
         Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1].
     max_epochs
         Cap on the epochs of all phases together; longer plans shrink in proportion.
+    twin
+        Also train the loop-off twin, ``model.twin``: the same training without a generated view, to compare with.
     config
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings;
         :class:`diffaug.backends.dna.DNAConfig` has those of the domain.
@@ -100,7 +103,7 @@ def fit(
     given = None if labels is None else np.asarray(labels)
     lengths = [len(s) for s in text]
     model.meta = {"lengths": [min(lengths), max(lengths)], "n_with_unknown": sum("N" in s for s in text)}
-    return model.fit(encode(text), labels=given, max_epochs=max_epochs, progress=progress)
+    return model.fit(encode(text), labels=given, max_epochs=max_epochs, twin=twin, progress=progress)
 
 
 def check_model(model: DiffAug) -> DiffAug:
