@@ -36,7 +36,7 @@ def public(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 FACES = {**public(diffaug.pp), **public(diffaug.tl), **public(diffaug.pl)}
-FUNCTIONS = {**FACES, **public(diffaug.metrics), **public(diffaug.datasets)}
+FUNCTIONS = {**FACES, **public(diffaug.metrics), **public(diffaug.datasets), **public(diffaug.dna)}
 METHODS = {
     f"{cls.__name__}.{name}": obj
     for cls in (diffaug.DiffAug, diffaug.baselines.Baseline)
@@ -114,7 +114,7 @@ def test_the_api_page_lists(name: str) -> None:
     assert re.search(rf"^\s+{re.escape(name)}$", API_PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("face", ["pp", "tl", "pl", "metrics", "datasets", "baselines"])
+@pytest.mark.parametrize("face", ["pp", "tl", "pl", "metrics", "datasets", "baselines", "dna"])
 def test_exports_exist_once(face: str) -> None:
     exported = getattr(diffaug, face).__all__
     assert all(hasattr(getattr(diffaug, face), name) for name in exported)

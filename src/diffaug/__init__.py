@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffaug import baselines, datasets, metrics, pl, pp, tl
+    from diffaug import baselines, datasets, dna, metrics, pl, pp, tl
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -21,13 +21,14 @@ __all__ = [
     "TrainingConfig",
     "baselines",
     "datasets",
+    "dna",
     "metrics",
     "pl",
     "pp",
     "tl",
 ]
 
-_SUBMODULES = ("baselines", "datasets", "metrics", "pl", "pp", "tl")
+_SUBMODULES = ("baselines", "datasets", "dna", "metrics", "pl", "pp", "tl")
 
 
 def __getattr__(name: str) -> Any:

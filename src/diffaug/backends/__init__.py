@@ -6,7 +6,7 @@ from importlib import import_module
 
 from diffaug.backends._base import Backend
 
-_BUILT_IN = {"cells": "diffaug.backends.cells"}
+_BUILT_IN = {"cells": "diffaug.backends.cells", "dna": "diffaug.backends.dna"}
 _REGISTRY: dict[str, type[Backend]] = {}
 
 

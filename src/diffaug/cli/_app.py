@@ -14,18 +14,27 @@ from diffaug import __version__
 F = TypeVar("F", bound=Callable[..., None])
 _EXAMPLES = "Examples\n--------\n"
 
-app = App(
-    name="diffaug-cells",
-    version=__version__,
-    help_format="markdown",
-    # No `--no-quiet` and `--empty-n`: they double the help and say nothing.
-    default_parameter=Parameter(negative=()),
-    help="Embed single cells without labels, and generate synthetic ones.\n\n"
-    "Results go to the files that you name, never over an existing one unless `--overwrite` says so, and appear whole or "
-    "not at all. Standard output has the paths written (or JSON), standard error the log.\n\n"
-    "Exit codes: 0 fine, 1 failure, 2 wrong use or unusable input, 130 interrupted.",
-    help_epilogue="Try it: `diffaug-cells demo` (no data needed).\n\n"
-    "`diffaug-cells COMMAND --help` has the options and an example of each command.",
+
+def make_app(name: str, summary: str, try_it: str = "") -> App:
+    """The application of a domain; ``try_it`` comes first in the last lines of its help."""
+    return App(
+        name=name,
+        version=__version__,
+        help_format="markdown",
+        # No `--no-quiet` and `--empty-n`: they double the help and say nothing.
+        default_parameter=Parameter(negative=()),
+        help=f"{summary}\n\n"
+        "Results go to the files that you name, never over an existing one unless `--overwrite` says so, and appear "
+        "whole or not at all. Standard output has the paths written (or JSON), standard error the log.\n\n"
+        "Exit codes: 0 fine, 1 failure, 2 wrong use or unusable input, 130 interrupted.",
+        help_epilogue=f"{try_it}`{name} COMMAND --help` has the options and an example of each command.",
+    )
+
+
+app = make_app(
+    "diffaug-cells",
+    "Embed single cells without labels, and generate synthetic ones.",
+    "Try it: `diffaug-cells demo` (no data needed).\n\n",
 )
 
 
@@ -49,13 +58,20 @@ class Common:
     debug: bool = False
 
 
-def command(function: F) -> F:
-    """Register a command; the Examples of its docstring, which cyclopts leaves out, end its help."""
-    body, _, examples = inspect.cleandoc(function.__doc__ or "").partition(_EXAMPLES)
-    if not examples:
-        raise ValueError(f"Expected a section Examples in the docstring of {function.__name__}(), found none.")
-    app.command(function, help_epilogue=f"Examples:\n```\n{examples.rstrip()}\n```")
-    return function
+def registrar(app: App) -> Callable[[F], F]:
+    """Decorator that registers a command; the Examples of its docstring, which cyclopts leaves out, end its help."""
+
+    def command(function: F) -> F:
+        body, _, examples = inspect.cleandoc(function.__doc__ or "").partition(_EXAMPLES)
+        if not examples:
+            raise ValueError(f"Expected a section Examples in the docstring of {function.__name__}(), found none.")
+        app.command(function, help_epilogue=f"Examples:\n```\n{examples.rstrip()}\n```")
+        return function
+
+    return command
+
+
+command = registrar(app)
 
 
 def show(*results: Any) -> None:

@@ -153,8 +153,8 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"  trained on {slot} ({given['kind']}, {'sparse' if given['sparse'] else 'dense'}), seed {found['random_state']}",
             "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
             "  groups to generate by: " + (_counted(found["groups"]) or "none"),
-            *_phase_lines(found["phases"]),
-            *_toml_lines(found["settings"]),
+            *phase_lines(found["phases"]),
+            *toml_lines(found["settings"]),
         ]
         return "\n".join(lines)
     lines += [
@@ -167,7 +167,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     for name, result in found["results"].items():
         versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         lines += ["", f"uns[{name!r}], written by {result['made_by']} ({versions})"]
-        lines += [*_phase_lines(result["phases"]), *_toml_lines(result["settings"])]
+        lines += [*phase_lines(result["phases"]), *toml_lines(result["settings"])]
     return "\n".join(lines)
 
 
@@ -175,7 +175,8 @@ def _counted(items: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in items.items())
 
 
-def _phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Table of a history that :func:`phases` summed up."""
     if not found:
         return []
     lines = ["", "phase  cycle  epochs  seconds  encoder loss  generator loss  generated / positives"]
@@ -188,7 +189,8 @@ def _phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, f"in all {sum(p['seconds'] for p in found):.1f} s"]
 
 
-def _toml_lines(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def toml_lines(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Settings as ``fit --config`` reads them."""
     # JSON's texts, numbers, booleans and lists are TOML's.
     lines = []
     for section, values in settings.items():

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 
 from diffaug.cli import _look, _make, _reproduce  # noqa: F401  (they register the commands)
 from diffaug.cli._app import Common, app
@@ -40,26 +40,32 @@ def main(tokens: Sequence[str] | None = None) -> int:
     -------
     Exit code: 0 fine, 1 failure, 2 wrong use or unusable input, 130 interrupted.
     """
+    return run(app, tokens)
+
+
+def run(app: App, tokens: Sequence[str] | None = None) -> int:
+    """Run an application; see :func:`main`."""
+    name = app.name[0]
     if tokens is None:
         tokens = sys.argv[1:]
         # Threads that wait by spinning take the cores that others need: on two cores with two other programs, a fit took
         # 132 s, and with this 28 s. It must be set before torch is imported; a value of the user's stays.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        run, bound, _ = app.parse_args(list(tokens), exit_on_error=False, print_error=False)
+        function, bound, _ = app.parse_args(list(tokens), exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _complain(error, WRONG_USE)
+        return _complain(name, error, WRONG_USE)
     common = bound.arguments.get("common", Common())
     with _log_to_stderr(logging.WARNING if common.quiet else logging.INFO), _threads(common.threads):
         try:
-            run(*bound.args, **bound.kwargs)
+            function(*bound.args, **bound.kwargs)
         except KeyboardInterrupt:
-            print("diffaug-cells: interrupted", file=sys.stderr)
+            print(f"{name}: interrupted", file=sys.stderr)
             return INTERRUPTED
         except Exception as error:  # noqa: BLE001  (the rim of the program: whatever it is, one line and a code)
             if common.debug:
                 traceback.print_exc()
-            return _complain(error, WRONG_USE if isinstance(error, _WRONG_USE) else FAILED)
+            return _complain(name, error, WRONG_USE if isinstance(error, _WRONG_USE) else FAILED)
     return FINE
 
 
@@ -78,8 +84,8 @@ def _threads(n: int | None) -> Iterator[None]:
                 os.environ[_THREADS] = before
 
 
-def _complain(error: Exception, code: int) -> int:
-    print(f"diffaug-cells: error: {_message(error)}", file=sys.stderr)
+def _complain(name: str, error: Exception, code: int) -> int:
+    print(f"{name}: error: {_message(error)}", file=sys.stderr)
     return code
 
 

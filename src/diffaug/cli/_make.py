@@ -345,15 +345,15 @@ def counts_of(given: list[str]) -> dict[str, int] | int:
     return counts
 
 
-def settings_of(preset: str, file: Path | None) -> Config:
-    """A preset, with the settings of a TOML file on top."""
+def settings_of(preset: str, file: Path | None, domain: str = "cells") -> Config:
+    """A preset of a domain, with the settings of a TOML file on top."""
     values = {} if file is None else read_toml(file)
 
     from diffaug.backends import get_backend
     from diffaug.core.config import config_from_dict
 
-    cells = get_backend("cells")
-    return config_from_dict(values, cells.Settings, cells.preset(preset))
+    backend = get_backend(domain)
+    return config_from_dict(values, backend.Settings, backend.preset(preset))
 
 
 def load(folder: Path, device: str) -> DiffAug:

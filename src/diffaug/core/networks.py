@@ -86,7 +86,7 @@ class _TimeEmbedding(nn.Module):
         return self.mlp(time_features(t, self.dim))
 
 
-def _scale_condition(cond: Tensor) -> Tensor:
+def scale_condition(cond: Tensor) -> Tensor:
     """Give the condition a fixed scale for the denoiser; the zero vector stays zero.
 
     Wide conditions are layer-normalised. Of a narrow one that would leave next to nothing (of two numbers, which is the
@@ -137,7 +137,7 @@ class AdaptiveResidualMLP(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
-        modulation = self.modulate(nn.functional.silu(self.time(t) + self.cond(_scale_condition(cond))))
+        modulation = self.modulate(nn.functional.silu(self.time(t) + self.cond(scale_condition(cond))))
         h = self.inp(x_t)
         for block, offset in zip(self.blocks, self.offset, strict=True):
             shift, scale, gate = (modulation + offset).chunk(3, dim=1)
@@ -175,7 +175,7 @@ class Listing2(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
-        context = self.time(t) + self.cond(_scale_condition(cond))
+        context = self.time(t) + self.cond(scale_condition(cond))
         h, skips = x_t, list[Tensor]()
         for i, block in enumerate(self.blocks):
             if i >= 4:
@@ -203,7 +203,7 @@ class BottleneckMLP(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Prediction for ``x_t`` of shape ``(batch, n_features)``."""
-        cond, h = _scale_condition(cond), x_t
+        cond, h = scale_condition(cond), x_t
         for layer, time, embed, norm in zip(self.layers, self.time, self.cond, self.norms, strict=True):
             h = nn.functional.silu(norm(layer(h) + time(t) + embed(cond)))
         return self.out(h)
