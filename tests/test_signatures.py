@@ -20,6 +20,7 @@ POSITIONAL = {
     "tl.embed": ("adata", "model"),
     "tl.augment": ("adata", "model"),
     "tl.view_similarity": ("adata", "model"),
+    "tl.loop_gain": ("adata", "model"),
     "tl.generate": ("model", "n_obs"),  # it makes the AnnData
     "pl.cosine_similarity": ("adata", "model"),
     "pl.history": ("adata_or_model",),
@@ -35,7 +36,13 @@ def public(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 FACES = {**public(diffaug.pp), **public(diffaug.tl), **public(diffaug.pl)}
-FUNCTIONS = {**FACES, **public(diffaug.metrics), **public(diffaug.datasets), **public(diffaug.vision)}
+FUNCTIONS = {
+    **FACES,
+    **public(diffaug.metrics),
+    **public(diffaug.datasets),
+    **public(diffaug.dna),
+    **public(diffaug.vision),
+}
 METHODS = {
     f"{cls.__name__}.{name}": obj
     for cls in (diffaug.DiffAug, diffaug.baselines.Baseline)
@@ -113,7 +120,7 @@ def test_the_api_page_lists(name: str) -> None:
     assert re.search(rf"^\s+{re.escape(name)}$", API_PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("face", ["pp", "tl", "pl", "metrics", "datasets", "baselines", "vision"])
+@pytest.mark.parametrize("face", ["pp", "tl", "pl", "metrics", "datasets", "baselines", "dna", "vision"])
 def test_exports_exist_once(face: str) -> None:
     exported = getattr(diffaug, face).__all__
     assert all(hasattr(getattr(diffaug, face), name) for name in exported)

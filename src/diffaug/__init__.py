@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffaug import baselines, datasets, metrics, pl, pp, tl, vision
+    from diffaug import baselines, datasets, dna, metrics, pl, pp, tl, vision
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -21,6 +21,7 @@ __all__ = [
     "TrainingConfig",
     "baselines",
     "datasets",
+    "dna",
     "metrics",
     "pl",
     "pp",
@@ -28,7 +29,7 @@ __all__ = [
     "vision",
 ]
 
-_SUBMODULES = ("baselines", "datasets", "metrics", "pl", "pp", "tl", "vision")
+_SUBMODULES = ("baselines", "datasets", "dna", "metrics", "pl", "pp", "tl", "vision")
 
 
 def __getattr__(name: str) -> Any:

@@ -81,14 +81,21 @@ def test_model_space(backend: str, case: Case) -> None:
 
 
 def test_what_is_learnt_is_in_the_buffers(backend: str, case: Case) -> None:
-    """A second backend with the state of the first scales as the first."""
+    """A second backend with the state of the first scales as the first, and reads what is generated as the first."""
     cls = get_backend(backend)
     x = case.make(N, 0)
     first, second = (cls(cls.preset("default").domain, cls.event_shape_of(x)) for _ in range(2))
     first.prepare(x)
-    assert not torch.equal(first.to_model(x), second.to_model(x))
+    drawn = torch.randn(N, *cls.event_shape_of(x), generator=torch.Generator().manual_seed(0)) - 1
+
+    def equal() -> bool:
+        return torch.equal(first.to_model(x), second.to_model(x)) and torch.equal(
+            first.from_generator(drawn), second.from_generator(drawn)
+        )
+
+    assert not equal()
     second.load_state_dict(first.state_dict())
-    assert torch.equal(first.to_model(x), second.to_model(x))
+    assert equal()
     assert not list(first.parameters())  # networks are made, not kept
 
 
@@ -137,7 +144,7 @@ def test_hand_made_views(backend: str, case: Case, model: DiffAug) -> None:
         assert made.shape == (3, *v.shape[1:])
         assert torch.isfinite(made).all()
         assert torch.equal(made, views(index, torch.Generator().manual_seed(1)))
-        assert not torch.equal(made, views(index, torch.Generator().manual_seed(2)))
+        assert torch.equal(made, views(index, torch.Generator().manual_seed(2))) == (kind in case.deterministic)
         many = views(torch.arange(N).repeat(20), torch.Generator().manual_seed(3)).reshape(20, N, -1)
         own = (many - v.reshape(N, -1)).square().sum(-1).mean()
         others = (many - v.reshape(N, -1).roll(1, 0)).square().sum(-1).mean()
@@ -188,9 +195,13 @@ def test_augment(backend: str, case: Case, model: DiffAug) -> None:
         assert views.shape == (6, 3, *model.event_shape)
         assert views.dtype == np.float32
         assert np.isfinite(views).all()
-        assert (views[:, 0] != views[:, 1]).reshape(6, -1).any(axis=1).all()  # whatever the shape of an event
         np.testing.assert_array_equal(views, model.augment(x, 3, kind=kind, random_state=1))
-        assert not np.array_equal(views, model.augment(x, 3, kind=kind, random_state=2))
+        if kind in case.deterministic:
+            assert not np.array_equal(views[:, 0], x)
+        else:
+            different = (views[:, 0] != views[:, 1]).reshape(6, -1).any(axis=1)
+            assert different.mean() > 0.5  # among few choices two may be the same by chance
+            assert not np.array_equal(views, model.augment(x, 3, kind=kind, random_state=2))
 
 
 def test_augment_order(backend: str, case: Case, model: DiffAug, monkeypatch: pytest.MonkeyPatch) -> None:

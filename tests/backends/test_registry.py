@@ -59,7 +59,7 @@ def test_built_in_domains_are_imported_on_demand() -> None:
     code = (
         "import sys, diffaug.backends as b\n"
         "assert 'diffaug.backends.cells' not in sys.modules\n"
-        "assert b.available_backends() == ['cells', 'vision']\n"
+        "assert b.available_backends() == ['cells', 'dna', 'vision']\n"
         "class Mine(b.Backend):\n"
         "    name = 'cells'\n"
         "try:\n"

@@ -6,7 +6,11 @@ from importlib import import_module
 
 from diffaug.backends._base import Backend
 
-_BUILT_IN = {"cells": "diffaug.backends.cells", "vision": "diffaug.backends.vision"}
+_BUILT_IN = {
+    "cells": "diffaug.backends.cells",
+    "dna": "diffaug.backends.dna",
+    "vision": "diffaug.backends.vision",
+}
 _REGISTRY: dict[str, type[Backend]] = {}
 
 

@@ -1,0 +1,493 @@
+"""The command ``diffaug-dna``: fit, embed, augment, generate, evaluate, info on sequences in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from diffaug.cli._app import Common, make_app, registrar, show
+from diffaug.cli._files import check_source, check_target_file, check_target_folder, written_file
+from diffaug.cli._look import as_json
+from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.core.storage import MODEL_FOLDER
+
+if TYPE_CHECKING:
+    from diffaug._model import DiffAug, Embedding
+    from diffaug.dna import SequenceTable
+
+app = make_app("diffaug-dna", "Embed DNA sequences without labels, and generate synthetic ones.")
+command = registrar(app)
+
+_EMBEDDINGS = (".npz", ".csv")
+_SEQUENCES = tuple(f"{ending}{packed}" for ending in (".fa", ".fasta", ".fna", ".csv") for packed in ("", ".gz"))
+Kind = Literal[
+    "diffaug",
+    "evoaug",
+    "translocation",
+    "insertion",
+    "deletion",
+    "inversion",
+    "mutation",
+    "reverse_complement",
+    "noise",
+    "mixup",
+]
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run ``diffaug-dna``; arguments and exit codes as :func:`diffaug.cli.main`."""
+    from diffaug.cli._main import run
+
+    return run(app, tokens)
+
+
+@command
+def fit(
+    data: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    model: Path | None = None,
+    split: str | None = None,
+    sequence_key: str | None = None,
+    label_key: str | None = None,
+    preset: Literal["default", "paper"] = "default",
+    config: Path | None = None,
+    max_epochs: Positive | None = None,
+    n_cycles: NotNegative | None = None,
+    view_rate: Share | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Train on sequences: write their embedding, and the model.
+
+    The embedding is an .npz file with the arrays ``semantic`` (the embedding), ``latent`` and ``names``, or a .csv file
+    with a name and the numbers of the embedding in each row.
+
+    Parameters
+    ----------
+    data
+        Sequences: FASTA, .csv, .tsv (these also with .gz) or .parquet. Letters A, C, G, T and N.
+    output
+        Where the embedding goes. By default beside the data: ``seqs.diffaug.npz`` for ``seqs.fa.gz``.
+    model
+        Folder for the model. By default beside the output: ``seqs.diffaug.model`` for ``seqs.diffaug.npz``.
+    split
+        Train on the rows of a table whose column ``split`` says so, e.g. train; all are embedded.
+    sequence_key
+        Column of a table with the sequences. By default ``sequence`` or ``seq``.
+    label_key
+        Column of a table with labels, for the setting ``condition = "label"`` only; otherwise no label is read.
+    preset
+        Settings to start from; ``paper`` has the publication's widths and epochs, which take long without a GPU.
+    config
+        TOML file with settings on top of the preset: tables loss, diffusion, training, domain. Flags win over it.
+        ``info`` prints the settings of a model in this form.
+    max_epochs
+        Cap on the epochs of all phases together; longer plans shrink in proportion.
+    n_cycles
+        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
+    view_rate
+        Probability (lambda) that a positive is a generated view after the warm-up.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace existing results.
+
+    Examples
+    --------
+    # writes promoters.diffaug.npz and the folder promoters.diffaug.model
+    diffaug-dna fit promoters.fa.gz
+
+    # the training part of a table
+    diffaug-dna fit promoters.parquet --split train -o out.npz --model m
+    """
+    check_source(data, "a file of sequences")
+    target = data.with_name(f"{_stem(data)}.diffaug.npz") if output is None else output
+    folder = target.with_suffix(".model") if model is None else model
+    check_target_file(target, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
+    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target,))
+    settings = settings_of(preset, config, "dna")
+
+    from diffaug import dna
+
+    table = dna.read_sequences(data, sequence_key=sequence_key, label_key=label_key)
+    trained = table if split is None else table.part(split)
+    longest = max(map(len, trained.sequences))
+    if any(len(s) > longest for s in table.sequences):  # before the training, and not after it
+        raise ValueError(
+            f"Expected no sequence longer than those of the part {split!r} ({longest} bases), found some. Crop them."
+        )
+    fitted = dna.fit(
+        trained,
+        labels=trained.labels if label_key is not None else None,
+        n_cycles=n_cycles,
+        view_rate=view_rate,
+        max_epochs=max_epochs,
+        config=settings,
+        random_state=seed,
+        device=device,
+        progress=wants_progress(common),
+    )
+    # The model inside the block: if it cannot be written, there is no output either.
+    with written_file(target) as fresh:
+        _write_embedding(fresh, table.names, dna.embed(table, fitted))
+        fitted.save(folder, overwrite=overwrite)
+    show(target, folder)
+
+
+@command
+def embed(
+    data: Path,
+    /,
+    *,
+    model: Path,
+    output: Output,
+    sequence_key: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Embed sequences, new ones too, with a fitted model.
+
+    Parameters
+    ----------
+    data
+        Sequences, none longer than the longest of the training.
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the embedding goes: .npz or .csv.
+    sequence_key
+        Column of a table with the sequences.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-dna embed new.fa --model promoters.diffaug.model -o new.npz
+    """
+    check_target_file(output, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
+    table, fitted = _read(data, sequence_key), _load(model, device)
+
+    from diffaug import dna
+
+    with written_file(output) as fresh:
+        _write_embedding(fresh, table.names, dna.embed(table, fitted))
+    show(output)
+
+
+@command
+def augment(
+    data: Path,
+    /,
+    *,
+    model: Path,
+    output: Output,
+    n_views: Positive = 1,
+    kind: Kind = "diffaug",
+    strength: float = 1.0,
+    sequence_key: str | None = None,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Make views of given sequences: others that mean the same.
+
+    Parameters
+    ----------
+    data
+        Sequences, none longer than the longest of the training.
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the views go: FASTA or .csv, also with .gz. They are named after their sequence.
+    n_views
+        Views of each sequence.
+    kind
+        Generated views, or for comparison hand-made ones.
+    strength
+        For generated views, how far from the sequence they start, above 0 and up to 1 (pure noise).
+    sequence_key
+        Column of a table with the sequences.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-dna augment new.fa --model promoters.diffaug.model --n-views 4 \
+        -o views.fa
+    """
+    _check_sequences_target(output, overwrite, (data,))
+    table, fitted = _read(data, sequence_key), _load(model, device)
+
+    from diffaug import dna
+
+    progress = wants_progress(common)
+    views = dna.augment(
+        table, fitted, n_views=n_views, kind=kind, strength=strength, random_state=seed, progress=progress
+    )
+    names = [f"{name}-view{i}" for name in table.names for i in range(n_views)]
+    with written_file(output) as fresh:
+        dna.write_sequences(fresh, [view for each in views for view in each], names)
+    show(output)
+
+
+@command
+def generate(
+    model: Path,
+    /,
+    *,
+    output: Output,
+    n_obs: Positive,
+    device: str = "auto",
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Generate synthetic sequences.
+
+    Each is conditioned on a sequence of the training data, whose row is in its name.
+
+    Parameters
+    ----------
+    model
+        Folder of a model that ``fit`` wrote.
+    output
+        Where the sequences go: FASTA or .csv, also with .gz.
+    n_obs
+        How many.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        Equal seeds give equal results on one machine.
+    overwrite
+        Replace an existing output.
+
+    Examples
+    --------
+    diffaug-dna generate promoters.diffaug.model --n-obs 1000 -o made.fa
+    """
+    _check_sequences_target(output, overwrite)
+    fitted = _load(model, device)
+
+    from diffaug import dna
+
+    made = dna.generate(fitted, n_obs, random_state=seed, progress=wants_progress(common))
+    with written_file(output) as fresh:
+        dna.write_sequences(fresh, made.sequences, [f"synthetic{i}-row{row}" for i, row in enumerate(made.source)])
+    show(output)
+
+
+@command
+def evaluate(
+    synthetic: Path,
+    /,
+    *,
+    train: Path,
+    held_out: Path,
+    output: Output,
+    max_obs: Positive = 2000,
+    json: bool = False,
+    seed: NotNegative = 0,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Judge synthetic sequences against real ones; writes one JSON file.
+
+    Words of one to six bases, GC, lengths, a discriminator, and how near the training sequences they are. Every number
+    stands beside its floor: the same number for real sequences in place of the synthetic ones.
+
+    Parameters
+    ----------
+    synthetic
+        Synthetic sequences, a file that ``generate`` wrote.
+    train
+        Real sequences that the model was trained on.
+    held_out
+        Real sequences that it never saw.
+    output
+        The numbers, a .json file.
+    max_obs
+        Greatest number of sequences of each file for the discriminator and the nearest neighbours.
+    json
+        Print the numbers instead of the name of the file.
+    seed
+        Of the subsampling and the discriminator.
+    overwrite
+        Replace an existing file.
+
+    Examples
+    --------
+    diffaug-dna evaluate made.fa --train train.fa --held-out test.fa \
+        -o report.json
+    """
+    check_target_file(output, suffixes=(".json",), overwrite=overwrite)
+    made, trained, held = (_read(path) for path in (synthetic, train, held_out))
+
+    from diffaug import dna
+
+    report = dna.judge(
+        made.sequences, train=trained.sequences, held_out=held.sequences, max_obs=max_obs, random_state=seed
+    )
+    files = {"synthetic": str(synthetic), "train": str(train), "held_out": str(held_out)}
+    text = as_json({"files": files, **report.to_dict()})
+    with written_file(output) as fresh:
+        fresh.write_text(text + "\n", encoding="utf-8")
+    show(text if json else output)
+
+
+@command
+def info(path: Path | None = None, /, *, json: bool = False, common: Common = Common()) -> None:
+    """Say what a model folder or a file of sequences holds; without a path, what is installed, for a report of a bug.
+
+    Settings are printed as TOML, ready for ``fit --config``.
+
+    Parameters
+    ----------
+    path
+        Folder of a model, or a file of sequences. By default the versions, devices and threads of this installation.
+    json
+        Print JSON.
+
+    Examples
+    --------
+    diffaug-dna info promoters.diffaug.model
+    diffaug-dna info promoters.fa.gz --json
+    diffaug-dna info
+    """
+    from diffaug.cli import _info
+
+    if path is None:
+        found = _info.of_installation()
+        show(as_json(found) if json else _info.as_text(found))
+        return
+    found = _of_model(path) if path.is_dir() else _of_file(path)
+    show(as_json(found) if json else _as_text(found))
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _stem(data: Path) -> str:
+    """Name without its endings, .gz included."""
+    return Path(data.name.removesuffix(".gz")).stem
+
+
+def _check_sequences_target(target: Path, overwrite: bool, sources: tuple[Path, ...] = ()) -> None:
+    if not target.name.lower().endswith(_SEQUENCES):
+        raise ValueError(f"Expected an output that ends in {' or '.join(_SEQUENCES)}, found {str(target)!r}.")
+    check_target_file(target, suffixes=(target.suffix.lower(),), overwrite=overwrite, sources=sources)
+
+
+def _read(data: Path, sequence_key: str | None = None) -> SequenceTable:
+    check_source(data, "a file of sequences")
+    from diffaug import dna
+
+    return dna.read_sequences(data, sequence_key=sequence_key)
+
+
+def _load(folder: Path, device: str) -> DiffAug:
+    from diffaug.dna._fit import check_model
+
+    return check_model(load(folder, device))
+
+
+def _write_embedding(target: Path, names: list[str], embedding: Embedding) -> None:
+    import numpy as np
+
+    if target.suffix.lower() == ".npz":
+        np.savez(target, semantic=embedding.semantic, latent=embedding.latent, names=np.array(names))
+        return
+    import csv
+
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", *(f"semantic_{i}" for i in range(embedding.semantic.shape[1]))])
+        writer.writerows(
+            [name, *map(repr, map(float, row))] for name, row in zip(names, embedding.semantic, strict=True)
+        )
+
+
+def _of_model(folder: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from diffaug.cli._info import phases
+
+    model = _load(folder, "cpu")
+    return {
+        "kind": "model",
+        "path": str(folder),
+        "n_obs": model.n_obs,
+        "lengths": model.meta.get("lengths"),
+        "n_with_unknown": model.meta.get("n_with_unknown"),
+        "n_parameters": model.n_parameters,
+        "random_state": model.random_state,
+        "settings": model.config.to_dict(),
+        "phases": phases([asdict(record) for record in model.history]),
+    }
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    table = _read(path)
+
+    from diffaug import dna
+
+    lengths = [len(s) for s in table.sequences]
+    return {
+        "kind": "sequences",
+        "path": str(path),
+        "n_obs": len(table),
+        "lengths": [min(lengths), max(lengths)],
+        "n_with_unknown": sum("N" in s for s in table.sequences),
+        "gc": round(float(dna.gc_content(table.sequences).mean()), 4),
+        "labels": _counted(table.labels),
+        "split": _counted(table.split),
+    }
+
+
+def _counted(values: Any) -> dict[str, int]:
+    import numpy as np
+
+    if values is None:
+        return {}
+    return {str(k): int(n) for k, n in zip(*np.unique(values.astype(str), return_counts=True), strict=True)}
+
+
+def _as_text(found: dict[str, Any]) -> str:
+    from diffaug.cli._info import phase_lines, toml_lines
+
+    shortest, longest = found["lengths"] or ("?", "?")
+    lines = [
+        f"{found['kind']} {found['path']}",
+        f"  {found['n_obs']} sequences of {shortest} to {longest} bases, {found['n_with_unknown']} with N",
+    ]
+    if found["kind"] == "model":
+        lines += [
+            f"  seed {found['random_state']}",
+            "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
+            *phase_lines(found["phases"]),
+            *toml_lines(found["settings"]),
+        ]
+        return "\n".join(lines)
+    lines.append(f"  GC {found['gc']:.1%}")
+    lines += [
+        f"  {what}: " + ", ".join(f"{name} ({n})" for name, n in found[what].items())
+        for what in ("labels", "split")
+        if found[what]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,255 @@
+"""The command ``diffaug-dna``: what it writes, what it prints, what it refuses before any work."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from diffaug import DiffAug, dna
+from diffaug.backends.dna import ViewKind
+from diffaug.cli import _dna
+from diffaug.cli import main as cells_main
+from diffaug.cli._dna import main
+
+Listing = Callable[[Path], dict[str, bytes]]
+TINY = """
+[training]
+warmup_epochs = 1
+generator_epochs = 1
+mixed_epochs = 1
+batch_size = 16
+
+[diffusion]
+n_steps = 3
+
+[domain]
+n_semantic = 8
+n_latent = 4
+filter_width = 4
+generator_widths = [4, 4, 4, 4]
+n_neighbors = 3
+"""
+
+
+def sequences(n: int, seed: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list("ACGT"), size=rng.integers(20, 31))) for _ in range(n)]
+
+
+@pytest.fixture(scope="session")
+def dna_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with sequences, settings, a fit of them, and synthetic ones. Read it only."""
+    folder = tmp_path_factory.mktemp("dna")
+    for name, seed in (("train", 0), ("test", 1)):
+        dna.write_sequences(folder / f"{name}.fa.gz", sequences(20, seed), [f"s{i}" for i in range(20)])
+    lines = [
+        f"{s},{'ab'[i % 2]},{'train' if i < 14 else 'test'}"
+        for i, s in enumerate(sorted(sequences(20, 2), key=len)[::-1])
+    ]
+    (folder / "table.csv").write_text("\n".join(["sequence,label,split", *lines]) + "\n")
+    (folder / "tiny.toml").write_text(TINY)
+    assert main(["fit", str(folder / "train.fa.gz"), "--config", str(folder / "tiny.toml"), "--quiet"]) == 0
+    made = str(folder / "made.fa")
+    assert main(["generate", str(folder / "train.diffaug.model"), "--n-obs", "12", "-o", made]) == 0
+    return folder
+
+
+@pytest.fixture
+def work(dna_shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A private copy of the folder, entered."""
+    shutil.copytree(dna_shared, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def test_the_entry_point_is_main() -> None:
+    found = list(entry_points(group="console_scripts", name="diffaug-dna"))
+    if not found:
+        pytest.skip("the installed package is older than this command: install the checkout again")
+    assert found[0].load() is main
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from diffaug.cli._dna import main; code = main(['fit', '--help']); "
+        "print([m for m in ('torch', 'numpy', 'pandas', 'scipy') if m in sys.modules], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    assert "diffaug-dna fit promoters.fa.gz" in done.stdout
+
+
+def test_every_kind_of_view_can_be_asked_for() -> None:
+    """The list is typed again in the command, as its import would cost the help a second."""
+    assert get_args(_dna.Kind) == ("diffaug", *get_args(ViewKind))
+
+
+# --- fit -------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_writes_embedding_and_model(work: Path) -> None:
+    model = DiffAug.load("train.diffaug.model", device="cpu")
+    with np.load("train.diffaug.npz") as found:
+        assert found["names"].tolist() == [f"s{i}" for i in range(20)]
+        expected = dna.embed(Path("train.fa.gz"), model)
+        np.testing.assert_array_equal(found["semantic"], expected.semantic)
+        np.testing.assert_array_equal(found["latent"], expected.latent)
+    assert model.config.domain.n_semantic == 8
+
+
+def test_fit_on_a_part(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The part is trained on, all rows are embedded; .csv has the numbers of .npz."""
+    arguments = [
+        "fit",
+        "table.csv",
+        "--split",
+        "train",
+        "-o",
+        "e.csv",
+        "--model",
+        "m",
+        "--config",
+        "tiny.toml",
+        "--quiet",
+    ]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.split() == ["e.csv", "m"]
+    model = DiffAug.load("m", device="cpu")
+    assert model.n_obs == 14
+    with open("e.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["name", *(f"semantic_{i}" for i in range(8))]
+    expected = dna.embed(Path("table.csv"), model).semantic
+    np.testing.assert_array_equal(np.array([r[1:] for r in rows[1:]], dtype=np.float32), expected)
+
+
+def test_label_condition(work: Path) -> None:
+    Path("label.toml").write_text(TINY.replace("[diffusion]", '[diffusion]\ncondition = "label"'))
+    arguments = ["fit", "table.csv", "-o", "e.npz", "--config", "label.toml", "--quiet"]
+    assert main(arguments) == 2
+    assert main([*arguments, "--label-key", "label"]) == 0
+    assert DiffAug.load("e.model", device="cpu").meta["condition_labels"] == ["a", "b"]
+
+
+# --- use -------------------------------------------------------------------------------------------------------------
+
+
+def test_embed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["embed", "test.fa.gz", "--model", "train.diffaug.model", "-o", "e.npz"]) in (0, 2)
+    model = DiffAug.load("train.diffaug.model", device="cpu")
+    text = dna.crop(dna.read_sequences("test.fa.gz").sequences, model.event_shape[1])
+    dna.write_sequences("short.fa", text, [f"t{i}" for i in range(20)])
+    assert main(["embed", "short.fa", "--model", "train.diffaug.model", "-o", "f.npz"]) == 0
+    with np.load("f.npz") as found:
+        np.testing.assert_array_equal(found["semantic"], dna.embed(text, model).semantic)
+    assert capsys.readouterr().out.split()[-1] == "f.npz"
+
+
+def test_augment(work: Path) -> None:
+    assert main(["augment", "train.fa.gz", "--model", "train.diffaug.model", "--n-views", "2", "--kind", "mutation",
+                 "--seed", "3", "-o", "v.fa.gz"]) == 0  # fmt: skip
+    model = DiffAug.load("train.diffaug.model", device="cpu")
+    expected = dna.augment(Path("train.fa.gz"), model, n_views=2, kind="mutation", random_state=3, progress=False)
+    found = dna.read_sequences("v.fa.gz")
+    assert found.sequences == [v for each in expected for v in each]
+    assert found.names[:3] == ["s0-view0", "s0-view1", "s1-view0"]
+
+
+def test_generate(work: Path) -> None:
+    model = DiffAug.load("train.diffaug.model", device="cpu")
+    expected = dna.generate(model, 12, progress=False)
+    found = dna.read_sequences("made.fa")
+    assert found.sequences == expected.sequences
+    assert found.names == [f"synthetic{i}-row{row}" for i, row in enumerate(expected.source)]
+    assert main(["generate", "train.diffaug.model", "--n-obs", "12", "-o", "made.csv"]) == 0
+    assert dna.read_sequences("made.csv").sequences == expected.sequences
+
+
+def test_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", "made.fa", "--train", "train.fa.gz", "--held-out", "test.fa.gz", "-o", "r.json", "--json"]
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads(Path("r.json").read_text()) == printed
+    expected = dna.judge(
+        *(dna.read_sequences("made.fa").sequences,),
+        train=dna.read_sequences("train.fa.gz").sequences,
+        held_out=dna.read_sequences("test.fa.gz").sequences,
+    )
+    assert printed["kmer"]["2"] == {"value": expected.kmer[2].value, "floor": expected.kmer[2].floor}
+    assert printed["files"]["train"] == "train.fa.gz"
+
+
+def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "train.diffaug.model"]) == 0
+    text = capsys.readouterr().out
+    assert "20 sequences of" in text
+    assert "generator_widths = [4, 4, 4, 4]" in text
+    Path("again.toml").write_text(text[text.index("[loss]") :])
+    assert main(["fit", "train.fa.gz", "-o", "again.npz", "--config", "again.toml", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["info", "table.csv", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["labels"] == {"a": 10, "b": 10}
+    assert found["split"] == {"test": 6, "train": 14}
+    assert main(["info", "table.csv"]) == 0
+    assert "labels: a (10), b (10)" in capsys.readouterr().out
+    assert main(["info"]) == 0
+    assert "diffaug" in capsys.readouterr().out
+
+
+# --- refusals: nothing is written ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("fit none.fa", "Expected a file of sequences, found nothing at 'none.fa'"),
+        ("fit tiny.toml", "Expected a file that ends in .fa"),
+        ("fit train.fa.gz", "Expected a new output, found a file that exists: 'train.diffaug.npz'. Pass --overwrite"),
+        ("fit train.fa.gz -o e.h5ad", "Expected an output that ends in .npz or .csv, found 'e.h5ad'"),
+        ("fit table.csv -o e.npz --split valid", "Expected a part of the split in ['test', 'train'], found 'valid'"),
+        ("fit table.csv -o e.npz --split test", "Expected no sequence longer than those of the part 'test'"),
+        ("fit table.csv -o e.npz --sequence-key dna", "Did not find the column 'dna'"),
+        ("fit bad.fa -o e.npz", "Ambiguous letters other than N are not read"),
+        ("embed train.fa.gz --model none -o e.npz", "Expected the folder of a model that `fit` wrote, found nothing"),
+        ("augment train.fa.gz --model train.diffaug.model -o v.txt", "Expected an output that ends in .fa"),
+        ("augment train.fa.gz --model train.diffaug.model --strength 2 -o v.fa", "Expected `strength` in (0, 1]"),
+        ("generate train.diffaug.model --n-obs 0 -o v.fa", "Must be >= 1"),
+        ("generate train.diffaug.model -o v.fa", "requires an argument"),
+        ("evaluate made.fa --train train.fa.gz --held-out test.fa.gz -o r.html", "ends in .json, found 'r.html'"),
+        ("info none", "Expected a file of sequences, found nothing"),
+        ("paint train.fa.gz", "Unknown command"),
+    ],
+)
+def test_wrong_use(
+    work: Path, listing: Listing, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    Path("bad.fa").write_text(">a\nACGR\n")
+    before = listing(work)
+    assert main(arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("diffaug-dna: error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert listing(work) == before
+
+
+def test_a_model_of_cells_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"training": {"n_cycles": 0, "warmup_epochs": 1}}
+    DiffAug(settings, device="cpu").fit(np.random.default_rng(0).random((10, 4)), progress=False).save("cells")
+    assert main(["generate", "cells", "--n-obs", "3", "-o", "x.fa"]) == 2
+    assert "Expected a model of DNA, found one of cells" in capsys.readouterr().err
+    # And the other way round, with the name of the other program in front.
+    assert cells_main(["generate", "train.diffaug.model", "--n-obs", "3", "-o", "x.h5ad"]) != 0
+    assert capsys.readouterr().err.startswith("diffaug-cells: error: ")
