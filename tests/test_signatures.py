@@ -20,6 +20,7 @@ POSITIONAL = {
     "tl.embed": ("adata", "model"),
     "tl.augment": ("adata", "model"),
     "tl.view_similarity": ("adata", "model"),
+    "tl.loop_gain": ("adata", "model"),
     "tl.generate": ("model", "n_obs"),  # it makes the AnnData
     "pl.cosine_similarity": ("adata", "model"),
     "pl.history": ("adata_or_model",),

@@ -73,6 +73,8 @@ class DiffAug:
         The settings; after :meth:`fit` with the numbers of epochs filled in.
     history
         List of :class:`diffaug.core.training.EpochRecord`.
+    sweep
+        Models of ``fit(sweep=...)`` by their ``view_rate``, with the same generator.
     meta
         What the caller wants kept with the model, JSON-able (``tl.fit`` keeps gene names here).
     twin
@@ -110,6 +112,7 @@ class DiffAug:
         self.history: list[EpochRecord] = []
         self.meta: dict[str, Any] = {}
         self.twin: DiffAug | None = None
+        self.sweep: dict[float, DiffAug] = {}
         self._backend: Backend | None = None
 
     def __repr__(self) -> str:
@@ -126,6 +129,7 @@ class DiffAug:
         labels: np.ndarray | None = None,
         max_epochs: int | None = None,
         twin: bool = False,
+        sweep: Iterable[float] = (),
         progress: bool = True,
     ) -> DiffAug:
         """Train on events.
@@ -143,6 +147,9 @@ class DiffAug:
         twin
             Also train the loop-off twin, as :attr:`twin`: the same warm-up, then the same batches and hand-made views for as
             many epochs, but no generated view. It costs one more A phase.
+        sweep
+            Other values of ``view_rate`` (lambda) to train as well, as :attr:`sweep`: equal to fits at those rates, but the
+            warm-up, the generator and its views are made once. Needs ``n_cycles=1``.
         progress
             Show a progress bar.
 
@@ -153,10 +160,16 @@ class DiffAug:
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
-        if twin and not (config.training.n_cycles and config.training.view_rate):
+        plan, rates = config.training, [_rate("sweep", rate) for rate in sweep]
+        if (twin or rates) and not (plan.n_cycles and plan.view_rate):
             raise ValueError(
-                f"Expected n_cycles and view_rate above 0 for twin=True, found {config.training.n_cycles} and "
-                f"{config.training.view_rate:g}: this fit is its own loop-off twin. Set both, or twin=False."
+                f"Expected n_cycles and view_rate above 0 for twin=True or a sweep, found {plan.n_cycles} and "
+                f"{plan.view_rate:g}: this fit is its own loop-off twin. Set both, or leave the twins out."
+            )
+        if any(rates) and (plan.n_cycles != 1 or plan.schedule != "alternating"):
+            raise ValueError(
+                f"Expected n_cycles=1 and the alternating schedule for a sweep, found {plan.n_cycles} and {plan.schedule!r}. "
+                "Fit each rate on its own."
             )
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
@@ -181,7 +194,7 @@ class DiffAug:
                 from_generator=backend.from_generator,
                 calibrate=backend.calibrate,
                 seed=self.random_state,
-                with_twin=twin,
+                with_twin=twin or bool(rates),
             )
             history = self._train(trainer, progress)
             self._has_generator = any(r.phase in ("B", "joint") for r in history)
@@ -191,16 +204,19 @@ class DiffAug:
             self._conditions = trainer.conditions(
                 torch.arange(n_obs, device=self.device), encode(self._condition_encoder, data)
             ).detach()
-            self.twin = self._loop_off(trainer, progress) if twin else None
+            self.twin, self.sweep = None, {}
+            twins = {rate: self._twin(trainer, rate, progress) for rate in dict.fromkeys([*[0.0] * twin, *rates])}
+            self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
         return self
 
-    def _loop_off(self, trainer: Trainer, progress: bool) -> DiffAug:
-        """The twin: it differs by its encoder, its history and its view_rate."""
+    def _twin(self, trainer: Trainer, view_rate: float, progress: bool) -> DiffAug:
+        """A twin: it differs by its encoder, its history and its view_rate."""
         twin = copy.copy(self)
-        twin.config = self.config.updated("training", view_rate=0.0)
-        twin._asked, twin.twin, twin.meta = twin.config, None, dict(self.meta)
+        twin.config = self.config.updated("training", view_rate=view_rate)
+        twin._asked, twin.sweep, twin.meta = twin.config, {}, dict(self.meta)
         warmup = [r for r in self.history if r.cycle == 0]
-        twin.history = warmup + list(_shown(trainer.run_twin(), trainer.n_twin_epochs, "twin", progress, unit="epoch"))
+        epochs = _shown(trainer.run_twin(view_rate), trainer.n_twin_epochs, f"twin {view_rate:g}", progress, unit="epoch")
+        twin.history = warmup + list(epochs)
         assert trainer.twin_encoder is not None
         twin._encoder = trainer.twin_encoder.eval()
         return twin
@@ -619,10 +635,23 @@ def versions() -> dict[str, str]:
 
 def _share(name: str, value: object) -> float:
     """Check an argument in (0, 1]."""
+    number = _number(name, value)
+    if not 0 < number <= 1:
+        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
+    return number
+
+
+def _rate(name: str, value: object) -> float:
+    """Check an argument in [0, 1]."""
+    number = _number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"Expected `{name}` in [0, 1], found {value}.")
+    return number
+
+
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"Expected `{name}` to be a number, found {value!r}.")
-    if not 0 < value <= 1:
-        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
     return float(value)
 
 

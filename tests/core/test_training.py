@@ -611,6 +611,22 @@ def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
     assert torch.equal(trainer._random["order"].get_state(), random)
 
 
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
+    trainer, other = make_trainer(with_twin=True, view_rate=0.5), make_trainer(view_rate=rate)
+    list(trainer.run())
+    list(other.run())
+    list(trainer.run_twin())  # another twin before it changes nothing
+    n_generated = sum(r.n_generated for r in trainer.run_twin(rate))
+    assert n_generated > 0
+    assert trainer.twin_encoder is not None
+    assert equal(bits(trainer.twin_encoder), bits(other.encoder))
+    with pytest.raises(ValueError, match="Expected a model of one alternating cycle with views for a twin"):
+        cycles = make_trainer(with_twin=True, n_cycles=2)
+        list(cycles.run())
+        next(cycles.run_twin(rate))
+
+
 def test_twin_left_half_way_does_no_harm() -> None:
     trainer = make_trainer(with_twin=True)
     list(trainer.run())

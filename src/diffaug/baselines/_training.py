@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ class PairTrainer:
         self.device = fabric.device
         self.data = data.to(self.device)
         self.n_obs = len(data)
+        self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
         self.batch_size = min(plan.batch_size, self.n_obs)
         self.steps_per_epoch = self.n_obs // self.batch_size
         self._total = plan.encoder_epochs * self.steps_per_epoch
@@ -114,4 +116,4 @@ class PairTrainer:
         )
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return drop_features(x, self.plan.input_dropout, self._random["dropout"])
+        return drop_features(x, self._dropout, self._random["dropout"])

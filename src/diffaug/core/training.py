@@ -153,7 +153,7 @@ class Trainer:
     encoder, denoiser
         The networks in training.
     twin_encoder
-        The encoder of the loop-off twin, ``None`` before :meth:`run_twin`.
+        The encoder of the last twin, ``None`` before :meth:`run_twin`.
     ema
         Averaged denoiser, used for sampling.
     condition_encoder
@@ -189,6 +189,7 @@ class Trainer:
         self.data = data.to(self.device)
         self.labels = None if labels is None else labels.to(self.device)
         self.n_obs = data.shape[0]
+        self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
         self.batch_size = min(plan.batch_size, self.n_obs)
         self.steps_per_epoch = self.n_obs // self.batch_size
         self.diffusion = GaussianDiffusion(
@@ -217,7 +218,7 @@ class Trainer:
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
         self.condition_encoder = copy.deepcopy(encoder)
         self.bank: ViewBank | None = None
-        self._with_twin = with_twin
+        self._with_twin, self._view_rate = with_twin, plan.view_rate
         self.twin_encoder: nn.Module | None = None
         self._warm: dict[str, Any] | None = None
         self.n_twin_epochs = 0  # A epochs after the warm-up, as many as the twin will have
@@ -238,7 +239,7 @@ class Trainer:
     def positives(self, index: Tensor) -> Positives:
         """Positive views of a batch: hand-made, a share ``view_rate`` of them generated once the bank is full."""
         hand_made = self.hand_views(index, self._random["hand"])
-        return mix_views(hand_made, self.bank, index, self.config.training.view_rate, self._random["mix"])
+        return mix_views(hand_made, self.bank, index, self._view_rate, self._random["mix"])
 
     def a_step(self, index: Tensor, views: Tensor) -> tuple[Tensor, Encoding, Encoding]:
         """One step of the encoder on events ``index`` and their views; the generator is not touched."""
@@ -248,7 +249,7 @@ class Trainer:
         return loss.detach(), x, v
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return drop_features(x, self.config.training.input_dropout, self._random["dropout"])
+        return drop_features(x, self._dropout, self._random["dropout"])
 
     def b_step(self, index: Tensor, cond: Tensor) -> Tensor:
         """One step of the generator on events ``index`` under fixed conditions; the encoder is not touched."""
@@ -314,17 +315,31 @@ class Trainer:
                 index = torch.arange(self.n_obs, device=self.device)[:: -(-self.n_obs // _N_CALIBRATION)]
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]))
 
-    def run_twin(self) -> Iterator[EpochRecord]:
-        """Train the loop-off twin, after :meth:`run`; yields a record after each epoch.
+    def run_twin(self, view_rate: float = 0.0) -> Iterator[EpochRecord]:
+        """Train a twin after :meth:`run`, by default the loop-off twin; yields a record after each epoch.
 
         The twin goes on from the end of the warm-up for as many A epochs as the model had after it, in the same batches,
-        with the same hidden features and the same hand-made views; only no view is ever replaced by a generated one. Its
-        difference to the model is what the generated views did. The model itself is left as it is.
+        with the same hidden features and the same hand-made views; only the share of them that generated views replace is
+        another. The difference between the model and its loop-off twin is what the generated views did. The model itself is
+        left as it is.
+
+        Parameters
+        ----------
+        view_rate
+            The twin's lambda. Above 0 it needs a model of one alternating cycle, whose bank it takes its views from; it then
+            equals a model trained at that rate.
         """
+        plan = self.config.training
         if self._warm is None:
             raise RuntimeError("Expected a finished `run` of a trainer made with `with_twin=True`, found none.")
-        trained, bank, self.bank = self._encoder_state(), self.bank, None
+        if view_rate > 0 and (self.bank is None or plan.n_cycles != 1 or plan.schedule != "alternating"):
+            raise ValueError(
+                f"Expected a model of one alternating cycle with views for a twin of view_rate={view_rate:g}, found "
+                f"n_cycles={plan.n_cycles}, schedule={plan.schedule!r}, view_rate={plan.view_rate:g}. Fit it on its own."
+            )
+        trained = self._encoder_state()
         self._load_encoder_state(self._warm)
+        self._view_rate = view_rate
         try:
             for i in range(self.n_twin_epochs):
                 begin = time.perf_counter()
@@ -335,7 +350,7 @@ class Trainer:
             self.twin_encoder = copy.deepcopy(self.encoder)
         finally:
             self._load_encoder_state(trained)
-            self.bank = bank
+            self._view_rate = plan.view_rate
 
     def _encoder_state(self) -> dict[str, Any]:
         """All that the next A epoch depends on."""
