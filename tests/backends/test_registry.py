@@ -18,7 +18,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_known_domains() -> None:
-    assert {"cells", "toy", "vision"} <= set(available_backends())
+    assert {"cells", "dna", "toy", "vision"} <= set(available_backends())
     assert available_backends() == sorted(available_backends())
     for name in available_backends():
         assert issubclass(get_backend(name), Backend)
