@@ -108,8 +108,8 @@ class DNAConfig:
 
 
 def _diffusion(**changes: Any) -> DiffusionConfig:
-    """T = 50 with the betas scaled to match."""
-    return DiffusionConfig(n_timesteps=50, **changes)
+    """T = 50 with the betas scaled to match; letters lie at plus and minus one."""
+    return DiffusionConfig(n_timesteps=50, clip_x0=1.0, **changes)
 
 
 def default_config() -> Config:
@@ -150,6 +150,7 @@ def paper_config() -> Config:
             generator_lr=1e-3,
             weight_decay=1e-6,
             lr_schedule="constant",
+            view_rate=0.1,
             input_dropout=0.0,
         ),
         domain=DNAConfig(generator_widths=(16, 32, 64, 64), attention_up_to=None),

@@ -123,6 +123,7 @@ def paper_config() -> Config:
             generator_lr=1e-3,
             weight_decay=1e-6,
             lr_schedule="constant",
+            view_rate=0.1,
             input_dropout=0.0,
         ),
         domain=VisionConfig(encoder_width=1.0, attention="limited"),
