@@ -196,6 +196,36 @@ def test_one_step_sets_and_single_batches() -> None:
     assert np.isfinite(model.generate(4).values).all()
 
 
+# --- the loop-off twin -----------------------------------------------------------------------------------------------
+
+
+def test_twin_is_the_fit_without_views(tmp_path: Path) -> None:
+    x = expression(80)
+    model = DiffAug(CONFIG, random_state=3, device="cpu").fit(x, twin=True, progress=False)
+    plain = DiffAug(CONFIG, random_state=3, device="cpu").fit(x, progress=False)
+    off = {**CONFIG, "training": {**CONFIG["training"], "view_rate": 0.0}}
+    without = DiffAug(off, random_state=3, device="cpu").fit(x, progress=False)
+    assert model.twin is not None
+    assert plain.twin is None
+    for name in ("semantic", "latent"):
+        np.testing.assert_array_equal(getattr(model.embed(x), name), getattr(plain.embed(x), name))
+        np.testing.assert_array_equal(getattr(model.twin.embed(x), name), getattr(without.embed(x), name))
+    assert np.abs(model.embed(x).semantic - model.twin.embed(x).semantic).max() > 0
+    assert model.twin.config == without.config
+    np.testing.assert_array_equal(model.twin.augment(x[:4]), model.augment(x[:4]))  # the generator is the same one
+    a_epochs = [[r.epoch for r in m.history if r.phase == "A"] for m in (model, model.twin)]
+    assert len(a_epochs[0]) == len(a_epochs[1]) == 4
+    loaded = DiffAug.load(model.twin.save(tmp_path / "twin"))
+    np.testing.assert_array_equal(loaded.embed(x).semantic, model.twin.embed(x).semantic)
+
+
+@pytest.mark.parametrize("off", [{"view_rate": 0.0}, {"n_cycles": 0}])
+def test_twin_of_a_fit_without_views(off: dict[str, Any]) -> None:
+    model = DiffAug({**CONFIG, "training": {**CONFIG["training"], **off}})
+    with pytest.raises(ValueError, match=r"Expected n_cycles and view_rate above 0 for twin=True, found .* own loop-off"):
+        model.fit(expression(20), twin=True, progress=False)
+
+
 def test_less_strength_keeps_a_view_nearer_to_its_cell(model: DiffAug) -> None:
     x = expression(80)
     distance = [float(np.square(model.augment(x, 5, strength=s) - x[:, None]).sum(-1).mean()) for s in (0.05, 0.3, 1.0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -99,6 +100,9 @@ class DiffAug:
         List of :class:`diffaug.core.training.EpochRecord`.
     meta
         What the caller wants kept with the model, JSON-able (``tl.fit`` keeps gene names here).
+    twin
+        The loop-off twin of ``fit(twin=True)``, a model with the same generator, else ``None``. :meth:`save` leaves it out;
+        it has a ``save`` of its own.
 
     Examples
     --------
@@ -130,6 +134,7 @@ class DiffAug:
         self._device_name = device
         self.history: list[EpochRecord] = []
         self.meta: dict[str, Any] = {}
+        self.twin: DiffAug | None = None
         self._backend: Backend | None = None
 
     def __repr__(self) -> str:
@@ -145,6 +150,7 @@ class DiffAug:
         batch: np.ndarray | None = None,
         labels: np.ndarray | None = None,
         max_epochs: int | None = None,
+        twin: bool = False,
         progress: bool = True,
     ) -> DiffAug:
         """Train on events.
@@ -159,6 +165,9 @@ class DiffAug:
             Labels, shape ``(n_obs,)``; used only with ``condition="label"`` (ablation A1).
         max_epochs
             Cap on the epochs of all phases together; longer plans shrink in proportion.
+        twin
+            Also train the loop-off twin, as :attr:`twin`: the same warm-up, then the same batches and hand-made views for as
+            many epochs, but no generated view. It costs one more A phase.
         progress
             Show a progress bar.
 
@@ -174,6 +183,11 @@ class DiffAug:
         batch = None if batch is None else np.unique(batch, return_inverse=True)[1]
         _check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
+        if twin and not (config.training.n_cycles and config.training.view_rate):
+            raise ValueError(
+                f"Expected n_cycles and view_rate above 0 for twin=True, found {config.training.n_cycles} and "
+                f"{config.training.view_rate:g}: this fit is its own loop-off twin. Set both, or twin=False."
+            )
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
         backend = self._backend_cls(config.domain, event_shape)
@@ -197,6 +211,7 @@ class DiffAug:
                 from_generator=backend.from_generator,
                 calibrate=backend.calibrate,
                 seed=self.random_state,
+                with_twin=twin,
             )
             history = self._train(trainer, progress)
             self._has_generator = any(r.phase in ("B", "joint") for r in history)
@@ -206,7 +221,19 @@ class DiffAug:
             self._conditions = trainer.conditions(
                 torch.arange(n_obs, device=self.device), encode(self._condition_encoder, data)
             ).detach()
+            self.twin = self._loop_off(trainer, progress) if twin else None
         return self
+
+    def _loop_off(self, trainer: Trainer, progress: bool) -> DiffAug:
+        """The twin: it differs by its encoder, its history and its view_rate."""
+        twin = copy.copy(self)
+        twin.config = self.config.updated("training", view_rate=0.0)
+        twin._asked, twin.twin, twin.meta = twin.config, None, dict(self.meta)
+        warmup = [r for r in self.history if r.cycle == 0]
+        twin.history = warmup + list(_shown(trainer.run_twin(), trainer.n_twin_epochs, "twin", progress, unit="epoch"))
+        assert trainer.twin_encoder is not None
+        twin._encoder = trainer.twin_encoder.eval()
+        return twin
 
     def _train(self, trainer: Trainer, progress: bool) -> list[EpochRecord]:
         from tqdm.auto import tqdm
@@ -570,11 +597,11 @@ class DiffAug:
         return self._encoder
 
 
-def _shown(items: Iterable[T], total: int, name: str, progress: bool) -> Iterable[T]:
+def _shown(items: Iterable[T], total: int, name: str, progress: bool, unit: str = "batch") -> Iterable[T]:
     """Items under a progress bar, if one is wanted and there is more than one item."""
     from tqdm.auto import tqdm
 
-    return tqdm(items, total=total, desc=name, unit="batch", disable=not (progress and total > 1))
+    return tqdm(items, total=total, desc=name, unit=unit, disable=not (progress and total > 1))
 
 
 def versions() -> dict[str, str]:

@@ -47,6 +47,7 @@ def make_trainer(
     to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     from_generator: Callable[[Tensor], Tensor] | None = None,
     calibrate: Callable[[Tensor], None] | None = None,
+    with_twin: bool = False,
     **plan: Any,
 ) -> Trainer:
     """A small trainer: 4 steps an epoch, phases of 2, 3 and 2 epochs."""
@@ -81,6 +82,7 @@ def make_trainer(
         from_generator=from_generator,
         calibrate=calibrate,
         seed=seed,
+        with_twin=with_twin,
     )
 
 
@@ -585,6 +587,53 @@ def test_twins_see_the_same_originals_and_hand_made_views() -> None:
         kept += int(hand_made.sum())
         assert torch.equal(v_off[hand_made], v_on[hand_made])
     assert 0 < kept < 2 * 64
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("n_cycles", [1, 2])
+def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
+    """To the bit: ``run_twin`` ends where a run with ``view_rate=0`` ends, and leaves the model as it was."""
+    settings = {"schedule": schedule, "n_cycles": n_cycles, "input_dropout": 0.2}
+    trainer, off = make_trainer(with_twin=True, **settings), make_trainer(view_rate=0.0, **settings)
+    list(trainer.run())
+    expected = [r for r in off.run() if r.phase in ("A", "joint") and r.cycle > 0]
+    before, bank, random = encoder_state(trainer), trainer.bank, trainer._random["order"].get_state()
+    twin = list(trainer.run_twin())
+    assert [r.encoder_loss for r in twin] == [r.encoder_loss for r in expected]
+    assert len(twin) == trainer.n_twin_epochs == 2 * n_cycles
+    assert not any(r.n_generated for r in twin)
+    assert trainer.twin_encoder is not None
+    assert equal(bits(trainer.twin_encoder), bits(off.encoder))
+    assert not equal(bits(trainer.twin_encoder), before["net"])
+    assert equal(encoder_state(trainer), before)
+    assert trainer.bank is bank
+    assert torch.equal(trainer._random["order"].get_state(), random)
+
+
+def test_twin_left_half_way_does_no_harm() -> None:
+    trainer = make_trainer(with_twin=True)
+    list(trainer.run())
+    before = encoder_state(trainer)
+    next(twin := trainer.run_twin())
+    twin.close()
+    assert equal(encoder_state(trainer), before)
+    assert trainer.bank is not None
+
+
+@pytest.mark.parametrize("with_twin", [True, False])
+def test_twin_needs_a_run_that_kept_its_warm_up(with_twin: bool) -> None:
+    trainer = make_trainer(with_twin=with_twin)
+    if not with_twin:
+        list(trainer.run())
+    with pytest.raises(RuntimeError, match="Expected a finished `run` of a trainer made with `with_twin=True`"):
+        next(trainer.run_twin())
+
+
+def test_twin_of_a_run_cut_by_patience_has_as_many_epochs() -> None:
+    trainer = make_trainer(with_twin=True, mixed_epochs=40, patience=1, encoder_lr=1e-9)
+    n_mixed = sum(r.phase == "A" and r.cycle == 1 for r in trainer.run())
+    assert 1 <= n_mixed < 40
+    assert len(list(trainer.run_twin())) == n_mixed
 
 
 def run_bits(**settings: Any) -> tuple[list[str], dict[str, Tensor], dict[str, Tensor]]:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ Phase = Literal["A", "B", "fill", "joint"]
 #: ``hand_views(index, generator)``: one hand-made view of each indexed event, shape ``(batch, *event)``.
 HandViews = Callable[[Tensor, torch.Generator], Tensor]
 _STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space", "calibration")
+_A_STREAMS = ("order", "hand", "mix", "dropout")
 _N_CALIBRATION = 1024
 
 
@@ -134,6 +135,18 @@ class _Learner:
         self.optimizer.step()
         self._step += 1
 
+    def state(self) -> dict[str, Any]:
+        """A copy of the weights, of the optimiser and of the place in the learning rate's schedule."""
+        return copy.deepcopy(
+            {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self._step}
+        )
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._step = state["step"]
+
 
 class _Patience:
     """Says when a training loss has stopped improving."""
@@ -175,11 +188,15 @@ class Trainer:
         Sees a sample of what the generator draws, in its space, after each of its trainings.
     seed
         Seed of all random streams.
+    with_twin
+        Keep what :meth:`run_twin` needs: the encoder at the end of the warm-up.
 
     Attributes
     ----------
     encoder, denoiser
         The networks in training.
+    twin_encoder
+        The encoder of the loop-off twin, ``None`` before :meth:`run_twin`.
     ema
         Averaged denoiser, used for sampling.
     condition_encoder
@@ -203,6 +220,7 @@ class Trainer:
         from_generator: Callable[[Tensor], Tensor] | None = None,
         calibrate: Callable[[Tensor], None] | None = None,
         seed: int = 0,
+        with_twin: bool = False,
     ) -> None:
         if config.diffusion.condition == "label" and labels is None:
             raise ValueError("Expected labels for condition='label' (ablation A1), found none. Name a label column.")
@@ -242,6 +260,10 @@ class Trainer:
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
         self.condition_encoder = copy.deepcopy(encoder)
         self.bank: ViewBank | None = None
+        self._with_twin = with_twin
+        self.twin_encoder: nn.Module | None = None
+        self._warm: dict[str, Any] | None = None
+        self.n_twin_epochs = 0  # A epochs after the warm-up, as many as the twin will have
         self._random = random_streams(seed, _STREAMS, self.device)
 
     @property
@@ -319,12 +341,15 @@ class Trainer:
         for kind, cycle, n_epochs in blocks:
             if kind == "fill" and plan.view_rate == 0:
                 continue
+            if cycle > 0 and self._with_twin and self._warm is None:
+                self._warm = self._encoder_state()
             patience = _Patience(plan.patience)
             if kind == "B":
                 self._freeze_condition()
             for _ in range(n_epochs):
                 begin = time.perf_counter()
                 epoch += kind != "fill"
+                self.n_twin_epochs += cycle > 0 and kind in ("A", "joint")
                 record = {"A": self._a_epoch, "B": self._b_epoch, "fill": self._fill, "joint": self._joint_epoch}[
                     kind
                 ]()
@@ -336,6 +361,39 @@ class Trainer:
             if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
                 index = torch.arange(self.n_obs, device=self.device)[:: -(-self.n_obs // _N_CALIBRATION)]
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]))
+
+    def run_twin(self) -> Iterator[EpochRecord]:
+        """Train the loop-off twin, after :meth:`run`; yields a record after each epoch.
+
+        The twin goes on from the end of the warm-up for as many A epochs as the model had after it, in the same batches,
+        with the same hidden features and the same hand-made views; only no view is ever replaced by a generated one. Its
+        difference to the model is what the generated views did. The model itself is left as it is.
+        """
+        if self._warm is None:
+            raise RuntimeError("Expected a finished `run` of a trainer made with `with_twin=True`, found none.")
+        trained, bank, self.bank = self._encoder_state(), self.bank, None
+        self._load_encoder_state(self._warm)
+        try:
+            for i in range(self.n_twin_epochs):
+                begin = time.perf_counter()
+                record = self._a_epoch()
+                yield dataclasses.replace(
+                    record, cycle=1, epoch=self._epochs[0] + i + 1, seconds=time.perf_counter() - begin
+                )
+            self.twin_encoder = copy.deepcopy(self.encoder)
+        finally:
+            self._load_encoder_state(trained)
+            self.bank = bank
+
+    def _encoder_state(self) -> dict[str, Any]:
+        """All that the next A epoch depends on."""
+        random = {name: self._random[name].get_state() for name in _A_STREAMS}
+        return {"learner": self._encoder.state(), "random": random}
+
+    def _load_encoder_state(self, state: dict[str, Any]) -> None:
+        self._encoder.load_state(state["learner"])
+        for name, numbers in state["random"].items():
+            self._random[name].set_state(numbers)
 
     def _freeze_condition(self) -> None:
         self.condition_encoder.load_state_dict(self.encoder.state_dict())
