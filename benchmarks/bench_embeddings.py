@@ -1,7 +1,7 @@
 """Embeddings of every method on every set with every seed, judged by every protocol: labels only judge.
 
 Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py [--sets largest] [--methods ...] [--seeds 5] [--render]
-It goes on where it stopped. Writes docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its
+It goes on where it stopped. The page shows the sets and methods of the call. Writes docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its
 figures; embeddings and scores on the way are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
 """
 
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, default=5, help="number of seeds")
     p.add_argument("--max-obs", type=int, default=2000, help="cells of a set at most, 0 for all")
     p.add_argument("--n-top-genes", type=int, default=500, help="highly variable genes where there are more")
-    p.add_argument("--jobs", type=int, default=1, help="methods that run at once")
+    p.add_argument("--jobs", type=int, default=1, help="methods that run at once; their times are then those of a shared machine")
     p.add_argument("--threads", type=int, default=1, help="threads of each")
     p.add_argument("--timeout", type=float, help="seconds after which one run is stopped and counts as failed")
     p.add_argument("--variants", type=Path, help="TOML file of methods with other settings (ablations)")
@@ -56,7 +56,7 @@ def main() -> int:
     from harness.page import Page
     from harness.protocols import DEFAULT, PROTOCOLS
     from harness.run import Plan, Runner
-    from harness.sets import Slice, chosen_sets
+    from harness.sets import Slice, check_sets, chosen_sets
 
     variants = None if args.variants is None else args.variants.resolve()
     peers = peers_with(variants)
@@ -78,6 +78,12 @@ def main() -> int:
     if not names:
         print("Expected data sets, found none. Set DIFFAUG_DATA_DIR to the folder that holds them.", file=sys.stderr)
         return 2
+    if not args.render:
+        try:
+            check_sets(names)
+        except (KeyError, OSError, ValueError) as error:
+            print(error.args[0], file=sys.stderr)
+            return 2
     out = args.out.resolve()
     plan = Plan(
         slices=tuple(Slice(name, args.max_obs or None, args.n_top_genes) for name in names),

@@ -222,7 +222,9 @@ def test_twin_is_the_fit_without_views(tmp_path: Path) -> None:
 @pytest.mark.parametrize("off", [{"view_rate": 0.0}, {"n_cycles": 0}])
 def test_twin_of_a_fit_without_views(off: dict[str, Any]) -> None:
     model = DiffAug({**CONFIG, "training": {**CONFIG["training"], **off}})
-    with pytest.raises(ValueError, match=r"Expected n_cycles and view_rate above 0 for twin=True, found .* own loop-off"):
+    with pytest.raises(
+        ValueError, match=r"Expected n_cycles and view_rate above 0 for twin=True, found .* own loop-off"
+    ):
         model.fit(expression(20), twin=True, progress=False)
 
 

@@ -18,7 +18,9 @@ from types import TracebackType
 from typing import Any
 
 #: Imported once, in the server that the processes are forked from; else each would spend seconds on it.
-PRELOADED = ("numpy", "scipy.sparse", "pandas", "sklearn.svm", "torch", "scanpy", "diffaug", "lightning_fabric")
+PRELOADED = (
+    "numpy", "pandas", "scipy.sparse", "sklearn.svm", "scanpy", "torch", "torch._dynamo", "lightning_fabric", "diffaug",
+)  # fmt: skip
 
 
 class ChildFailed(RuntimeError):
@@ -41,7 +43,7 @@ class Worker:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, log), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, log))
         self._process.start()
         theirs.close()
 
@@ -97,6 +99,8 @@ def _serve(pipe: Connection, log: Path | None) -> None:
     assert parent is not None
     # A killed caller closes nothing and says nothing: without this the work would go on, for nobody.
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    # Else processes that a peer starts would come from a server too, and import everything again, one by one.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

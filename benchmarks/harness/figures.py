@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from diffaug.metrics import MeanInterval
 from harness.store import written_file
@@ -46,7 +47,7 @@ def methods_figure(panels: Mapping[str, Intervals], shown: Mapping[str, str], ou
         ax.set_xlabel(f"accuracy minus {ours}'s")
         _plain(ax)
     axes[0][0].set_yticks(range(len(names)), [shown.get(n, n) for n in names])
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(names) - 0.4, -0.6)
     return figure
 
 
@@ -72,7 +73,7 @@ def gain_figure(panels: Mapping[str, tuple[Intervals, MeanInterval | None]], set
         ax.set_xlabel("DiffAug minus loop off")
         _plain(ax)
     axes[0][0].set_yticks([*range(len(sets)), len(sets) + 0.5], [*sets, "mean over sets"])
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(sets) + 1.1, -0.6)
     return figure
 
 
@@ -80,6 +81,8 @@ def _plain(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="x", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.tick_params(axis="y", length=0)
 
 
 def keep(figure: Figure, stem: Path) -> None:

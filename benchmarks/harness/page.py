@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from peers import Peer
+from peers import NOT_RUN, Peer
 
 from diffaug.metrics import MeanInterval
 from harness import figures
@@ -241,7 +241,8 @@ class Page:
             text = " ".join(str(row["error"]).split())
             name = self.lines[row["method"]]
             lines.append(f"- {name} failed on {row['set']}{what} (seeds {row['seeds']}): `{text[:300]}`")
-        return "\n".join(lines) or "Everything ran."
+        lines += [f"- {name} is not in the tables: {reason}" for name, reason in NOT_RUN.items()]
+        return "\n".join(lines)
 
     def _counts(self, name: str) -> bool:
         return bool((self.rows.loc[self.rows["set"] == name, "kind"] == "counts").any())
@@ -393,7 +394,7 @@ class Page:
                     "Time and memory",
                     "Every run is a process of its own; loading the set, imports and first compilations are not in the"
                     " seconds. Peak memory is that of the process, its libraries and data included; the column beside it is"
-                    " what the method added. DiffAug and its twin are one fit, whose time is told apart and whose memory is not.",
+                    " what the method added. Maps are of principal components, whose computation is in their seconds. DiffAug and its twin are one fit, whose time is told apart and whose memory is not.",
                     self.costs_table(),
                 ),
                 section("Sets", self.sets_table()),

@@ -72,7 +72,7 @@ class Runner:
         self.rows = Rows(plan.parquet, plan.cache / "rows")
         self.peers = peers_with(plan.variants)
         self.settings = {name: self._settings_of(name) for name in plan.peers}
-        self._lock = threading.Lock()
+        self._lock, self._preparing = threading.Lock(), threading.Lock()
         self._written = time.monotonic()
         self._local = threading.local()
         self._workers: list[Worker] = []
@@ -140,7 +140,7 @@ class Runner:
                 and (key.method in redone or (failed and bool(error) and key.method in planned))
             )
         )
-        self.rows.write()
+        self._write()
         return n
 
     def run(self) -> None:
@@ -164,7 +164,7 @@ class Runner:
         finally:
             for worker in self._workers:
                 worker.close()
-            self.rows.write()
+            self._write()
 
     def _missing(self, names: list[str]) -> dict[str, str]:
         """What cannot be imported and why, and rows that say so; such a row goes when its method comes."""
@@ -182,7 +182,8 @@ class Runner:
         return found
 
     def _do(self, unit: Unit, head: str) -> None:
-        data = prepared_file(unit.slice, self.plan.cache)
+        with self._preparing:
+            data = prepared_file(unit.slice, self.plan.cache)
         todo = self.open(unit)
         if not all(self.entry(unit, row).exists for row in todo):
             error = self._compute(unit, data)
@@ -197,7 +198,7 @@ class Runner:
                 logger.info("%s: %s, %.1f s, %.0f MB", head, row, record["seconds"], record["peak_mb"])
         with self._lock:
             if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
-                self.rows.write()
+                self._write()
                 self._written = time.monotonic()
 
     def _compute(self, unit: Unit, data: Path) -> str:
@@ -263,6 +264,9 @@ class Runner:
     def _here(self) -> dict[str, Any]:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
         return {"machine": device, "threads": self.plan.threads}
+
+    def _write(self) -> None:
+        self.rows.write()
 
     # --- processes ----------------------------------------------------------------------------------------------------
 

@@ -45,9 +45,14 @@ def chosen_sets(names: list[str]) -> list[str]:
         return local_sets().index[:12].tolist()
     if names == ["all"]:
         return local_sets().index.tolist()
-    for name in names:
-        diffaug.datasets.manifest(name)  # an unknown name ends the run before any work, with the nearest names
     return names
+
+
+def check_sets(names: list[str]) -> None:
+    """Look for every file, so that a missing one ends the run before any work; raises what ``datasets.path`` raises."""
+    for name in names:
+        if diffaug.datasets.manifest(name).status != "embedded":
+            diffaug.datasets.path(name)
 
 
 def facts(one: Slice) -> dict[str, Any]:

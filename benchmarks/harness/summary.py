@@ -76,7 +76,7 @@ def shown_rows(
     if hashes is not None:
         return rows[rows["settings_hash"] == rows["method"].map(hashes)]
     newest = rows.sort_values("date").groupby(["set", "method"])["settings_hash"].transform("last")
-    return rows[rows["settings_hash"] == newest]
+    return rows[rows["settings_hash"] == newest.reindex(rows.index)]
 
 
 def values(rows: pd.DataFrame, score: Score) -> pd.DataFrame:

@@ -4,12 +4,12 @@ A method is ``embed(adata, seed, **settings)``. It sees prepared cells (``.X``: 
 measurements as they are; ``.layers["counts"]``: the counts of the same genes where there are counts) and never a label.
 """
 
-from peers import contrastive, linear, maps, ours, topoae, variational
-from peers._registry import PEERS, Made, Peer, Row, in_order, variants
+from peers import contrastive, linear, maps, ours, single_cell, topoae
+from peers._registry import NOT_RUN, PEERS, Made, Peer, Row, in_order, variants
 
 in_order(
     "raw", "pca50", "kernel_pca", "umap", "pacmap", "hnne", "phate", "opentsne", "parametric_umap", "ivis", "topoae",
-    "scvi", "random_encoder", "simclr", "byol", "moco", "simsiam", "dlme", "byol_plus", "simsiam_plus", "diffaug",
+    "scvi", "concord", "random_encoder", "simclr", "byol", "moco", "simsiam", "dlme", "byol_plus", "simsiam_plus", "diffaug",
 )  # fmt: skip
 
-__all__ = ["PEERS", "Made", "Peer", "Row", "variants"]
+__all__ = ["NOT_RUN", "PEERS", "Made", "Peer", "Row", "variants"]

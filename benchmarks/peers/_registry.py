@@ -110,6 +110,11 @@ class Peer:
         return ""
 
 
+#: Methods that the tables should have and do not, with the reason.
+NOT_RUN = {
+    "DMT-EV": "no released package of it is known to us.",
+    "scVI's self-supervised joint embedding": "scvi-tools 1.4.2, the newest that Python 3.11 gets, does not have it.",
+}
 #: All methods by name, in the order of the tables.
 PEERS: dict[str, Peer] = {}
 

@@ -19,10 +19,9 @@ from peers._registry import register
 def tree_edges(distances: Tensor) -> tuple[Tensor, Tensor]:
     """Ends of the edges of the minimum spanning tree of a distance matrix, each of shape ``(n - 1,)``."""
     dense = distances.detach().cpu().numpy().astype(np.float64)
-    # SciPy reads zero as "no edge", and equal cells would fall apart into several trees.
-    tree = minimum_spanning_tree(np.where(dense > 0, dense, np.finfo(np.float64).tiny)).tocoo()
-    keep = tree.row != tree.col
-    return torch.as_tensor(tree.row[keep].astype(np.int64)), torch.as_tensor(tree.col[keep].astype(np.int64))
+    # SciPy reads distances near zero as "no edge", and equal cells would fall apart; a constant changes no tree.
+    tree = minimum_spanning_tree(dense + 1.0).tocoo()
+    return torch.as_tensor(tree.row.astype(np.int64)), torch.as_tensor(tree.col.astype(np.int64))
 
 
 def topological_loss(data: Tensor, latent: Tensor) -> Tensor:
