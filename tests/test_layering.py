@@ -47,6 +47,9 @@ def test_imports_keep_the_contracts() -> None:
         ("_model.py", "def late():\n    import anndata", ARRAYS_ONLY),
         ("metrics/__init__.py", "from diffaug.backends import get_backend", METRICS),
         ("metrics/__init__.py", "from diffaug import _model", LAYERS),
+        ("baselines/_simclr.py", "from diffaug import _model", LAYERS),
+        ("baselines/_simclr.py", "import anndata", ARRAYS_ONLY),
+        ("backends/cells.py", "from diffaug import baselines", LAYERS),
         ("backends/planted.py", "from diffaug.backends.cells import CellsBackend", SIBLINGS),
         ("planted.py", "", LAYERS),  # a new part has to be placed in a layer
     ],

@@ -219,11 +219,41 @@ def test_twin_is_the_fit_without_views(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.embed(x).semantic, model.twin.embed(x).semantic)
 
 
+def test_sweep_is_fits_at_other_rates() -> None:
+    x = expression(80)
+    model = DiffAug(CONFIG, random_state=3, device="cpu").fit(x, sweep=[0.0, 1.0], progress=False)
+    assert list(model.sweep) == [0.0, 1.0]
+    assert model.twin is None
+    for rate, found in model.sweep.items():
+        alone = {**CONFIG, "training": {**CONFIG["training"], "view_rate": rate}}
+        expected = DiffAug(alone, random_state=3, device="cpu").fit(x, progress=False)
+        np.testing.assert_array_equal(found.embed(x).semantic, expected.embed(x).semantic)
+        assert found.config == expected.config
+    model.fit(x, progress=False)
+    assert model.sweep == {}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "change", "error", "message"),
+    [
+        ([1.5], {}, ValueError, r"Expected `sweep` in \[0, 1\], found 1.5"),
+        (["all"], {}, TypeError, "Expected `sweep` to be a number, found 'all'"),
+        ([0.5], {"n_cycles": 2}, ValueError, "Expected n_cycles=1 and the alternating schedule for a sweep, found 2"),
+        ([0.5], {"schedule": "joint"}, ValueError, "found 1 and 'joint'. Fit each rate on its own"),
+        ([0.5], {"view_rate": 0.0}, ValueError, "own loop-off twin"),
+    ],
+)
+def test_sweeps_that_cannot_be(sweep: list, change: dict[str, Any], error: type[Exception], message: str) -> None:
+    model = DiffAug({**CONFIG, "training": {**CONFIG["training"], **change}})
+    with pytest.raises(error, match=message):
+        model.fit(expression(20), sweep=sweep, progress=False)
+
+
 @pytest.mark.parametrize("off", [{"view_rate": 0.0}, {"n_cycles": 0}])
 def test_twin_of_a_fit_without_views(off: dict[str, Any]) -> None:
     model = DiffAug({**CONFIG, "training": {**CONFIG["training"], **off}})
     with pytest.raises(
-        ValueError, match=r"Expected n_cycles and view_rate above 0 for twin=True, found .* own loop-off"
+        ValueError, match=r"Expected n_cycles and view_rate above 0 for twin=True or a sweep, found .* own loop-off"
     ):
         model.fit(expression(20), twin=True, progress=False)
 

@@ -16,9 +16,11 @@ import diffaug
 API_PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 #: Positional parameters of the functions that take more or other than ``adata``; the rest is keyword-only everywhere.
 POSITIONAL = {
+    "tl.baseline": ("adata", "method"),
     "tl.embed": ("adata", "model"),
     "tl.augment": ("adata", "model"),
     "tl.view_similarity": ("adata", "model"),
+    "tl.loop_gain": ("adata", "model"),
     "tl.generate": ("model", "n_obs"),  # it makes the AnnData
     "pl.cosine_similarity": ("adata", "model"),
     "pl.history": ("adata_or_model",),
@@ -36,8 +38,9 @@ def public(module: ModuleType) -> dict[str, Callable[..., Any]]:
 FACES = {**public(diffaug.pp), **public(diffaug.tl), **public(diffaug.pl)}
 FUNCTIONS = {**FACES, **public(diffaug.metrics), **public(diffaug.datasets)}
 METHODS = {
-    f"DiffAug.{name}": obj
-    for name, obj in inspect.getmembers(diffaug.DiffAug, lambda obj: inspect.isfunction(obj) or inspect.ismethod(obj))
+    f"{cls.__name__}.{name}": obj
+    for cls in (diffaug.DiffAug, diffaug.baselines.Baseline)
+    for name, obj in inspect.getmembers(cls, lambda obj: inspect.isfunction(obj) or inspect.ismethod(obj))
     if not name.startswith("_")
 }
 
@@ -93,7 +96,7 @@ def test_the_api_has_functions() -> None:
     """The parametrised tests below would pass on an empty API."""
     assert {"pp.recipe", "tl.fit", "tl.embed", "tl.augment", "tl.generate", "pl.embedding"} <= set(FACES)
     assert set(POSITIONAL) <= set(FACES)
-    assert {"DiffAug.fit", "DiffAug.embed", "DiffAug.save", "DiffAug.load"} <= set(METHODS)
+    assert {"DiffAug.fit", "DiffAug.embed", "DiffAug.save", "DiffAug.load", "Baseline.fit"} <= set(METHODS)
 
 
 @pytest.mark.parametrize("name", FACES)
@@ -111,7 +114,7 @@ def test_the_api_page_lists(name: str) -> None:
     assert re.search(rf"^\s+{re.escape(name)}$", API_PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("face", ["pp", "tl", "pl", "metrics", "datasets"])
+@pytest.mark.parametrize("face", ["pp", "tl", "pl", "metrics", "datasets", "baselines"])
 def test_exports_exist_once(face: str) -> None:
     exported = getattr(diffaug, face).__all__
     assert all(hasattr(getattr(diffaug, face), name) for name in exported)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffaug import datasets, metrics, pl, pp, tl
+    from diffaug import baselines, datasets, metrics, pl, pp, tl
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -19,6 +19,7 @@ __all__ = [
     "DiffusionConfig",
     "LossConfig",
     "TrainingConfig",
+    "baselines",
     "datasets",
     "metrics",
     "pl",
@@ -26,7 +27,7 @@ __all__ = [
     "tl",
 ]
 
-_SUBMODULES = ("datasets", "metrics", "pl", "pp", "tl")
+_SUBMODULES = ("baselines", "datasets", "metrics", "pl", "pp", "tl")
 
 
 def __getattr__(name: str) -> Any:

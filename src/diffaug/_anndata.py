@@ -17,6 +17,7 @@ from anndata import AnnData, ImplicitModificationWarning
 from diffaug._keys import HIGHLY_VARIABLE, LOG1P, MADE, Keys
 from diffaug._matrix import describe_matrix
 from diffaug._model import DiffAug, versions
+from diffaug.baselines import Baseline
 
 logger = logging.getLogger(__name__)
 
@@ -397,7 +398,7 @@ def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-def write_embedding(adata: AnnData, model: DiffAug, x: Matrix, keys: Keys, **more: Any) -> None:
+def write_embedding(adata: AnnData, model: DiffAug | Baseline, x: Matrix, keys: Keys, **more: Any) -> None:
     """Write the embedding of ``x``, the settings and the history; after a fit as for new cells."""
     embedding = model.embed(x)
     history = {

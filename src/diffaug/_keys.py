@@ -9,10 +9,12 @@ from dataclasses import dataclass
 class Keys:
     """Where a fit's results live.
 
-    ``key_added=None`` gives the default names; ``key_added="k"`` puts everything under names that start with ``k``.
+    ``key_added=None`` gives the default names, made of the ``method``; ``key_added="k"`` puts everything under names that
+    start with ``k``.
     """
 
     key_added: str | None = None
+    method: str = "diffaug"
 
     def __post_init__(self) -> None:
         if self.key_added is not None and (not isinstance(self.key_added, str) or not self.key_added):
@@ -21,7 +23,7 @@ class Keys:
     @property
     def semantic(self) -> str:
         """``.obsm``: semantic vectors, the embedding."""
-        return self.key_added or "X_diffaug"
+        return self.key_added or f"X_{self.method}"
 
     @property
     def latent(self) -> str:
@@ -29,9 +31,14 @@ class Keys:
         return f"{self.semantic}_latent"
 
     @property
+    def twin(self) -> str:
+        """``.obsm``: semantic vectors of the loop-off twin."""
+        return f"{self.semantic}_twin"
+
+    @property
     def uns(self) -> str:
         """``.uns``: settings, history, versions."""
-        return self.key_added or "diffaug"
+        return self.key_added or self.method
 
     def map(self, method: str) -> str:
         """``.obsm``: two-dimensional map of the embedding, by ``"umap"`` or ``"tsne"``."""

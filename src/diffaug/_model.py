@@ -19,9 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.backends import Backend, get_backend
+from diffaug.backends._events import (
+    Embedding,
+    check_length,
+    embed_events,
+    model_space,
+    resolve_config,
+    training_events,
+    whole_number,
+)
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.probes import split_half_overlap
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.storage import MODEL_FOLDER, written_whole
 from diffaug.core.training import EpochRecord, Trainer, draw, encode
@@ -33,46 +43,11 @@ T = TypeVar("T")
 _BATCH = 2048
 
 
-class Embedding(NamedTuple):
-    """``semantic``, shape ``(n, n_semantic)``, and ``latent``, shape ``(n, n_latent)``; float32."""
-
-    semantic: np.ndarray
-    latent: np.ndarray
-
-
 class Samples(NamedTuple):
     """Generated events ``values``, shape ``(n, *event)``, and the training event that conditioned each, ``(n,)``."""
 
     values: np.ndarray
     source: np.ndarray
-
-
-def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: type[Backend]) -> Config:
-    """Settings from a preset's name, a nested dictionary (on top of the default preset) or a ready :class:`Config`."""
-    if config is None:
-        return backend.preset("default")
-    if isinstance(config, str):
-        return backend.preset(config)
-    if isinstance(config, Mapping):
-        return config_from_dict(config, backend.Settings, backend.preset("default"))
-    if not isinstance(config, Config):
-        raise TypeError(
-            f"Expected `config` to be a preset's name, a Config, a dictionary or None, found {type(config)}."
-        )
-    if config.domain is None:
-        return dataclasses.replace(config, domain=backend.preset("default").domain)
-    if not isinstance(config.domain, backend.Settings):
-        raise TypeError(f"Expected `config.domain` to be {backend.Settings.__name__}, found {type(config.domain)}.")
-    return config
-
-
-def whole_number(name: str, value: object, least: int = 0) -> int:
-    """Check an integer argument."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"Expected `{name}` to be a whole number, found {value!r}.")
-    if value < least:
-        raise ValueError(f"Expected `{name}` of at least {least}, found {value}.")
-    return int(value)
 
 
 class DiffAug:
@@ -98,6 +73,8 @@ class DiffAug:
         The settings; after :meth:`fit` with the numbers of epochs filled in.
     history
         List of :class:`diffaug.core.training.EpochRecord`.
+    sweep
+        Models of ``fit(sweep=...)`` by their ``view_rate``, with the same generator.
     meta
         What the caller wants kept with the model, JSON-able (``tl.fit`` keeps gene names here).
     twin
@@ -135,6 +112,7 @@ class DiffAug:
         self.history: list[EpochRecord] = []
         self.meta: dict[str, Any] = {}
         self.twin: DiffAug | None = None
+        self.sweep: dict[float, DiffAug] = {}
         self._backend: Backend | None = None
 
     def __repr__(self) -> str:
@@ -151,6 +129,7 @@ class DiffAug:
         labels: np.ndarray | None = None,
         max_epochs: int | None = None,
         twin: bool = False,
+        sweep: Iterable[float] = (),
         progress: bool = True,
     ) -> DiffAug:
         """Train on events.
@@ -168,6 +147,9 @@ class DiffAug:
         twin
             Also train the loop-off twin, as :attr:`twin`: the same warm-up, then the same batches and hand-made views for as
             many epochs, but no generated view. It costs one more A phase.
+        sweep
+            Other values of ``view_rate`` (lambda) to train as well, as :attr:`sweep`: equal to fits at those rates, but the
+            warm-up, the generator and its views are made once. Needs ``n_cycles=1``.
         progress
             Show a progress bar.
 
@@ -175,18 +157,19 @@ class DiffAug:
         -------
         The model itself.
         """
-        event_shape = self._backend_cls.event_shape_of(x)
-        n_obs = x.shape[0]
-        if n_obs < 3:
-            raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
-        _check_length("batch", batch, n_obs)
-        batch = None if batch is None else np.unique(batch, return_inverse=True)[1]
-        _check_length("labels", labels, n_obs)
+        event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
+        check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
-        if twin and not (config.training.n_cycles and config.training.view_rate):
+        plan, rates = config.training, [_rate("sweep", rate) for rate in sweep]
+        if (twin or rates) and not (plan.n_cycles and plan.view_rate):
             raise ValueError(
-                f"Expected n_cycles and view_rate above 0 for twin=True, found {config.training.n_cycles} and "
-                f"{config.training.view_rate:g}: this fit is its own loop-off twin. Set both, or twin=False."
+                f"Expected n_cycles and view_rate above 0 for twin=True or a sweep, found {plan.n_cycles} and "
+                f"{plan.view_rate:g}: this fit is its own loop-off twin. Set both, or leave the twins out."
+            )
+        if any(rates) and (plan.n_cycles != 1 or plan.schedule != "alternating"):
+            raise ValueError(
+                f"Expected n_cycles=1 and the alternating schedule for a sweep, found {plan.n_cycles} and {plan.schedule!r}. "
+                "Fit each rate on its own."
             )
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
@@ -211,7 +194,7 @@ class DiffAug:
                 from_generator=backend.from_generator,
                 calibrate=backend.calibrate,
                 seed=self.random_state,
-                with_twin=twin,
+                with_twin=twin or bool(rates),
             )
             history = self._train(trainer, progress)
             self._has_generator = any(r.phase in ("B", "joint") for r in history)
@@ -221,16 +204,19 @@ class DiffAug:
             self._conditions = trainer.conditions(
                 torch.arange(n_obs, device=self.device), encode(self._condition_encoder, data)
             ).detach()
-            self.twin = self._loop_off(trainer, progress) if twin else None
+            self.twin, self.sweep = None, {}
+            twins = {rate: self._twin(trainer, rate, progress) for rate in dict.fromkeys([*[0.0] * twin, *rates])}
+            self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
         return self
 
-    def _loop_off(self, trainer: Trainer, progress: bool) -> DiffAug:
-        """The twin: it differs by its encoder, its history and its view_rate."""
+    def _twin(self, trainer: Trainer, view_rate: float, progress: bool) -> DiffAug:
+        """A twin: it differs by its encoder, its history and its view_rate."""
         twin = copy.copy(self)
-        twin.config = self.config.updated("training", view_rate=0.0)
-        twin._asked, twin.twin, twin.meta = twin.config, None, dict(self.meta)
+        twin.config = self.config.updated("training", view_rate=view_rate)
+        twin._asked, twin.sweep, twin.meta = twin.config, {}, dict(self.meta)
         warmup = [r for r in self.history if r.cycle == 0]
-        twin.history = warmup + list(_shown(trainer.run_twin(), trainer.n_twin_epochs, "twin", progress, unit="epoch"))
+        epochs = _shown(trainer.run_twin(view_rate), trainer.n_twin_epochs, f"twin {view_rate:g}", progress, unit="epoch")
+        twin.history = warmup + list(epochs)
         assert trainer.twin_encoder is not None
         twin._encoder = trainer.twin_encoder.eval()
         return twin
@@ -291,9 +277,56 @@ class DiffAug:
         :class:`Embedding`: semantic and latent vectors, float32.
         """
         with tuned_cpu():
-            parts = [encode(self._encoder, chunk) for chunk in self._model_space(x)]
-        semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
-        return Embedding(semantic, latent)
+            return embed_events(self._encoder_or_raise(), self.backend, x, self.device)
+
+    def split_half_overlap(
+        self, x: Any, *, k: int = 15, n_splits: int = 4, max_obs: int = 5000, random_state: int = 0
+    ) -> np.ndarray:
+        """How far two halves of the features agree on each event's neighbours: quality of the embedding without labels.
+
+        See :func:`diffaug.core.probes.split_half_overlap`; ``docs/experiments.md`` shows how it follows labelled scores.
+        Equal seeds give equal splits and equal events, so that two models can be compared event by event.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n, *event)``.
+        k
+            Size of the neighbourhoods.
+        n_splits
+            Random splits to average over.
+        max_obs
+            Of more events so many are drawn.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        Share of the neighbours found by both halves, in [0, 1], shape ``(min(n, max_obs),)``.
+
+        Raises
+        ------
+        ValueError
+            There are not more than ``k`` events, or they do not fit the model.
+        """
+        backend = self.backend
+        backend.event_shape_of(x)
+        max_obs = whole_number("max_obs", max_obs, 2)
+        rows = np.arange(x.shape[0])
+        if len(rows) > max_obs:
+            rows = np.sort(
+                np.random.default_rng(whole_number("random_state", random_state)).permutation(rows)[:max_obs]
+            )
+        with tuned_cpu():
+            data = torch.cat(list(model_space(backend, x[rows], self.device)))
+            shared = split_half_overlap(
+                lambda events: encode(self._encoder, events).semantic,
+                data,
+                self._stream("augment", random_state),
+                k=whole_number("k", k, 1),
+                n_splits=whole_number("n_splits", n_splits, 1),
+            )
+        return shared.cpu().numpy().astype(np.float64)
 
     def augment(
         self,
@@ -334,7 +367,7 @@ class DiffAug:
         n_views = whole_number("n_views", n_views, 1)
         strength = _share("strength", strength)
         backend.event_shape_of(x)  # says what is wrong with an ``x`` that has no shape
-        _check_length("labels", labels, x.shape[0])
+        check_length("labels", labels, x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
@@ -344,7 +377,9 @@ class DiffAug:
                 self._require_generator()
                 made, done = [], 0
                 size = max(1, _BATCH // n_views)
-                for chunk in _shown(self._model_space(x, size), -(-x.shape[0] // size), "augment", progress):
+                for chunk in _shown(
+                    model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress
+                ):
                     part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
                     done += len(chunk)
                     cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
@@ -354,7 +389,7 @@ class DiffAug:
                     made.append(self._drawn(cond, stream, start=start, strength=strength))
                 views = np.concatenate(made)
             else:
-                data = torch.cat(list(self._model_space(x)))
+                data = torch.cat(list(model_space(backend, x, self.device)))
                 index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
                 views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
         return views.reshape(-1, n_views, *self.event_shape)
@@ -411,17 +446,6 @@ class DiffAug:
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
                 made.append(self._drawn(cond, stream))
         return Samples(np.concatenate(made), source)
-
-    def _model_space(self, x: Any, chunk: int = 4096) -> Any:
-        """Chunks of user data in model space, on the device."""
-        backend = self.backend
-        shape = backend.event_shape_of(x)
-        if shape != self.event_shape:
-            raise ValueError(f"This model was fitted on events of shape {self.event_shape}, found {shape}.")
-        if x.shape[0] < 1:
-            raise ValueError("Expected at least 1 event, found 0.")
-        for begin in range(0, x.shape[0], chunk):
-            yield backend.to_model(x[begin : begin + chunk]).to(self.device)
 
     def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
         """Conditions of events in model space."""
@@ -611,16 +635,24 @@ def versions() -> dict[str, str]:
 
 def _share(name: str, value: object) -> float:
     """Check an argument in (0, 1]."""
+    number = _number(name, value)
+    if not 0 < number <= 1:
+        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
+    return number
+
+
+def _rate(name: str, value: object) -> float:
+    """Check an argument in [0, 1]."""
+    number = _number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"Expected `{name}` in [0, 1], found {value}.")
+    return number
+
+
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"Expected `{name}` to be a number, found {value!r}.")
-    if not 0 < value <= 1:
-        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
     return float(value)
-
-
-def _check_length(name: str, values: Any, n_obs: int) -> None:
-    if values is not None and np.shape(values) != (n_obs,):
-        raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
 
 
 def _folder(path: object) -> Path:

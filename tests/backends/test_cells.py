@@ -364,7 +364,7 @@ def test_feature_swap_takes_that_share_from_other_cells(rate: float) -> None:
 def test_unknown_views_and_too_few_cells() -> None:
     x = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     backend = prepared(x)
-    with pytest.raises(ValueError, match=r"Expected views of a kind in \['mixup', 'feature_swap'\], found 'cutout'"):
+    with pytest.raises(ValueError, match=r"Expected views of a kind in \['mixup', .*'thinning'\], found 'cutout'"):
         backend.hand_views(backend.to_model(x), kind="cutout")
     with pytest.raises(ValueError, match="Expected at least 2 cells for mixup views, found 1"):
         backend.hand_views(backend.to_model(x[:1]))

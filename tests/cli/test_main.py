@@ -19,7 +19,7 @@ import torch
 
 import diffaug
 from diffaug import tl
-from diffaug.cli import _look, _make, main
+from diffaug.cli import _look, _make, _reproduce, main
 from diffaug.cli._app import Common, command
 from diffaug.core.devices import respected_threads
 
@@ -30,6 +30,7 @@ COMMANDS = {
     for module, names in (
         (_make, ["fit", "embed", "augment", "generate"]),
         (_look, ["evaluate", "plot", "info", "demo"]),
+        (_reproduce, ["reproduce"]),
     )
     for name in names
 }

@@ -64,13 +64,15 @@ def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(diffaug.tl, "fit", spy)
     flags = "--layer counts --use-rep X_pca --batch-key batch --label-key cell_type --key-added mine --max-epochs 7 "
     flags += (
-        "--n-cycles 2 --view-rate 0.25 --device cpu --seed 5 --config tiny.toml --preset paper -o new.h5ad --model m"
+        "--n-cycles 2 --view-rate 0.25 --twin --groupby cell_type --device cpu --seed 5 --config tiny.toml --preset paper "
+        "-o new.h5ad --model m"
     )
     assert main(["fit", "cells.h5ad", *flags.split()]) == 0
     config = seen.pop("config")
     assert seen == {
         "layer": "counts", "use_rep": "X_pca", "batch_key": "batch", "label_key": "cell_type", "key_added": "mine",
-        "max_epochs": 7, "n_cycles": 2, "view_rate": 0.25, "device": "cpu", "random_state": 5, "progress": False,
+        "max_epochs": 7, "n_cycles": 2, "view_rate": 0.25, "twin": True, "groupby": "cell_type", "device": "cpu",
+        "random_state": 5, "progress": False,
     }  # fmt: skip
     # The paper's settings, with those of the file on top.
     assert isinstance(config, diffaug.Config)
@@ -90,6 +92,15 @@ def test_flags_win_over_the_file(work: Path) -> None:
         assert (training["n_cycles"], training["view_rate"]) == expected
 
 
+def test_twin_is_written_and_its_gain_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["-o", "new.h5ad", "--config", "tiny.toml", "--twin", "--groupby", "cell_type"]
+    assert main(["fit", "cells.h5ad", *flags]) == 0
+    written = anndata.read_h5ad("new.h5ad")
+    assert written.obsm["X_diffaug_twin"].shape == written.obsm["X_diffaug"].shape
+    assert list(written.uns["diffaug"]["loop_gain"]["measure"]) == ["split_half_overlap", "linear", "knn"]
+    assert "generated views" in capsys.readouterr().err
+
+
 def test_max_epochs_caps_the_plan(work: Path) -> None:
     assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--max-epochs", "3"]) == 0
     assert anndata.read_h5ad("new.h5ad").uns["diffaug"]["history"]["epoch"].max() <= 3
@@ -103,6 +114,8 @@ def test_max_epochs_caps_the_plan(work: Path) -> None:
         (["--use-rep", "X_pca"], "Did not find `adata.obsm['X_pca']`. Available: []."),
         (["--layer", "raw", "--use-rep", "X_pca"], "Expected `layer` or `use_rep`, found both"),
         (["--batch-key", "batsh"], "Did you mean 'batch'?"),
+        (["--groupby", "cell_type"], "Expected twin=True with groupby='cell_type', found twin=False"),
+        (["--twin", "--view-rate", "0"], "this fit is its own loop-off twin"),
         (["--device", "tpu"], "Expected `device` 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', found 'tpu'."),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",

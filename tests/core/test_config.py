@@ -62,7 +62,7 @@ BAD = [
     (DiffusionConfig, "guidance_scale", -1.0, "`guidance_scale` of at least 0"),
     (DiffusionConfig, "ema_decay", 1.0, "`ema_decay` in [0, 1)"),
     (TrainingConfig, "schedule", "both", "`schedule` in ['alternating', 'joint']"),
-    (TrainingConfig, "lr_schedule", "step", "`lr_schedule` in ['constant', 'cosine']"),
+    (TrainingConfig, "lr_schedule", "step", "`lr_schedule` in ['constant', 'cosine', 'cosine_restarts']"),
     (TrainingConfig, "precision", "half", "`precision` in ['32-true', 'bf16-mixed']"),
     (TrainingConfig, "n_cycles", -1, "`n_cycles` of at least 0"),
     (TrainingConfig, "warmup_epochs", -1, "`warmup_epochs` of at least 0 or None"),
@@ -78,8 +78,8 @@ BAD = [
     (TrainingConfig, "encoder_lr", 0.0, "`encoder_lr` above 0"),
     (TrainingConfig, "generator_lr", 0.0, "`generator_lr` above 0"),
     (TrainingConfig, "generator_lr", math.nan, "a finite `generator_lr`"),
-    (TrainingConfig, "input_dropout", 1.0, "`input_dropout` in [0, 1)"),
-    (TrainingConfig, "input_dropout", -0.1, "`input_dropout` in [0, 1)"),
+    (TrainingConfig, "input_dropout", 1.0, "`input_dropout` in [0, 1) or None"),
+    (TrainingConfig, "input_dropout", -0.1, "`input_dropout` in [0, 1) or None"),
     (TrainingConfig, "weight_decay", -1e-6, "`weight_decay` of at least 0"),
     (TrainingConfig, "view_rate", 1.01, "`view_rate` in [0, 1]"),
     (TrainingConfig, "view_rate", -0.01, "`view_rate` in [0, 1]"),
@@ -319,6 +319,18 @@ def test_section_that_is_no_table() -> None:
         config_from_dict({"loss": "soft"}, Toy)
 
 
+def test_encoder_epochs_are_those_of_all_phases() -> None:
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, generator_epochs=9, n_cycles=4).encoder_epochs == 11
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=0).encoder_epochs == 3
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=2).encoder_phases == (3, 2, 2)
+    assert TrainingConfig().resolve(1000).encoder_epochs > 100
+    for unknown in ({"warmup_epochs": 3}, {"mixed_epochs": 3}, {}):
+        with pytest.raises(
+            ValueError, match="Expected known numbers of epochs, found None. Call `TrainingConfig.resol"
+        ):
+            assert TrainingConfig(**unknown).encoder_epochs  # type: ignore[arg-type]
+
+
 def test_updated() -> None:
     config = Config(domain=Toy())
     changed = config.updated("training", view_rate=0.3, n_cycles=None)
@@ -380,9 +392,9 @@ def test_epochs_hold_the_planned_steps_and_no_epoch_more(plan: TrainingConfig, n
 
 def test_default_plan() -> None:
     """50 passes a phase of the encoder and 100 of the generator, within bounds of steps."""
-    assert phases(TrainingConfig().resolve(2638)) == (50, 100, 50)  # ten batches of 256 an epoch
-    assert phases(TrainingConfig(n_cycles=2).resolve(2638)) == (50, 50, 25)
-    assert phases(TrainingConfig().resolve(100)) == (400, 1000, 400)  # one batch of all: the least steps
+    assert phases(TrainingConfig().resolve(2638)) == (50, 200, 50)  # ten batches of 256 an epoch
+    assert phases(TrainingConfig(n_cycles=2).resolve(2638)) == (50, 100, 25)
+    assert phases(TrainingConfig().resolve(100)) == (400, 2000, 400)  # one batch of all: the least steps
     assert phases(TrainingConfig().resolve(256_000)) == (3, 3, 3)  # 1,000 batches: the most steps
 
 
@@ -445,3 +457,10 @@ def test_cap_is_kept_beside_short_phases() -> None:
 def test_cap_below_one() -> None:
     with pytest.raises(ValueError, match="Expected `max_epochs` of at least 1, found 0"):
         TrainingConfig().resolve(100, 0)
+
+
+@pytest.mark.parametrize(("n_features", "rate"), [(33, 0.1), (99, 0.1), (100, 0.3), (2000, 0.3)])
+def test_small_panels_hide_fewer_features(n_features: int, rate: float) -> None:
+    assert TrainingConfig().dropout_of(n_features) == rate
+    assert TrainingConfig(input_dropout=0.2).dropout_of(n_features) == 0.2
+    assert TrainingConfig(input_dropout=0.0).dropout_of(n_features) == 0.0

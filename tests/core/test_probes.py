@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffaug.core.probes import effective_rank
+from diffaug.core.probes import effective_rank, split_half_overlap
 
 
 def random_matrix(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -98,3 +99,55 @@ def test_bounds_and_invariances(n: int, d: int, seed: int, scale: float, shift: 
 def test_bad_input(x: torch.Tensor, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         effective_rank(x)
+
+
+# --- halves of the features ------------------------------------------------------------------------------------------
+
+
+def cells_with_a_state(noise: float, n: int = 200, d: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    """A third of the features measure a state of three numbers, with noise of their own; also the weights that read it."""
+    state, weights = random_matrix(n, 3, 1).float(), random_matrix(3, d, 2).float()
+    weights[:, d // 3 :] = 0
+    return state @ weights + noise * random_matrix(n, d, 3).float(), weights.T
+
+
+def overlap(embed: Callable, x: torch.Tensor) -> float:
+    return float(split_half_overlap(embed, x, torch.Generator().manual_seed(0)).mean())
+
+
+def test_halves_agree_on_what_the_features_share() -> None:
+    """An embedding that reads the state finds neighbours, one that follows the noise of the same cells is at chance."""
+    x, weights = cells_with_a_state(noise=1.0)
+    chance = 15 / 199
+    assert overlap(lambda v: v @ weights, x) > chance + 0.15
+    assert abs(overlap(lambda v: v[:, 20:], x) - chance) < 0.03
+    assert abs(overlap(lambda v: v @ weights, random_matrix(200, 60, 9).float()) - chance) < 0.03
+
+
+def test_less_noise_more_agreement() -> None:
+    found = []
+    for noise in (0.1, 1.0, 4.0):
+        x, weights = cells_with_a_state(noise)
+        found.append(overlap(lambda v, w=weights: v @ w, x))
+    assert found[0] > found[1] + 0.05 > found[2] + 0.1
+
+
+def test_each_half_is_shown_once_doubled_and_in_the_events_shape() -> None:
+    x, seen = torch.ones(20, 3, 4), []
+
+    def embed(v: torch.Tensor) -> torch.Tensor:
+        seen.append(v)
+        return random_matrix(20, 3, len(seen))
+
+    split_half_overlap(embed, x, torch.Generator().manual_seed(0), k=3, n_splits=2)
+    assert len(seen) == 4
+    for first, second in (seen[:2], seen[2:]):
+        assert first.shape == x.shape
+        assert torch.equal(first + second, 2 * x)
+        assert set(first.unique().tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize(("n", "d", "k", "message"), [(10, 4, 10, "`k` in 1 .. 9"), (10, 1, 3, "at least 2 features")])
+def test_halves_that_cannot_be(n: int, d: int, k: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_half_overlap(lambda v: v, torch.zeros(n, d), torch.Generator(), k=k)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffaug.core import training
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
 from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
 from diffaug.core.views import Positives
@@ -610,6 +611,22 @@ def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
     assert torch.equal(trainer._random["order"].get_state(), random)
 
 
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
+    trainer, other = make_trainer(with_twin=True, view_rate=0.5), make_trainer(view_rate=rate)
+    list(trainer.run())
+    list(other.run())
+    list(trainer.run_twin())  # another twin before it changes nothing
+    n_generated = sum(r.n_generated for r in trainer.run_twin(rate))
+    assert n_generated > 0
+    assert trainer.twin_encoder is not None
+    assert equal(bits(trainer.twin_encoder), bits(other.encoder))
+    with pytest.raises(ValueError, match="Expected a model of one alternating cycle with views for a twin"):
+        cycles = make_trainer(with_twin=True, n_cycles=2)
+        list(cycles.run())
+        next(cycles.run_twin(rate))
+
+
 def test_twin_left_half_way_does_no_harm() -> None:
     trainer = make_trainer(with_twin=True)
     list(trainer.run())
@@ -730,15 +747,15 @@ def test_patience_on_a_real_plateau() -> None:
 
 def expected_rate(step: int, total: int) -> float:
     """Linear to 1 over a tenth of the steps, then half a cosine to 0; typed from the docstring."""
-    warm = total // 10
+    warm = max(1, total // 10)
     if step < warm:
         return (step + 1) / warm
     return (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "cosine_restarts"])
 def test_learning_rates(schedule: str) -> None:
-    """Each network's schedule runs over all of its own epochs, and stands still in the other's."""
+    """Each network's schedule runs over all of its own epochs, or over each of its phases, and stands still in the other's."""
     trainer = make_trainer(
         n_cycles=2, warmup_epochs=12, generator_epochs=15, mixed_epochs=4, batch_size=N_OBS, lr_schedule=schedule
     )
@@ -749,18 +766,21 @@ def test_learning_rates(schedule: str) -> None:
             used[record.phase].append(learner.optimizer.param_groups[0]["lr"])
     assert len(used["A"]) == 20
     assert len(used["B"]) == 30
-    for rates in used.values():
-        n = len(rates)
-        expected = [1e-3] * n if schedule == "constant" else [1e-3 * expected_rate(i, n) for i in range(n)]
+    phases = {"A": [12, 4, 4], "B": [15, 15]}
+    for name, rates in used.items():
+        lengths = phases[name] if schedule == "cosine_restarts" else [len(rates)]
+        expected = [1e-3 * (schedule == "constant" or expected_rate(i, n)) for n in lengths for i in range(n)]
         assert rates == pytest.approx(expected, abs=1e-12)
 
 
 def test_learning_rate_stays_in_bounds() -> None:
     for total in (1, 2, 9, 10, 11, 1000):
-        factors = [training._learning_rate(i, total, "cosine") for i in range(total)]
-        assert all(0 < f <= 1 for f in factors)
-        assert max(factors) == 1
-        assert 0 <= training._learning_rate(total + 5, total, "cosine") < 0.01 or total < 3
+        for schedule in ("cosine", "cosine_restarts"):
+            factors = [learning_rate(i, [total], schedule) for i in range(total)]
+            assert all(0 < f <= 1 for f in factors)
+            assert max(factors) == 1
+            assert 0 <= learning_rate(total + 5, [total], schedule) < 0.01 or total < 3
+            assert learning_rate(0, [0, total], schedule) == learning_rate(0, [total], schedule)
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,17 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from diffaug.core.views import ViewBank, feature_swap, mix_views, neighbor_mixup
+from diffaug.core.views import (
+    HandViews,
+    ViewBank,
+    drop_features,
+    feature_swap,
+    gaussian_noise,
+    mask_features,
+    mix_views,
+    neighbor_mixup,
+    one_kind_each,
+)
 
 CPU = torch.device("cpu")
 
@@ -107,6 +117,58 @@ def test_feature_swap_at_its_ends() -> None:
     assert torch.equal(feature_swap(x, index, generator(), rate=0.0), x[index])
     whole = feature_swap(x, index, generator(), rate=1.0)
     assert all((x == row).all(dim=1).any() for row in whole)
+
+
+# --- masks, noise, hidden features, several kinds ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.6])
+@pytest.mark.parametrize("value", [0.0, "each"])
+def test_mask_puts_a_value_in_a_share_of_the_features(rate: float, value: float | str) -> None:
+    x = torch.randn(60, 20, generator=generator())
+    put = -100.0 - torch.arange(20.0) if value == "each" else torch.zeros(20)
+    index = torch.randint(60, (500,), generator=generator(1))
+    views = mask_features(x, index, generator(2), rate, put if value == "each" else 0.0)
+    masked = views != x[index]
+    assert torch.equal(views[masked], put.expand(500, -1)[masked])
+    assert stats.binomtest(int(masked.sum()), masked.numel(), rate).pvalue > 1e-3
+    assert stats.chisquare(masked.sum(dim=0).numpy()).pvalue > 1e-3  # no feature is favoured
+    assert torch.equal(mask_features(x, index, generator(), 0.0), x[index])
+
+
+def test_noise_is_normal_and_of_images_too() -> None:
+    x = torch.randn(10, 2, 8, 8, generator=generator())
+    index = torch.randint(10, (200,), generator=generator(1))
+    noise = (gaussian_noise(x, index, generator(2), 0.3) - x[index]).flatten()
+    assert stats.kstest(noise[:5000].numpy() / 0.3, "norm").pvalue > 1e-3
+    assert torch.equal(gaussian_noise(x, index, generator(), 0.0), x[index])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.7])
+def test_hidden_features_keep_the_mean(rate: float) -> None:
+    x = torch.full((400, 50), 2.0)
+    found = drop_features(x, rate, generator())
+    hidden = found == 0
+    assert stats.binomtest(int(hidden.sum()), hidden.numel(), rate).pvalue > 1e-3
+    torch.testing.assert_close(found[~hidden], torch.full((int((~hidden).sum()),), 2 / (1 - rate)))
+    assert drop_features(x, 0.0, generator()) is x
+
+
+def test_one_kind_each_draws_a_kind_for_every_event() -> None:
+    """The views come back in the order of the events, whichever kind made them."""
+
+    def maker(kind: int) -> HandViews:
+        return lambda index, generator: torch.stack([index.float(), torch.full((len(index),), float(kind))], dim=1)
+
+    index = torch.randint(1000, (3000,), generator=generator(1))
+    views = one_kind_each([maker(k) for k in range(3)], index, generator(2))
+    assert torch.equal(views[:, 0], index.float())
+    assert stats.chisquare(torch.bincount(views[:, 1].long(), minlength=3).numpy()).pvalue > 1e-3
+    one = torch.tensor([7])  # two kinds have no event then
+    assert one_kind_each([maker(k) for k in range(3)], one, generator(2))[0, 0] == 7
+    for makers, rows in (([], index), ([maker(0)], index[:0])):
+        with pytest.raises(ValueError, match="Expected kinds of views and events, found"):
+            one_kind_each(makers, rows, generator())
 
 
 # --- the bank ---------------------------------------------------------------------------------------------------------

@@ -108,7 +108,10 @@ def test_inputs_are_not_modified(adata: AnnData, model: diffaug.DiffAug) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": "noise"}, r"`kinds` among \['diffaug', 'mixup', 'feature_swap'\], found 'noise'"),
+        (
+            {"kinds": "crop"},
+            r"`kinds` among \['diffaug', 'mixup', 'feature_swap', 'mask', 'noise', 'thinning'\], found 'crop'",
+        ),
         ({"kinds": ()}, "`kinds` among .*, found none"),
         ({"n_cells": 1}, "`n_cells` to be an integer of at least 2, found 1"),
         ({"n_cells": 10.0}, "`n_cells` to be an integer of at least 2, found 10.0"),
@@ -160,6 +163,13 @@ def test_histograms_are_those_of_the_numbers(adata: AnnData, model: diffaug.Diff
         np.testing.assert_allclose(top, 100 * counts / 160, atol=1e-9)
 
 
+def test_every_kind_has_a_colour_of_its_own(adata: AnnData, model: diffaug.DiffAug) -> None:
+    kinds = ["diffaug", *model.backend.view_kinds]
+    ax = cosine_similarity(adata, model, kinds=kinds, n_cells=20, show=False)
+    outlines = [p for p in ax.patches if isinstance(p, Polygon)]
+    assert len({p.get_edgecolor() for p in outlines}) == len(histograms(ax)) == len(kinds) + 1
+
+
 def test_medians_are_in_the_legend(adata: AnnData, model: diffaug.DiffAug) -> None:
     pairs = view_similarity(adata, model, kinds=["mixup"], n_cells=80)
     ax = cosine_similarity(adata, model, kinds=["mixup"], n_cells=80, show=False)
@@ -184,5 +194,5 @@ def test_returns(adata: AnnData, model: diffaug.DiffAug, tmp_path: Path) -> None
 
 def test_wrong_arguments_open_no_figure(adata: AnnData, model: diffaug.DiffAug) -> None:
     with pytest.raises(ValueError, match="`kinds` among"):
-        cosine_similarity(adata, model, kinds="noise")
+        cosine_similarity(adata, model, kinds="crop")
     assert plt.get_fignums() == []

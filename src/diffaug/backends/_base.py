@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.core.config import Config
-from diffaug.core.training import HandViews
+from diffaug.core.views import HandViews
 
 
 class Backend(nn.Module, ABC):

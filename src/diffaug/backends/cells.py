@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from diffaug.backends import register
 from diffaug.backends._base import Backend
+from diffaug.backends._cell_views import thinned_views
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.devices import seeded_init
 from diffaug.core.neighbors import nearest_neighbors
 from diffaug.core.networks import AdaptiveResidualMLP, BottleneckMLP, Listing2, MLPEncoder
-from diffaug.core.training import HandViews
-from diffaug.core.views import feature_swap, neighbor_mixup
+from diffaug.core.views import HandViews, feature_swap, gaussian_noise, mask_features, neighbor_mixup
 
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
@@ -41,11 +41,19 @@ class CellsConfig:
     generator_width, generator_depth
         Width of the generator's hidden layers, and number of blocks of ``"residual"``.
     views
-        Hand-made views: ``"mixup"`` with a neighbour or ``"feature_swap"`` with a random cell.
+        Hand-made views: ``"mixup"`` with a neighbour, ``"feature_swap"`` with a random cell, ``"mask"`` (features that are
+        not expressed; at their mean, where the data have negative values), Gaussian ``"noise"``, or ``"thinning"`` of the
+        counts (for log1p-normalised counts only).
     mixup_mode
         See :func:`diffaug.core.views.neighbor_mixup`.
     swap_rate
         Share of features that ``"feature_swap"`` replaces.
+    mask_rate
+        Share of features that ``"mask"`` hides.
+    noise_scale
+        Standard deviation of ``"noise"``, in standard deviations of each feature.
+    thinning_keep
+        Share of a cell's counts that ``"thinning"`` keeps.
     n_neighbors, n_components
         Neighbours of each cell for mixup, found on so many principal components of the scaled data.
     max_value
@@ -58,9 +66,12 @@ class CellsConfig:
     generator: Literal["residual", "listing2", "bottleneck"] = "residual"
     generator_width: int = 256
     generator_depth: int = 4
-    views: Literal["mixup", "feature_swap"] = "mixup"
+    views: Literal["mixup", "feature_swap", "mask", "noise", "thinning"] = "mixup"
     mixup_mode: Literal["line", "feature"] = "line"
     swap_rate: float = 0.2
+    mask_rate: float = 0.2
+    noise_scale: float = 0.3
+    thinning_keep: float = 0.5
     n_neighbors: int = 15
     n_components: int = 50
     max_value: float = 10.0
@@ -72,8 +83,11 @@ class CellsConfig:
                 raise ValueError(f"Expected `{name}` of at least 1, found {getattr(self, name)}.")
         if any(w < 1 for w in self.encoder_hidden):
             raise ValueError(f"Expected `encoder_hidden` of positive widths, found {self.encoder_hidden}.")
-        if not 0 < self.swap_rate <= 1:
-            raise ValueError(f"Expected `swap_rate` in (0, 1], found {self.swap_rate}.")
+        for name in ("swap_rate", "mask_rate", "thinning_keep"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"Expected `{name}` in (0, 1], found {getattr(self, name)}.")
+        if not self.noise_scale > 0:
+            raise ValueError(f"Expected `noise_scale` above 0, found {self.noise_scale}.")
         if not self.max_value > 0:
             raise ValueError(f"Expected `max_value` above 0, found {self.max_value}.")
 
@@ -198,7 +212,7 @@ class CellsBackend(Backend):
 
     name = "cells"
     Settings = CellsConfig
-    view_kinds = ("mixup", "feature_swap")
+    view_kinds = ("mixup", "feature_swap", "mask", "noise", "thinning")
 
     settings: CellsConfig
     mean: Tensor
@@ -273,6 +287,9 @@ class CellsBackend(Backend):
         # Rounding leaves specks around zero; a true value is never so small beside its feature's spread.
         return torch.where(x < 1e-5 * std, 0.0, x) if self.non_negative else x
 
+    def _scaled(self, x: Tensor) -> Tensor:
+        return (x - self.mean.to(x)) / self.std.to(x)
+
     def to_generator(self, v: Tensor, generator: torch.Generator) -> Tensor:
         """Standardised values, clipped: one extreme value must not rule the generator's squared error."""
         return v.clamp(-self.settings.max_value, self.settings.max_value)
@@ -312,11 +329,23 @@ class CellsBackend(Backend):
         return AdaptiveResidualMLP(self.n_features, n_cond, s.generator_width, s.generator_depth)
 
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
-        """Neighbour mixup (paper, appendix) or random feature swap."""
+        """Neighbour mixup (paper, appendix), random feature swap, masked features, noise or thinned counts."""
         s = self.settings
         kind = s.views if kind is None else kind
         if kind == "feature_swap":
-            return lambda index, generator: feature_swap(data, index, generator, s.swap_rate)
+            return partial(feature_swap, data, rate=s.swap_rate)
+        if kind == "mask":
+            hidden = -self.mean / self.std if self.non_negative else torch.zeros_like(self.mean)
+            return partial(mask_features, data, rate=s.mask_rate, value=hidden.to(data))
+        if kind == "noise":
+            return partial(gaussian_noise, data, scale=s.noise_scale)
+        if kind == "thinning":
+            if not self.non_negative:
+                raise ValueError(
+                    "Expected log1p of normalised counts for views of kind 'thinning', found values below 0. "
+                    "Use other views, or values from before they were scaled."
+                )
+            return thinned_views(data, self._unscaled, self._scaled, s.thinning_keep)
         if kind != "mixup":
             raise ValueError(f"Expected views of a kind in {list(self.view_kinds)}, found {kind!r}.")
         if len(data) < 2:

@@ -48,6 +48,8 @@ def fit(
     max_epochs: Positive | None = None,
     n_cycles: NotNegative | None = None,
     view_rate: Share | None = None,
+    twin: bool = False,
+    groupby: str | None = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -87,6 +89,11 @@ def fit(
         Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
     view_rate
         Probability (lambda) that a positive is a generated view after the warm-up.
+    twin
+        Also train the loop-off twin, which never sees a generated view and is equal otherwise, and say what the views did.
+        The twin's embedding goes to ``obsm["X_diffaug_twin"]``, the comparison to ``uns["diffaug"]["loop_gain"]``.
+    groupby
+        With ``--twin``: column of ``obs`` with labels that judge both; they are not used in training.
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -105,6 +112,9 @@ def fit(
     # with settings.toml, which says: [training]
     #                                 batch_size = 128
     diffaug-cells fit pbmc.h5ad --config settings.toml
+
+    # did the generated views help on these cells?
+    diffaug-cells fit pbmc.h5ad --twin --groupby cell_type
     """
     check_source(data, "an .h5ad file")
     target = data.with_suffix(".diffaug.h5ad") if output is None else output
@@ -126,6 +136,8 @@ def fit(
         n_cycles=n_cycles,
         view_rate=view_rate,
         max_epochs=max_epochs,
+        twin=twin,
+        groupby=groupby,
         config=settings,
         random_state=seed,
         device=device,
@@ -194,7 +206,7 @@ def augment(
     model: Path,
     output: Output,
     n_views: Positive = 1,
-    kind: Literal["diffaug", "mixup", "feature_swap"] = "diffaug",
+    kind: Literal["diffaug", "mixup", "feature_swap", "mask", "noise", "thinning"] = "diffaug",
     strength: float = 1.0,
     device: str = "auto",
     seed: NotNegative = 0,
@@ -216,7 +228,8 @@ def augment(
     n_views
         Views of each cell.
     kind
-        Generated views, or for comparison hand-made ones: mixup with a neighbour, or random features of another cell.
+        Generated views, or for comparison hand-made ones: mixup with a neighbour, random features of another cell, masked
+        features, Gaussian noise, or binomial thinning of counts.
     strength
         For generated views, how far from the cell they start, above 0 and up to 1 (pure noise).
     device

@@ -21,6 +21,8 @@ from diffaug.core.similarity import Kernel
 
 Condition = Literal["semantic", "latent", "label", "noise"]
 T = TypeVar("T")
+#: Hidden features where ``input_dropout`` is ``None`` (``docs/experiments.md``).
+_DROPOUT, _DROPOUT_SMALL_PANEL, _SMALL_PANEL = 0.3, 0.1, 100
 
 
 def _check(ok: bool, expected: str, found: object) -> None:
@@ -155,13 +157,15 @@ class TrainingConfig:
     encoder_lr, generator_lr, weight_decay
         AdamW's settings.
     lr_schedule
-        ``"constant"`` or ``"cosine"`` (linear warm-up over a tenth, then to zero over all of a network's epochs).
+        ``"constant"``, ``"cosine"`` (linear warm-up over a tenth, then to zero over all of a network's epochs), or
+        ``"cosine_restarts"`` (the same anew in each phase: the encoder meets the generated views at its full rate).
     view_rate
         Probability lambda that a positive is a generated view after the warm-up.
     n_views
         Generated views of each event in the bank.
     input_dropout
-        Share of the input features hidden from the encoder in the A-step, in originals and views alike.
+        Share of the input features hidden from the encoder in the A-step, in originals and views alike. ``None`` is 0.3,
+        and 0.1 for events of fewer than 100 numbers, of which none can be spared.
     precision
         ``"32-true"``, or ``"bf16-mixed"`` for training on a GPU (or a CPU with fast bfloat16 products).
     patience
@@ -174,7 +178,7 @@ class TrainingConfig:
     generator_epochs: int | None = None
     mixed_epochs: int | None = None
     warmup_steps: int = 400
-    generator_steps: int = 1000
+    generator_steps: int = 2000
     mixed_steps: int = 400
     encoder_passes: int = 50
     generator_passes: int = 100
@@ -183,10 +187,10 @@ class TrainingConfig:
     encoder_lr: float = 1e-3
     generator_lr: float = 1e-3
     weight_decay: float = 1e-6
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
-    view_rate: float = 0.1
+    lr_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine_restarts"
+    view_rate: float = 0.5
     n_views: int = 2
-    input_dropout: float = 0.3
+    input_dropout: float | None = None
     precision: Precision = "32-true"
     patience: int | None = None
 
@@ -211,8 +215,29 @@ class TrainingConfig:
         _check(self.weight_decay >= 0, "`weight_decay` of at least 0", self.weight_decay)
         _check(0 <= self.view_rate <= 1, "`view_rate` in [0, 1]", self.view_rate)
         _check(self.n_views >= 1, "`n_views` of at least 1", self.n_views)
-        _check(0 <= self.input_dropout < 1, "`input_dropout` in [0, 1)", self.input_dropout)
+        rate = self.input_dropout
+        _check(rate is None or 0 <= rate < 1, "`input_dropout` in [0, 1) or None", rate)
         _check(self.patience is None or self.patience >= 1, "`patience` of at least 1 or None", self.patience)
+
+    def dropout_of(self, n_features: int) -> float:
+        """The share of hidden features for events of ``n_features`` numbers."""
+        if self.input_dropout is not None:
+            return self.input_dropout
+        return _DROPOUT if n_features >= _SMALL_PANEL else _DROPOUT_SMALL_PANEL
+
+    @property
+    def encoder_phases(self) -> tuple[int, ...]:
+        """Epochs of each A phase, the warm-up first; they are known once :meth:`resolve` has filled them in."""
+        if self.warmup_epochs is None or self.mixed_epochs is None:
+            raise ValueError(
+                "Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first."
+            )
+        return (self.warmup_epochs, *[self.mixed_epochs] * self.n_cycles)
+
+    @property
+    def encoder_epochs(self) -> int:
+        """Epochs of the encoder over all its phases."""
+        return sum(self.encoder_phases)
 
     def resolve(self, n_obs: int, max_epochs: int | None = None) -> TrainingConfig:
         """Fill in the epochs that are ``None`` for ``n_obs`` events.

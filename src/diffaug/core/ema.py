@@ -8,6 +8,22 @@ import torch
 from torch import nn
 
 
+@torch.no_grad()
+def move_average(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the weights of ``average`` towards those of ``module``, which has the share ``1 - decay``.
+
+    Buffers are left to the caller: what is right for them depends on who uses the average, and how.
+    """
+    ours = [p.detach() for p in average.parameters()]
+    theirs = [p.detach() for p in module.parameters()]
+    torch._foreach_lerp_(ours, theirs, 1 - decay)
+
+
+def warmed_decay(decay: float, n_updates: int) -> float:
+    """Decay of the ``n_updates``-th update: short runs must not be ruled by the network's first weights."""
+    return min(decay, (1 + n_updates) / (10 + n_updates))
+
+
 class EMA:
     """Running average of a network, for sampling.
 
@@ -32,9 +48,6 @@ class EMA:
     def update(self, module: nn.Module) -> None:
         """Move the average towards ``module``; buffers are copied."""
         self.n_updates += 1
-        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        ours = [p.detach() for p in self.module.parameters()]
-        theirs = [p.detach() for p in module.parameters()]
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        move_average(self.module, module, warmed_decay(self.decay, self.n_updates))
         for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(source)

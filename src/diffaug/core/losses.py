@@ -48,6 +48,13 @@ def soft_targets(
     return log_p.clamp_max(0.0).exp()
 
 
+def similarity_cross_entropy(p: Tensor, log_q: Tensor) -> Tensor:
+    r"""Pairwise cross-entropy :math:`-P \log Q - (1 - P) \log(1 - Q)` of targets and similarities, any shape."""
+    # A similarity of exactly 1 (coincident points under the unit peak) has no finite log(1 - Q).
+    log_q = log_q.clamp_max(math.log1p(-1e-6))
+    return -(p * log_q + (1 - p) * torch.log(-torch.expm1(log_q)))
+
+
 def soft_contrastive_loss(
     semantic: Tensor,
     latent: Tensor,
@@ -95,10 +102,7 @@ def soft_contrastive_loss(
     if detach_target:
         p = p.detach()
     log_q = log_similarity(squared_distances(latent, latent_views), dof_latent, kernel)
-    # A similarity of exactly 1 (coincident points under the unit peak) has no finite log(1 - Q).
-    log_q = log_q.clamp_max(math.log1p(-1e-6))
-    log_not_q = torch.log(-torch.expm1(log_q))
-    return -(p * log_q + (1 - p) * log_not_q).sum(dim=1).mean()
+    return similarity_cross_entropy(p, log_q).sum(dim=1).mean()
 
 
 def info_nce_loss(latent: Tensor, latent_views: Tensor, *, temperature: float = 0.2) -> Tensor:

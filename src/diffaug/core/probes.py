@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from diffaug.core.neighbors import nearest_neighbors
 
 
 @torch.no_grad()
@@ -54,3 +58,53 @@ def effective_rank(x: Tensor) -> float:
         return 0.0
     p = sigma / sigma.sum()
     return float(torch.exp(-(p * p.log()).sum()))
+
+
+@torch.no_grad()
+def split_half_overlap(
+    embed: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator, *, k: int = 15, n_splits: int = 4
+) -> Tensor:
+    r"""How far two halves of an event's features agree on its neighbours: a reading without labels.
+
+    A random half of the features is hidden, as in training (zero, the rest doubled), then the other half. The technical
+    noise of the two halves is independent, so neighbours that both embeddings find were found by what the features share,
+    the state of the cell. An embedding that follows noise, or that collapsed, finds few of them.
+
+    Parameters
+    ----------
+    embed
+        ``(n, *event) -> (n, d)``, in evaluation mode.
+    x
+        Standardised events, shape ``(n, *event)``.
+    generator
+        Source of randomness, on the device of ``x``.
+    k
+        Neighbours of each event (cosine of the centred embedding).
+    n_splits
+        Random splits to average over.
+
+    Returns
+    -------
+    Shape ``(n,)``: for each event the mean share of the ``k`` neighbours of one half that the other half finds too; about
+    ``k / (n - 1)`` by chance.
+
+    Raises
+    ------
+    ValueError
+        ``k`` is not below the number of events, or an event has fewer than two features.
+    """
+    n, size = len(x), x[0].numel() if len(x) else 0
+    if not 1 <= k < n:
+        raise ValueError(f"Expected `k` in 1 .. {n - 1} for {n} events, found {k}.")
+    if size < 2:
+        raise ValueError(f"Expected at least 2 features to split, found {size}.")
+    shared = torch.zeros(n, device=x.device)
+    for _ in range(n_splits):
+        first = torch.zeros(size, dtype=torch.bool, device=x.device)
+        first[torch.randperm(size, generator=generator, device=x.device)[: size // 2]] = True
+        found = []
+        for half in (first, ~first):
+            y = embed(x * (2.0 * half).reshape(x.shape[1:]))
+            found.append(nearest_neighbors(torch.nn.functional.normalize(y - y.mean(dim=0), dim=1), k))
+        shared += (found[0][:, :, None] == found[1][:, None, :]).any(dim=2).float().mean(dim=1)
+    return shared / n_splits

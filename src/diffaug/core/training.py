@@ -18,20 +18,20 @@ from diffaug.core.config import Config, LossConfig
 from diffaug.core.devices import random_streams
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.ema import EMA
+from diffaug.core.learner import Learner, Patience, finite_loss
 from diffaug.core.losses import info_nce_loss, soft_contrastive_loss
 from diffaug.core.networks import Encoding
 from diffaug.core.probes import effective_rank
 from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.views import Positives, ViewBank, mix_views
+from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Phase = Literal["A", "B", "fill", "joint"]
-#: ``hand_views(index, generator)``: one hand-made view of each indexed event, shape ``(batch, *event)``.
-HandViews = Callable[[Tensor, torch.Generator], Tensor]
-_STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space", "calibration")
+#: Random streams of a run, each with its own numbers. New ones come last, so that the others keep theirs.
+STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space", "calibration")
 _A_STREAMS = ("order", "hand", "mix", "dropout")
 _N_CALIBRATION = 1024
 
@@ -105,62 +105,19 @@ def encode(encoder: nn.Module, x: Tensor, batch_size: int = 4096) -> Encoding:
     return Encoding(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
 
 
-def _learning_rate(step: int, total: int, schedule: str) -> float:
-    """Factor of the learning rate: linear warm-up over a tenth of the steps, then a cosine to zero; or 1."""
-    if schedule == "constant":
-        return 1.0
-    warmup = max(1, total // 10)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+def shuffled_batches(n_obs: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Shuffled full batches of one epoch; the incomplete rest is left out, and is another rest in each epoch."""
+    order = torch.randperm(n_obs, generator=generator, device=generator.device)
+    yield from order[: n_obs // batch_size * batch_size].split(batch_size)
 
 
-class _Learner:
-    """A network with its optimiser and its place in the learning-rate schedule."""
-
-    def __init__(
-        self, fabric: Fabric, module: nn.Module, lr: float, weight_decay: float, total_steps: int, schedule: str
-    ) -> None:
-        fused = fabric.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
-        self.net, self.optimizer = fabric.setup(module, optimizer)
-        self.module = module
-        self._fabric, self._lr, self._total, self._schedule, self._step = fabric, lr, total_steps, schedule, 0
-
-    def step(self, loss: Tensor) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._lr * _learning_rate(self._step, self._total, self._schedule)
-        self.optimizer.zero_grad(set_to_none=True)
-        self._fabric.backward(loss)
-        self.optimizer.step()
-        self._step += 1
-
-    def state(self) -> dict[str, Any]:
-        """A copy of the weights, of the optimiser and of the place in the learning rate's schedule."""
-        return copy.deepcopy(
-            {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self._step}
-        )
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to a :meth:`state`."""
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self._step = state["step"]
-
-
-class _Patience:
-    """Says when a training loss has stopped improving."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience, self.best, self.waited, self.smooth = patience, math.inf, 0, math.nan
-
-    def exhausted(self, loss: float) -> bool:
-        self.smooth = loss if math.isnan(self.smooth) else 0.7 * self.smooth + 0.3 * loss
-        if self.smooth < self.best - 1e-3 * abs(self.best) or math.isinf(self.best):
-            self.best, self.waited = self.smooth, 0
-        else:
-            self.waited += 1
-        return self.patience is not None and self.waited >= self.patience
+def pair_probes(x: Encoding, views: Encoding) -> dict[str, float]:
+    """The label-free readings of a batch that an :class:`EpochRecord` holds."""
+    semantic = x.semantic.detach()
+    return {
+        "semantic_cosine": float(F.cosine_similarity(semantic, views.semantic.detach()).mean()),
+        "effective_rank": effective_rank(semantic),
+    }
 
 
 class Trainer:
@@ -196,7 +153,7 @@ class Trainer:
     encoder, denoiser
         The networks in training.
     twin_encoder
-        The encoder of the loop-off twin, ``None`` before :meth:`run_twin`.
+        The encoder of the last twin, ``None`` before :meth:`run_twin`.
     ema
         Averaged denoiser, used for sampling.
     condition_encoder
@@ -232,6 +189,7 @@ class Trainer:
         self.data = data.to(self.device)
         self.labels = None if labels is None else labels.to(self.device)
         self.n_obs = data.shape[0]
+        self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
         self.batch_size = min(plan.batch_size, self.n_obs)
         self.steps_per_epoch = self.n_obs // self.batch_size
         self.diffusion = GaussianDiffusion(
@@ -245,26 +203,26 @@ class Trainer:
                 f"Expected at least 1 `{'warmup' if joint else 'generator'}_epochs` for view_rate={plan.view_rate:g}, found 0: "
                 "the views of an untrained generator do harm. Set view_rate=0 to train without views."
             )
-        encoder_epochs = warmup + plan.n_cycles * mixed
-        self._encoder = _Learner(
-            fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_epochs * self.steps_per_epoch, plan.lr_schedule
+        encoder_steps = [epochs * self.steps_per_epoch for epochs in plan.encoder_phases]
+        self._encoder = Learner(
+            fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_steps, plan.lr_schedule
         )
-        self._denoiser = _Learner(
+        self._denoiser = Learner(
             fabric,
             denoiser,
             plan.generator_lr,
             plan.weight_decay,
-            (encoder_epochs if joint else plan.n_cycles * generate) * self.steps_per_epoch,
+            encoder_steps if joint else [generate * self.steps_per_epoch] * plan.n_cycles,
             plan.lr_schedule,
         )
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
         self.condition_encoder = copy.deepcopy(encoder)
         self.bank: ViewBank | None = None
-        self._with_twin = with_twin
+        self._with_twin, self._view_rate = with_twin, plan.view_rate
         self.twin_encoder: nn.Module | None = None
         self._warm: dict[str, Any] | None = None
         self.n_twin_epochs = 0  # A epochs after the warm-up, as many as the twin will have
-        self._random = random_streams(seed, _STREAMS, self.device)
+        self._random = random_streams(seed, STREAMS, self.device)
 
     @property
     def encoder(self) -> nn.Module:
@@ -281,7 +239,7 @@ class Trainer:
     def positives(self, index: Tensor) -> Positives:
         """Positive views of a batch: hand-made, a share ``view_rate`` of them generated once the bank is full."""
         hand_made = self.hand_views(index, self._random["hand"])
-        return mix_views(hand_made, self.bank, index, self.config.training.view_rate, self._random["mix"])
+        return mix_views(hand_made, self.bank, index, self._view_rate, self._random["mix"])
 
     def a_step(self, index: Tensor, views: Tensor) -> tuple[Tensor, Encoding, Encoding]:
         """One step of the encoder on events ``index`` and their views; the generator is not touched."""
@@ -291,12 +249,7 @@ class Trainer:
         return loss.detach(), x, v
 
     def _dropped(self, x: Tensor) -> Tensor:
-        """Hide a random share of the features; the rest is scaled up to keep the mean (as ``nn.Dropout``)."""
-        rate = self.config.training.input_dropout
-        if rate == 0:
-            return x
-        keep = torch.rand(x.shape, generator=self._random["dropout"], device=self.device) >= rate
-        return x * keep / (1 - rate)
+        return drop_features(x, self._dropout, self._random["dropout"])
 
     def b_step(self, index: Tensor, cond: Tensor) -> Tensor:
         """One step of the generator on events ``index`` under fixed conditions; the encoder is not touched."""
@@ -343,7 +296,7 @@ class Trainer:
                 continue
             if cycle > 0 and self._with_twin and self._warm is None:
                 self._warm = self._encoder_state()
-            patience = _Patience(plan.patience)
+            patience = Patience(plan.patience)
             if kind == "B":
                 self._freeze_condition()
             for _ in range(n_epochs):
@@ -362,17 +315,31 @@ class Trainer:
                 index = torch.arange(self.n_obs, device=self.device)[:: -(-self.n_obs // _N_CALIBRATION)]
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]))
 
-    def run_twin(self) -> Iterator[EpochRecord]:
-        """Train the loop-off twin, after :meth:`run`; yields a record after each epoch.
+    def run_twin(self, view_rate: float = 0.0) -> Iterator[EpochRecord]:
+        """Train a twin after :meth:`run`, by default the loop-off twin; yields a record after each epoch.
 
         The twin goes on from the end of the warm-up for as many A epochs as the model had after it, in the same batches,
-        with the same hidden features and the same hand-made views; only no view is ever replaced by a generated one. Its
-        difference to the model is what the generated views did. The model itself is left as it is.
+        with the same hidden features and the same hand-made views; only the share of them that generated views replace is
+        another. The difference between the model and its loop-off twin is what the generated views did. The model itself is
+        left as it is.
+
+        Parameters
+        ----------
+        view_rate
+            The twin's lambda. Above 0 it needs a model of one alternating cycle, whose bank it takes its views from; it then
+            equals a model trained at that rate.
         """
+        plan = self.config.training
         if self._warm is None:
             raise RuntimeError("Expected a finished `run` of a trainer made with `with_twin=True`, found none.")
-        trained, bank, self.bank = self._encoder_state(), self.bank, None
+        if view_rate > 0 and (self.bank is None or plan.n_cycles != 1 or plan.schedule != "alternating"):
+            raise ValueError(
+                f"Expected a model of one alternating cycle with views for a twin of view_rate={view_rate:g}, found "
+                f"n_cycles={plan.n_cycles}, schedule={plan.schedule!r}, view_rate={plan.view_rate:g}. Fit it on its own."
+            )
+        trained = self._encoder_state()
         self._load_encoder_state(self._warm)
+        self._view_rate = view_rate
         try:
             for i in range(self.n_twin_epochs):
                 begin = time.perf_counter()
@@ -383,7 +350,7 @@ class Trainer:
             self.twin_encoder = copy.deepcopy(self.encoder)
         finally:
             self._load_encoder_state(trained)
-            self.bank = bank
+            self._view_rate = plan.view_rate
 
     def _encoder_state(self) -> dict[str, Any]:
         """All that the next A epoch depends on."""
@@ -400,9 +367,7 @@ class Trainer:
         self._encoded = encode(self.condition_encoder, self.data)
 
     def _batches(self, stream: str) -> Iterator[Tensor]:
-        """Shuffled full batches of one epoch; the incomplete rest is left out, and is another rest in each epoch."""
-        order = torch.randperm(self.n_obs, generator=self._random[stream], device=self.device)
-        yield from order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
+        yield from shuffled_batches(self.n_obs, self.batch_size, self._random[stream])
 
     def _a_epoch(self, with_generator: bool = False) -> EpochRecord:
         self._encoder.net.train()
@@ -420,12 +385,13 @@ class Trainer:
             phase="joint" if with_generator else "A",
             cycle=0,
             epoch=0,
-            encoder_loss=_finite(loss, "encoder") / self.steps_per_epoch,
-            generator_loss=_finite(generator_loss, "generator") / self.steps_per_epoch if with_generator else math.nan,
+            encoder_loss=finite_loss(loss, "encoder") / self.steps_per_epoch,
+            generator_loss=finite_loss(generator_loss, "generator") / self.steps_per_epoch
+            if with_generator
+            else math.nan,
             n_positives=self.steps_per_epoch * self.batch_size,
             n_generated=n_generated,
-            semantic_cosine=float(F.cosine_similarity(x.semantic.detach(), v.semantic.detach()).mean()),
-            effective_rank=effective_rank(x.semantic.detach()),
+            **pair_probes(x, v),
         )
 
     def _joint_epoch(self) -> EpochRecord:
@@ -437,7 +403,7 @@ class Trainer:
         loss = torch.zeros((), device=self.device)
         for index in self._batches("generator_order"):
             loss += self.b_step(index, self.conditions(index, self._encoded))
-        return EpochRecord("B", 0, 0, generator_loss=_finite(loss, "generator") / self.steps_per_epoch)
+        return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.steps_per_epoch)
 
     @torch.no_grad()
     def _fill(self) -> EpochRecord:
@@ -491,15 +457,6 @@ def draw(
         start=start,
         strength=strength,
     )
-
-
-def _finite(loss: Tensor, network: str) -> float:
-    if not torch.isfinite(loss):
-        raise RuntimeError(
-            f"Expected a finite loss of the {network}, found {float(loss)}: its training diverged. "
-            f"Lower `{network}_lr`, or look for extreme values in the data."
-        )
-    return float(loss)
 
 
 def _known(epochs: int | None) -> int:

@@ -11,13 +11,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffaug._model import DiffAug
-from diffaug.pl._figure import FEATURE_SWAP, GENERATED, MIXUP, REFERENCE, check_save, hand_over, new_axes
+from diffaug.pl._figure import (
+    FEATURE_SWAP,
+    GENERATED,
+    MASK,
+    MIXUP,
+    NOISE,
+    REFERENCE,
+    THINNING,
+    check_save,
+    hand_over,
+    new_axes,
+)
 from diffaug.tl._similarity import RANDOM_PAIR, view_similarity
 
 _STYLES = {
     "diffaug": (GENERATED, "DiffAug"),
     "mixup": (MIXUP, "mixup"),
     "feature_swap": (FEATURE_SWAP, "feature swap"),
+    "mask": (MASK, "masked genes"),
+    "noise": (NOISE, "noise"),
+    "thinning": (THINNING, "thinned counts"),
     RANDOM_PAIR: (REFERENCE, "random pairs"),
 }
 _WIDTHS = (0.01, 0.02, 0.025, 0.05)

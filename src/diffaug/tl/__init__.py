@@ -1,7 +1,9 @@
 """Tools: train, embed, make views, generate."""
 
+from diffaug.tl._baseline import baseline
 from diffaug.tl._fit import fit
 from diffaug.tl._similarity import view_similarity
+from diffaug.tl._twin import loop_gain
 from diffaug.tl._use import augment, embed, generate
 
-__all__ = ["augment", "embed", "fit", "generate", "view_similarity"]
+__all__ = ["augment", "baseline", "embed", "fit", "generate", "loop_gain", "view_similarity"]

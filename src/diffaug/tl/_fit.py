@@ -15,6 +15,7 @@ from diffaug._keys import Keys
 from diffaug._model import DiffAug, resolve_config
 from diffaug.backends import get_backend
 from diffaug.core.config import Config
+from diffaug.tl._twin import compare_with_twin, label_values, log_gain
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ def fit(
     n_cycles: int | None = None,
     view_rate: float | None = None,
     max_epochs: int | None = None,
+    twin: bool = False,
+    groupby: str | None = None,
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
@@ -61,6 +64,11 @@ def fit(
         Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1].
     max_epochs
         Cap on the epochs of all phases together; longer plans shrink in proportion.
+    twin
+        Also train the loop-off twin (``model.twin``): equal in all but the generated views, which it never sees. What the
+        views did is measured by :func:`diffaug.tl.loop_gain`, said in the log and kept. Costs one more A phase.
+    groupby
+        With ``twin``: column of ``.obs`` with labels that judge both; they are not used in training.
     config
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings.
     random_state
@@ -79,7 +87,10 @@ def fit(
     ``.obsm["X_diffaug_latent"]``
         Latent vectors, on which the loss acts.
     ``.uns["diffaug"]``
-        ``params``, ``history`` (one entry per epoch), ``versions``, ``genes``.
+        ``params``, ``history`` (one entry per epoch), ``versions``, ``genes``; with ``twin`` also ``loop_gain``, the
+        columns of that table.
+    ``.obsm["X_diffaug_twin"]``
+        With ``twin``: the twin's semantic vectors.
 
     Raises
     ------
@@ -100,6 +111,12 @@ def fit(
     model = DiffAug(settings, random_state=random_state, device=device)
     source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
     batch = None if batch_key is None else pd.factorize(obs_column(adata, batch_key, "batch_key"))[0]
+    if groupby is not None and not twin:
+        raise ValueError(
+            f"Expected twin=True with groupby={groupby!r}, found twin=False: labels judge the model against its twin. "
+            "Set twin=True, or leave `groupby` out."
+        )
+    judges = label_values(adata, groupby)
     labels = None if label_key is None else np.asarray(obs_column(adata, label_key, "label_key"))
     if settings.diffusion.condition == "label" and labels is None:
         raise ValueError(
@@ -108,6 +125,13 @@ def fit(
     if adata.n_obs < settings.training.batch_size:
         logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
     model.meta = {**source.meta, "batch_key": batch_key, "label_key": label_key, "cells": pack_obs(adata.obs)}
-    model.fit(source.x, batch=batch, labels=labels, max_epochs=max_epochs, progress=progress)
-    write_embedding(adata, model, source.x, keys)
+    model.fit(source.x, batch=batch, labels=labels, max_epochs=max_epochs, twin=twin, progress=progress)
+    more: dict[str, Any] = {}
+    if model.twin is not None:
+        gain = compare_with_twin(model, source.x, judges)
+        log_gain(gain)
+        more["loop_gain"] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
+    write_embedding(adata, model, source.x, keys, **more)
+    if model.twin is not None:
+        adata.obsm[keys.twin] = model.twin.embed(source.x).semantic
     return model

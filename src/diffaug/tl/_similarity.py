@@ -39,8 +39,9 @@ def view_similarity(
     model
         A fitted model.
     kinds
-        Kinds of views: ``"diffaug"``, ``"mixup"``, ``"feature_swap"``; one or several. Partners of the last two are
-        sought among all cells of ``adata`` (among 20,000 of them, where there are more).
+        Kinds of views, one or several: ``"diffaug"``, ``"mixup"``, ``"feature_swap"``, ``"mask"``, ``"noise"``,
+        ``"thinning"``. Partners of mixup and feature swap are sought among all cells of ``adata`` (among 20,000 of them,
+        where there are more).
     n_cells
         Cells to draw at random; all where there are not more.
     n_views

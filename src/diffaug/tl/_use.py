@@ -67,7 +67,7 @@ def augment(
     model: DiffAug,
     *,
     n_views: int = 1,
-    kind: Literal["diffaug", "mixup", "feature_swap"] = "diffaug",
+    kind: Literal["diffaug", "mixup", "feature_swap", "mask", "noise", "thinning"] = "diffaug",
     strength: float = 1.0,
     random_state: int = 0,
     progress: bool = True,
@@ -84,7 +84,8 @@ def augment(
         Views of each cell.
     kind
         ``"diffaug"``: generated under the cell's condition; ``"mixup"`` with a neighbour among ``adata``;
-        ``"feature_swap"`` with a random cell of ``adata``.
+        ``"feature_swap"`` with a random cell of ``adata``; ``"mask"``, ``"noise"`` and ``"thinning"`` as in
+        :class:`diffaug.backends.cells.CellsConfig`.
     strength
         For ``"diffaug"``: 1 starts from pure noise, less keeps more of the cell's own values; in (0, 1].
     random_state

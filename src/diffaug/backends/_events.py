@@ -1,0 +1,86 @@
+"""What every model does with a domain: its settings, the events it is given, and their embedding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffaug.backends._base import Backend
+from diffaug.core.config import Config, config_from_dict
+from diffaug.core.training import encode
+
+
+class Embedding(NamedTuple):
+    """``semantic``, shape ``(n, n_semantic)``, and ``latent``, shape ``(n, n_latent)``; float32."""
+
+    semantic: np.ndarray
+    latent: np.ndarray
+
+
+def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: type[Backend]) -> Config:
+    """Settings from a preset's name, a nested dictionary (on top of the default preset) or a ready :class:`Config`."""
+    if config is None:
+        return backend.preset("default")
+    if isinstance(config, str):
+        return backend.preset(config)
+    if isinstance(config, Mapping):
+        return config_from_dict(config, backend.Settings, backend.preset("default"))
+    if not isinstance(config, Config):
+        raise TypeError(
+            f"Expected `config` to be a preset's name, a Config, a dictionary or None, found {type(config)}."
+        )
+    if config.domain is None:
+        return dataclasses.replace(config, domain=backend.preset("default").domain)
+    if not isinstance(config.domain, backend.Settings):
+        raise TypeError(f"Expected `config.domain` to be {backend.Settings.__name__}, found {type(config.domain)}.")
+    return config
+
+
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """Check an integer argument."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"Expected `{name}` to be a whole number, found {value!r}.")
+    if value < least:
+        raise ValueError(f"Expected `{name}` of at least {least}, found {value}.")
+    return int(value)
+
+
+def check_length(name: str, values: Any, n_obs: int) -> None:
+    """Check that there is one value of each event."""
+    if values is not None and np.shape(values) != (n_obs,):
+        raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
+
+
+def training_events(
+    backend: type[Backend], x: Any, batch: np.ndarray | None
+) -> tuple[tuple[int, ...], int, np.ndarray | None]:
+    """Shape of an event, number of events and integer batch codes of what a model is to be fitted on."""
+    event_shape = backend.event_shape_of(x)
+    n_obs = x.shape[0]
+    if n_obs < 3:
+        raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
+    check_length("batch", batch, n_obs)
+    return event_shape, n_obs, None if batch is None else np.unique(batch, return_inverse=True)[1]
+
+
+def model_space(backend: Backend, x: Any, device: torch.device, chunk: int = 4096) -> Iterator[Tensor]:
+    """Chunks of user data in the model space of a fitted domain, on the device."""
+    shape = backend.event_shape_of(x)
+    if shape != backend.event_shape:
+        raise ValueError(f"This model was fitted on events of shape {backend.event_shape}, found {shape}.")
+    if x.shape[0] < 1:
+        raise ValueError("Expected at least 1 event, found 0.")
+    for begin in range(0, x.shape[0], chunk):
+        yield backend.to_model(x[begin : begin + chunk]).to(device)
+
+
+def embed_events(encoder: nn.Module, backend: Backend, x: Any, device: torch.device) -> Embedding:
+    """Embedding of user data under a fitted encoder."""
+    parts = [encode(encoder, chunk) for chunk in model_space(backend, x, device)]
+    semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
+    return Embedding(semantic, latent)

@@ -1,0 +1,100 @@
+"""The command ``reproduce``: the paper's tables and figures on the sets that can be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from diffaug.cli._app import Common, command, show
+from diffaug.cli._look import as_json, use_files_for_pictures
+from diffaug.cli._make import Output, Positive, settings_of
+
+
+@command
+def reproduce(
+    artefact: str | None = None,
+    /,
+    *,
+    output: Output = Path("diffaug-reproduce"),
+    sets: list[str] | None = None,
+    seeds: Positive = 5,
+    preset: Literal["default", "paper"] = "default",
+    config: Path | None = None,
+    n_top_genes: Positive = 1000,
+    max_obs: Positive | None = None,
+    max_epochs: Positive | None = None,
+    device: str = "auto",
+    json: bool = False,
+    list: bool = False,
+    overwrite: bool = False,
+    common: Common = Common(),
+) -> None:
+    r"""Run a table or figure of the paper again, and set ours beside the paper's.
+
+    Prints the paper's value, ours with its 95 % interval, and what differs in protocol and data; writes the same as
+    Markdown, and pictures of figures, beside the rows of all runs. A stopped command goes on where it was, and more seeds
+    or sets are added to what is there: tables share their runs where the settings are equal. No run reads a label, but
+    for A1 of table4.
+
+    Parameters
+    ----------
+    artefact
+        table2, table4, table5, fig5, fig6 or fig7; ``--list`` says what they are.
+    output
+        Folder for the rows and the results.
+    sets
+        Set to run on (repeat it for others), by its name in ``diffaug.datasets``. By default those that stand in for the
+        paper's, as far as they are at hand.
+    seeds
+        Number of seeds.
+    preset
+        Settings that the rows of a table change; ``paper`` has the publication's widths and epochs, for a GPU.
+    config
+        TOML file with settings on top of the preset: tables loss, diffusion, training, domain.
+    n_top_genes
+        Variable genes of sets of counts.
+    max_obs
+        Cells of a set at most, drawn at random, for a quick look.
+    max_epochs
+        Cap on the epochs of a run, for a quick look.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    json
+        Print JSON instead of a table.
+    list
+        Print the tables and figures with their rows, and the sets that are at hand; run nothing.
+    overwrite
+        Lose the rows of an earlier command and start anew.
+
+    Examples
+    --------
+    diffaug-cells reproduce --list
+
+    # a quick look, without data of your own
+    diffaug-cells reproduce table4 --sets pbmc68k_reduced_scanpy --seeds 2 \
+        -o ablations
+
+    DIFFAUG_DATA_DIR=data diffaug-cells reproduce fig6 -o ablations
+    """
+    if list:
+        from diffaug.reproduce import _overview
+
+        show(as_json(_overview.numbers()) if json else _overview.text())
+        return
+    if artefact is None:
+        from diffaug.reproduce._arms import ARTEFACTS
+
+        raise ValueError(
+            f"Expected a table or figure among {[*ARTEFACTS]}, found none. `reproduce --list` says what they are."
+        )
+    base = settings_of(preset, config)
+    use_files_for_pictures()
+
+    from diffaug.reproduce import _rows, _write
+
+    settings = _rows.Settings(base, n_top_genes=n_top_genes, max_obs=max_obs, max_epochs=max_epochs)
+    made = _write.reproduce(artefact, output, settings, sets=sets, seeds=seeds, device=device, overwrite=overwrite)
+    if json:
+        show(as_json(made.report.numbers))
+    else:
+        show(*made.files, "", made.report.text())

@@ -1,0 +1,380 @@
+"""What a table or figure says: the paper's value, ours with its interval, and what differs; as text, Markdown and data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from diffaug.core.config import Config
+from diffaug.reproduce._arms import Arm, Artefact
+from diffaug.reproduce._measure import KINDS, QUANTILES
+from diffaug.reproduce._paper import PaperNumber
+from diffaug.reproduce._rows import Settings
+from diffaug.reproduce._sets import paper_sets, stands_for
+from diffaug.reproduce._statistics import Comparison, Interval, compare, interval
+
+#: Columns of a table by the name of their score: title, and whether it is a share that is printed in percent.
+_SCORES = {
+    "linear": ("linear", True),
+    "linear_grouped": ("linear by group", True),
+    "knn": ("k-NN", True),
+    "kmeans": ("k-means", True),
+    "linear_2d": ("linear 2-D", True),
+    "knn_2d": ("k-NN 2-D", True),
+    "kept": ("kept", True),
+    "kept_real": ("kept, real", True),
+    "rank": ("rank", False),
+}
+_SHOWN = {
+    "table2": ("linear", "linear_grouped", "knn", "kmeans", "linear_2d", "knn_2d"),
+    "table4": ("linear", "knn", "kmeans", "kept", "kept_real"),
+    "table5": ("linear", "knn", "kmeans", "rank"),
+    "fig5": ("linear", "kept", "kept_real"),
+    "fig6": ("linear", "knn", "kmeans", "kept", "rank"),
+    "fig7": ("linear", "knn", "kmeans", "rank"),
+}
+#: Sets whose labels a default of this package has seen.
+TUNED_ON = ("paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc")
+_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text: caption, heads of the columns, rows."""
+
+    caption: str
+    head: list[str]
+    body: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is said of a table or figure.
+
+    Attributes
+    ----------
+    title
+        What it is.
+    grids
+        Its tables.
+    lists
+        Its remarks, by heading.
+    numbers
+        The same as plain data.
+    """
+
+    title: str
+    grids: list[Grid]
+    lists: dict[str, list[str]]
+    numbers: dict[str, Any]
+
+    def text(self) -> str:
+        """For a terminal."""
+        parts = [f"{self.title}\n{'=' * len(self.title)}"]
+        parts += [f"{_wrapped(grid.caption)}\n\n{_aligned(grid)}" for grid in self.grids]
+        parts += [f"{head}\n" + "\n".join(_wrapped(line, "- ") for line in lines) for head, lines in self.lists.items()]
+        return "\n\n".join(parts)
+
+    def markdown(self) -> str:
+        """For a page of documentation."""
+        parts = [f"# {self.title}"]
+        for grid in self.grids:
+            rows = [grid.head, ["---"] * len(grid.head), *grid.body]
+            table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+            parts += [grid.caption, table]
+        for head, lines in self.lists.items():
+            parts += [f"## {head}", "\n".join(f"- {line}" for line in lines)]
+        return "\n\n".join(parts) + "\n"
+
+
+def report(artefact: Artefact, table: pd.DataFrame, settings: Settings, *, absent: Sequence[str] = ()) -> Report:
+    """Sum up the rows of a table or figure.
+
+    Parameters
+    ----------
+    artefact
+        The table or figure.
+    table
+        Its rows, as :func:`diffaug.reproduce._run.run` gives them.
+    settings
+        Of the rows.
+    absent
+        Default sets that are not at hand.
+    """
+    keys = [arm.key for arm in artefact.arms]
+    found = {score: compare(table, score, artefact.reference, keys) for score in _SHOWN[artefact.name]}
+    found = {score: arms for score, arms in found.items() if arms}
+    sets, seeds = list(dict.fromkeys(table["set"])), sorted(table["seed"].unique().tolist())
+    seconds = table.groupby("arm")["seconds"].mean().to_dict()
+    grids = [_main_grid(artefact, found, sets, seeds, seconds), _by_set_grid(artefact, found["linear"], sets)]
+    numbers: dict[str, Any] = {
+        "artefact": artefact.name,
+        "title": artefact.title,
+        "unit": "percent; rank and cosines as they are",
+        "sets": sets,
+        "seeds": seeds,
+        "reference": artefact.reference,
+        "arms": [_arm_numbers(arm, found, seconds) for arm in artefact.arms],
+        "paper_only": {title: dataclasses.asdict(number) for title, number in artefact.paper_only.items()},
+        "paper_sets": [_paper_set(s, sets) for s in paper_sets()],
+        "absent": list(absent),
+        "settings": settings.flat(),
+        "versions": sorted(table["versions"].unique().tolist()),
+        "devices": sorted(table["device"].unique().tolist()),
+    }
+    if artefact.name == "fig5":
+        cosines = _cosines(table, sets)
+        grids.insert(0, _cosine_grid(cosines, sets))
+        numbers["cosines"] = {k: {q: _plain(v) for q, v in by_q.items()} for k, by_q in cosines.items()}
+    lists = {
+        "Rows": [f"{arm.key}: {arm.title}" for arm in artefact.arms],
+        "The paper's sets": [_paper_set_line(s, sets) for s in numbers["paper_sets"]],
+        "What differs from the paper": [*artefact.notes, *_common_notes(settings, sets, absent)],
+        "How to read it": _reading_notes(table, found, sets, seeds),
+    }
+    numbers["notes"] = lists["What differs from the paper"]
+    return Report(artefact.title, grids, lists, numbers)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _main_grid(
+    artefact: Artefact,
+    found: dict[str, dict[str, Comparison]],
+    sets: Sequence[str],
+    seeds: Sequence[int],
+    seconds: dict[str, float],
+) -> Grid:
+    head = ["", "paper", *(_SCORES[score][0] for score in found)]
+    compares = len(artefact.arms) > 1
+    if compares:
+        head += [f"linear - {artefact.reference}, seeds", "the same, sets"]
+    head.append("s a run")
+    body = []
+    for arm in artefact.arms:
+        cells = [arm.key, _paper(arm.paper)]
+        cells += [
+            _shown(arms[arm.key].level, _SCORES[score][1]) if arm.key in arms else "-" for score, arms in found.items()
+        ]
+        if compares:
+            linear = found["linear"][arm.key]
+            cells += [_difference(linear.over_seeds), _difference(linear.over_sets)]
+        body.append([*cells, f"{seconds[arm.key]:.0f}"])
+    for title, number in artefact.paper_only.items():
+        body.append([f"{title} (not run here)", _paper(number), *["-"] * (len(head) - 2)])
+    caption = (
+        f"Mean over {_counted(len(sets), 'set')} ({', '.join(sets)}) and {_counted(len(seeds), 'seed')}, in percent."
+    )
+    return Grid(caption, head, body)
+
+
+def _by_set_grid(artefact: Artefact, linear: dict[str, Comparison], sets: Sequence[str]) -> Grid:
+    head, paper = [""], ["the paper's DiffAug"]
+    for name in sets:
+        original = stands_for(name)
+        head.append(name if original is None else f"{name} (for {original.title})")
+        paper.append("-" if original is None else _paper(original.paper))
+    body = [[arm.key, *(_shown(linear[arm.key].by_set[s]) for s in sets)] for arm in artefact.arms]
+    if artefact.name == "table2":
+        body.insert(0, paper)
+    return Grid("By set: linear SVM in percent, mean over the seeds.", head, body)
+
+
+def _cosines(table: pd.DataFrame, sets: Sequence[str]) -> dict[str, dict[str, Interval]]:
+    """Quantiles of the cosines by kind of view, as means over the sets with their interval over seeds; medians by set."""
+    found = {}
+    for kind in KINDS:
+        by_seed = {q: table.groupby("seed")[f"cosine_{kind}_q{q:02}"].mean() for q in QUANTILES}
+        found[kind] = {f"q{q:02}": interval(values) for q, values in by_seed.items()}
+        medians = table.groupby("set")[f"cosine_{kind}_q50"]
+        found[kind] |= {f"median {name}": interval(medians.get_group(name)) for name in sets}
+    return found
+
+
+def _cosine_grid(cosines: dict[str, dict[str, Interval]], sets: Sequence[str]) -> Grid:
+    head = ["", "paper", *(f"{q} %" for q in QUANTILES), *(f"median, {name}" for name in sets)]
+    body = [
+        [
+            kind.replace("_", " "),
+            "not at hand",
+            *(f"{v.mean:.2f}" if q.startswith("q") else _number(v) for q, v in by_q.items()),
+        ]
+        for kind, by_q in cosines.items()
+    ]
+    return Grid("Quantiles of the cosine between a cell and its view, mean over the sets; medians by set.", head, body)
+
+
+def _paper(number: PaperNumber | None) -> str:
+    if number is None:
+        return "-"
+    return "not at hand" if number.value is None else f"{number.value:.1f}"
+
+
+def _shown(value: Interval, percent: bool = True) -> str:
+    factor = 100 if percent else 1
+    text = f"{factor * value.mean:.1f}"
+    return text if math.isnan(value.low) else f"{text} [{factor * value.low:.1f}, {factor * value.high:.1f}]"
+
+
+def _difference(value: Interval | None) -> str:
+    if value is None:
+        return "-"
+    text = f"{100 * value.mean:+.1f}"
+    return text if math.isnan(value.low) else f"{text} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+def _number(value: Interval) -> str:
+    return f"{value.mean:.2f}" if math.isnan(value.low) else f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def _arm_numbers(arm: Arm, found: dict[str, dict[str, Comparison]], seconds: dict[str, float]) -> dict[str, Any]:
+    return {
+        "key": arm.key,
+        "title": arm.title,
+        "method": arm.method,
+        "changes": {section: dict(part) for section, part in arm.changes.items()},
+        "paper": None if arm.paper is None else dataclasses.asdict(arm.paper),
+        "seconds": seconds[arm.key],
+        "scores": {
+            score: {
+                "mean": _plain(arms[arm.key].level, _factor(score)),
+                "by_set": {s: _plain(v, _factor(score)) for s, v in arms[arm.key].by_set.items()},
+                "difference_over_seeds": _plain(arms[arm.key].over_seeds, _factor(score)),
+                "difference_over_sets": _plain(arms[arm.key].over_sets, _factor(score)),
+            }
+            for score, arms in found.items()
+            if arm.key in arms
+        },
+    }
+
+
+def _factor(score: str) -> int:
+    return 100 if _SCORES[score][1] else 1
+
+
+def _plain(value: Interval | None, factor: int = 1) -> dict[str, float | None] | None:
+    """An interval for JSON, which knows no NaN."""
+    if value is None:
+        return None
+    ends = {name: factor * getattr(value, name) for name in ("mean", "low", "high")}
+    return {**{name: None if math.isnan(end) else end for name, end in ends.items()}, "n": value.n}
+
+
+def _paper_set(original: Any, sets: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": original.title,
+        "paper": dataclasses.asdict(original.paper),
+        "reason": original.reason,
+        "stand_ins": list(original.stand_ins),
+        "used": [name for name in original.stand_ins if name in sets],
+    }
+
+
+# --- remarks ---------------------------------------------------------------------------------------------------------
+
+
+def _paper_set_line(original: dict[str, Any], sets: Sequence[str]) -> str:
+    value = original["paper"]["value"]
+    if original["used"]:
+        use = f"in its place: {', '.join(original['used'])}."
+    elif original["stand_ins"]:
+        use = f"not run here; {' and '.join(original['stand_ins'])} may stand in."
+    else:
+        use = "nothing stands in for it."
+    return f"{original['name']} (paper: {value}): {use} {original['reason']}"
+
+
+def _common_notes(settings: Settings, sets: Sequence[str], absent: Sequence[str]) -> list[str]:
+    size = "" if settings.max_obs is None else f" of at most {settings.max_obs} cells"
+    notes = [
+        f"Data: stand-ins{size}. Raw counts are log-normalised and cut to {settings.n_top_genes} variable genes; other "
+        "measurements are taken as they are. The paper's versions of its sets are not known in detail.",
+        _recipe(settings.base),
+        "Protocol: the encoder sees all cells without their labels, those of the probe's test splits included. No label is "
+        "read in training, early stopping or the choice of a model (A1 of Table 4 apart); the released code of the paper "
+        "chooses its checkpoints by a score that uses labels.",
+    ]
+    tuned = [name for name in sets if name in TUNED_ON]
+    if tuned:
+        notes.append(
+            f"Defaults of this package were tuned with labels of {', '.join(tuned)}, which flatters ours there."
+        )
+    if absent:
+        notes.append(f"Not at hand in DIFFAUG_DATA_DIR and left out: {', '.join(absent)}.")
+    return notes
+
+
+def _recipe(base: Config) -> str:
+    plan, domain = base.training, base.domain
+    if plan.warmup_epochs is None:
+        length = f"about {plan.warmup_steps} + {plan.mixed_steps} steps of the encoder and {plan.generator_steps} of the generator"
+    else:
+        length = f"A {plan.warmup_epochs}, B {plan.generator_epochs}, A {plan.mixed_epochs} epochs"
+    return (
+        f"Recipe, where a row does not say otherwise: loss {base.loss.name}, generator {domain.generator!r} of width "
+        f"{domain.generator_width}, {length}, {base.diffusion.n_steps} sampling steps, lambda {plan.view_rate:g}. The paper's: soft "
+        "loss, Listing 2 of width 2000, A 330, B 330, A 340 epochs, 1000 sampling steps, lambda 0.1; `--preset paper' has "
+        "its widths and epochs."
+    )
+
+
+def _reading_notes(
+    table: pd.DataFrame, found: dict[str, dict[str, Comparison]], sets: Sequence[str], seeds: Sequence[int]
+) -> list[str]:
+    if len(seeds) > 1:
+        notes = [
+            f"[a, b] is the 95 % interval by Student's t over {len(seeds)} seeds, or over the sets where it says so."
+        ]
+    else:
+        notes = ["One seed: there is no interval over seeds, and a difference may be chance."]
+    notes.append("Differences are paired by set and seed. An interval over sets says what another set might give.")
+    for score, arms in found.items():
+        seen = list(next(iter(arms.values())).by_set)
+        if seen != list(sets):
+            notes.append(
+                f"`{_SCORES[score][0]}' is over {', '.join(seen)} only: no donor, subject or batch is on both sides."
+            )
+    left_out = table.groupby("set", sort=False)["n_left_out"].max()
+    for name, n in left_out[left_out > 0].items():
+        notes.append(
+            f"{name}: {_counted(int(n), 'cell')} of classes too small for the splits not scored by the SVM and k-NN."
+        )
+    for what in ("versions", "device"):
+        several = table[what].unique()
+        if len(several) > 1:
+            notes.append(f"The rows are of several {what}: {'; '.join(map(str, several))}.")
+    made_with = ", ".join(part.replace("=", " ") for part in table["versions"].iloc[-1].split())
+    notes.append(f"Made with {made_with}, device {table['device'].iloc[-1]}.")
+    return notes
+
+
+# --- layout ----------------------------------------------------------------------------------------------------------
+
+
+def _aligned(grid: Grid) -> str:
+    rows = [grid.head, *grid.body]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(grid.head))]
+    lines = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _wrapped(text: str, bullet: str = "") -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet))

@@ -1,0 +1,146 @@
+"""The sets of the paper, what may stand in for them here, and how a set is made ready: the same for every arm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from anndata import AnnData
+
+from diffaug import datasets, metrics, pp
+from diffaug._matrix import describe_matrix
+from diffaug.reproduce._paper import TABLE2_BY_SET, PaperNumber
+
+
+@dataclass(frozen=True)
+class PaperSet:
+    """A set of the paper.
+
+    Attributes
+    ----------
+    name, title
+        Of its manifest.
+    paper
+        DiffAug's linear SVM on it.
+    reason
+        Why it is not here itself.
+    stand_ins
+        Sets that can be had in its place.
+    """
+
+    name: str
+    title: str
+    paper: PaperNumber
+    reason: str
+    stand_ins: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A set made ready.
+
+    Attributes
+    ----------
+    name
+        Of its manifest.
+    adata
+        Log-normalised variable genes, or measurements as they are, in ``.X``.
+    label_key
+        Column of ``.obs`` with the labels.
+    labels
+        Its values, as text.
+    groups
+        Donor, subject or batch of each row, where the set has one.
+    """
+
+    name: str
+    adata: AnnData
+    label_key: str
+    labels: np.ndarray
+    groups: np.ndarray | None
+
+
+def paper_sets() -> list[PaperSet]:
+    """The six biological sets of the paper, as their manifests describe them."""
+    found = []
+    for name, number in TABLE2_BY_SET.items():
+        m = datasets.manifest(name)
+        found.append(PaperSet(name, m.title, number, m.reason or "", m.stand_ins))
+    return found
+
+
+def stands_for(name: str) -> PaperSet | None:
+    """The paper's set in whose place a set is used."""
+    return next((s for s in paper_sets() if name in s.stand_ins), None)
+
+
+def default_sets() -> list[str]:
+    """All stand-ins, in the order of the paper's sets."""
+    return [name for s in paper_sets() for name in s.stand_ins]
+
+
+def chosen_sets(asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Sets to run, and default ones that are not at hand. Sets that were asked for by name must be there, and whole.
+
+    Raises
+    ------
+    KeyError, ValueError, FileNotFoundError
+        A set is unknown, of another domain, damaged or not at hand, or no default set is at hand.
+    """
+    table = datasets.list_datasets("bio")
+    names = default_sets() if asked is None else list(dict.fromkeys(asked))
+    absent = [] if asked is not None else [name for name in names if not table.loc[name, "present"]]
+    names = [name for name in names if name not in absent]
+    if not names:
+        where = os.environ.get("DIFFAUG_DATA_DIR", "")
+        found = f"none of them in {where!r}" if where else "it unset"
+        raise FileNotFoundError(
+            f"Expected the environment variable DIFFAUG_DATA_DIR to name the folder with the sets {absent}, found {found}. "
+            "Set it, or name a set that needs no file: --sets pbmc68k_reduced_scanpy."
+        )
+    for name in names:
+        m = datasets.manifest(name)
+        if m.domain != "bio":
+            raise ValueError(f"Expected sets of domain 'bio', found {name!r} of domain {m.domain!r}.")
+        if m.status != "embedded":
+            datasets.path(name)
+    return names, absent
+
+
+def prepare(name: str, *, n_top_genes: int, max_obs: int | None) -> Data:
+    """Load a set and make it ready.
+
+    Raises
+    ------
+    ValueError
+        Its cells are too few for the protocols.
+    """
+    m = datasets.manifest(name)
+    adata = datasets.load(name, progress=False)
+    if max_obs is not None and adata.n_obs > max_obs:
+        rows = np.random.default_rng(0).choice(adata.n_obs, max_obs, replace=False)
+        adata = adata[np.sort(rows)].copy()
+    if m.kind == "counts":
+        adata = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+        pp.recipe(adata, n_top_genes=n_top_genes)
+        adata = adata[:, adata.var["highly_variable"]].copy()
+    elif describe_matrix(adata.X).kind == "counts":
+        # Grey levels are whole numbers too. On another scale the door does not take them for counts, and the model,
+        # which standardises every feature, sees the same.
+        adata.X = adata.X.astype(np.float32) / 256
+    assert m.label_key is not None  # every set that can be loaded has one, by the manifest's own check
+    labels = adata.obs[m.label_key].astype(str).to_numpy()
+    groups = None if m.batch_key is None else adata.obs[m.batch_key].astype(str).to_numpy()
+    data = Data(name, adata, m.label_key, labels, groups)
+    _rehearse(data)
+    return data
+
+
+def _rehearse(data: Data) -> None:
+    """Split a column of zeros as the embeddings will be: what cannot be judged is refused before it is trained on."""
+    try:
+        metrics.knn_probe(np.zeros((len(data.labels), 1)), data.labels)
+    except ValueError as error:
+        raise ValueError(f"The set {data.name!r} is too small to be judged: {error} Pass more cells.") from error

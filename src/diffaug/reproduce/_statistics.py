@@ -1,0 +1,113 @@
+"""Means and 95 % intervals over seeds and sets, and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval by Student's t; both ends are NaN where one value says nothing of the spread.
+
+    Attributes
+    ----------
+    mean, low, high
+        The mean and the ends.
+    n
+        Number of values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(values: ArrayLike) -> Interval:
+    """Mean of independent values with its interval.
+
+    Parameters
+    ----------
+    values
+        Finite numbers, shape ``(n,)``, at least one.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(
+            f"Expected finite values of shape (n,), found shape {x.shape} with {int((~np.isfinite(x)).sum())} not finite."
+        )
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(mean, mean - half, mean + half, len(x))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One score of one arm.
+
+    Attributes
+    ----------
+    level
+        Mean over the sets, with its interval over seeds.
+    by_set
+        Mean over the seeds of each set, with its interval over seeds.
+    over_seeds, over_sets
+        Mean difference to the reference, paired by set and seed, with its interval over seeds (of the means over sets) and
+        over sets (of the means over seeds). ``None`` for the reference itself.
+    """
+
+    level: Interval
+    by_set: dict[str, Interval]
+    over_seeds: Interval | None = None
+    over_sets: Interval | None = None
+
+
+def compare(table: pd.DataFrame, score: str, reference: str, arms: Sequence[str]) -> dict[str, Comparison]:
+    """Compare the arms by one score.
+
+    Parameters
+    ----------
+    table
+        Columns ``arm``, ``set``, ``seed`` and ``score``.
+    score
+        Name of the column. Arms without any value of it are left out, and then sets that lack a value: a mean over sets
+        is over the same sets for all arms.
+    reference
+        Arm that the others are compared with.
+    arms
+        Their order.
+
+    Returns
+    -------
+    By arm. Empty where no set has the score.
+    """
+    if score not in table:
+        return {}
+    wide = table.pivot(index=["set", "seed"], columns="arm", values=score)
+    wide = wide[[arm for arm in arms if wide[arm].notna().any()]]
+    whole = wide.notna().all(axis=1).groupby(level="set").transform("all")
+    wide = wide[whole]
+    if wide.empty:
+        return {}
+    sets = list(dict.fromkeys(table["set"]))
+    found = {}
+    for arm in wide:
+        grid = wide[arm].unstack("seed")
+        over_seeds = over_sets = None
+        if arm != reference and reference in wide:
+            gap = grid - wide[reference].unstack("seed")
+            over_seeds, over_sets = interval(gap.mean(axis=0)), interval(gap.mean(axis=1))
+        by_set = {name: interval(grid.loc[name]) for name in sets if name in grid.index}
+        found[str(arm)] = Comparison(interval(grid.mean(axis=0)), by_set, over_seeds, over_sets)
+    return found

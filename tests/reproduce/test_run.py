@@ -1,0 +1,163 @@
+"""Arms x sets x seeds: nothing twice, nothing lost, and one protocol for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from diffaug.core.config import Config
+from diffaug.reproduce import _measure, _run
+from diffaug.reproduce._arms import ARTEFACTS, Arm, Artefact
+from diffaug.reproduce._rows import Rows, Settings
+from diffaug.reproduce._sets import Data
+
+SET = "pbmc68k_reduced_scanpy"
+TABLE4, FIG5, FIG6, FIG7 = (ARTEFACTS[name] for name in ("table4", "fig5", "fig6", "fig7"))
+
+
+class Counter:
+    """In the place of ``measure``: scores that depend on what is asked, and a list of the asking."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, dies_at: int | None = None) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.dies_at = dies_at
+        monkeypatch.setattr(_measure, "measure", self)
+
+    def __call__(self, method: str, config: Config, data: Data, **options: Any) -> dict[str, float]:
+        if len(self.calls) == self.dies_at:
+            raise KeyboardInterrupt
+        self.calls.append({"method": method, "config": config, "set": data.name, **options})
+        scores = {"linear": config.training.view_rate + options["seed"], "seconds": 1.0}
+        return scores | ({"kept": 0.5} if "views" in options["groups"] else {})
+
+
+def columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Without what differs from run to run."""
+    return table.drop(columns="seconds")
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, tiny: Settings) -> None:
+    """With real trainings: the rows of the stopped run stay as they are, and the end is that of a run in one go."""
+    whole = _run.run(TABLE4, Rows(tmp_path / "whole", tiny), tiny, sets=[SET], seeds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        real, n_calls = _measure.measure, []
+
+        def killed(*given: Any, **options: Any) -> Any:
+            n_calls.append(1)
+            if len(n_calls) == 3:
+                raise KeyboardInterrupt
+            return real(*given, **options)
+
+        patch.setattr(_measure, "measure", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _run.run(TABLE4, Rows(tmp_path / "parts", tiny), tiny, sets=[SET], seeds=1)
+    before = Rows(tmp_path / "parts", tiny).read()
+    assert before["arm"].tolist() == ["table4: A1", "table4: A2"]
+    parts = _run.run(TABLE4, Rows(tmp_path / "parts", tiny), tiny, sets=[SET], seeds=1)
+    after = Rows(tmp_path / "parts", tiny).read()
+    pd.testing.assert_frame_equal(after.iloc[:2][before.columns], before)  # their seconds too: they were not run again
+    pd.testing.assert_frame_equal(columns(parts), columns(whole))
+    assert parts["arm"].tolist() == ["A1", "A2", "A3", "loop_off"]
+    assert parts["rank"].nunique() == 4  # the arms do run different things
+
+
+def test_only_what_is_missing_is_run(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = Counter(monkeypatch)
+
+    def n_new(artefact: Artefact, seeds: int, sets: list[str] | None = None) -> int:
+        before = len(counter.calls)
+        _run.run(artefact, Rows(tmp_path, tiny), tiny, sets=sets or [SET], seeds=seeds)
+        return len(counter.calls) - before
+
+    assert n_new(TABLE4, 1) == 4
+    assert n_new(TABLE4, 1) == 0
+    assert n_new(TABLE4, 2) == 4  # a seed more
+    assert n_new(TABLE4, 1) == 0  # fewer are no loss
+    assert n_new(FIG5, 2) == 0  # A3 is there
+    # The twin is there, lambda = 0.5 is the base of these tests.
+    assert n_new(FIG6, 2) == 2 * (len(FIG6.arms) - 2)
+    assert len(Rows(tmp_path, tiny).read()) == len(counter.calls)
+
+
+def test_two_arms_of_equal_settings_are_run_once(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(monkeypatch)
+    table = _run.run(FIG7, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    assert len(counter.calls) == len(FIG7.arms) - 1 and len(table) == len(FIG7.arms)
+    assert table["arm"].tolist() == [arm.key for arm in FIG7.arms]
+    same = table[table["arm"].isin(["nu_z=1", "nu_y=1"])]
+    assert same["run"].nunique() == 1
+
+
+def test_a_table_that_needs_more_scores_runs_again_and_keeps_the_others(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(monkeypatch)
+    plain = Artefact("table5", "t", (Arm("x", "x"),), "x", ("probes",), ("note",))
+    flat = Artefact("table2", "t", (Arm("y", "y"),), "y", ("probes", "map"), ("note",))
+    both = Artefact("table4", "t", (Arm("z", "z"),), "z", ("probes", "views"), ("note",))
+    for artefact in (plain, flat, both, flat, plain):
+        _run.run(artefact, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    assert [call["groups"] for call in counter.calls] == [["probes"], ["probes", "map"], ["probes", "views", "map"]]
+    assert Rows(tmp_path, tiny).read()["measured"].tolist() == ["probes views map"]
+
+
+def test_every_arm_meets_the_same_cells_and_protocol(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(monkeypatch)
+    _run.run(TABLE4, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=2, device="cpu")
+    asked = {(c["seed"], tuple(c["groups"]), c["device"], c["max_epochs"], c["set"]) for c in counter.calls}
+    assert asked == {(seed, ("probes", "views"), "cpu", None, SET) for seed in (0, 1)}
+    assert [c["config"].diffusion.condition for c in counter.calls[:4]] == ["label", "noise", "semantic", "semantic"]
+
+
+def test_a_row_says_how_it_was_made(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    Counter(monkeypatch)
+    table = _run.run(TABLE4, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    row = Rows(tmp_path, tiny).read().iloc[1]
+    assert (row["set"], row["seed"], row["method"], row["arm"]) == (SET, 0, "diffaug", "table4: A2")
+    assert (row["n_obs"], row["n_features"]) == (150, 765) and row["device"].partition(":")[0] in ("cpu", "cuda", "mps")
+    assert json.loads(row["settings"])["diffusion"]["condition"] == "noise"
+    assert "torch=" in row["versions"] and "diffaug=" in row["versions"]
+    assert table["seed"].tolist() == [0] * 4
+
+
+def test_seeds_come_last(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is stopped has some seeds on all sets, and not all seeds on some sets."""
+    real = _run.prepare
+    monkeypatch.setattr(_run, "prepare", lambda name, **k: dataclasses.replace(real(SET, **k), name=name))
+    counter = Counter(monkeypatch, dies_at=9)
+    with pytest.raises(KeyboardInterrupt):
+        _run.run(TABLE4, Rows(tmp_path, tiny), tiny, sets=["a", "b"], seeds=3)
+    assert [(c["seed"], c["set"]) for c in counter.calls] == [(0, "a")] * 4 + [(0, "b")] * 4 + [(1, "a")]
+
+
+def test_progress_is_told_and_repeats_are_not(tmp_path: Path, tiny: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    small = Artefact("table4", "t", TABLE4.arms[1:3], "A3", ("probes",), ("note",))
+    with caplog.at_level(logging.INFO, "diffaug"):
+        _run.run(small, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == f"table4: runs to go: 2, in '{tmp_path}'"
+    assert sum("features are the same in all cells" in line for line in said) == 1  # of two fits
+    assert not [line for line in said if "wrote .obsm" in line or "Left out" in line]
+    assert said[-1].startswith(f"2 of 2: {SET}, A3, seed 0: linear 0.") and said[-1].endswith("about 0 min left")
+
+
+def test_a_wrong_setting_is_said_before_anything_is_run(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(monkeypatch)
+    wrong = Artefact(
+        "table4", "t", (TABLE4.arms[2], Arm("x", "x", {"training": {"view_rate": 2.0}})), "A3", ("probes",), ("note",)
+    )
+    with pytest.raises(ValueError, match=r"`view_rate` in \[0, 1\], found 2.0"):
+        _run.run(wrong, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    assert counter.calls == []
