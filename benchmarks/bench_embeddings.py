@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, default=5, help="number of seeds")
     p.add_argument("--max-obs", type=int, default=2000, help="cells of a set at most, 0 for all")
     p.add_argument("--n-top-genes", type=int, default=500, help="highly variable genes where there are more")
-    p.add_argument("--jobs", type=int, default=1, help="methods that run at once; their times are then those of a shared machine")
+    p.add_argument(
+        "--jobs", type=int, default=1, help="methods that run at once; their times are then those of a shared machine"
+    )
     p.add_argument("--threads", type=int, default=1, help="threads of each")
     p.add_argument("--timeout", type=float, help="seconds after which one run is stopped and counts as failed")
     p.add_argument("--variants", type=Path, help="TOML file of methods with other settings (ablations)")
@@ -100,6 +103,7 @@ def main() -> int:
     )
     runner = Runner(plan)
     if not args.render:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends as Ctrl-C does, rows written
         if args.retry or args.redo:
             logging.getLogger("bench").info("%d rows are done anew", runner.forget(failed=args.retry, peers=args.redo))
         runner.run()

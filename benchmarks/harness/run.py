@@ -151,16 +151,15 @@ class Runner:
         todo = [unit for unit in todo if not missing[unit.peer.name]]
         logger.info("%d of %d runs are open", len(todo), len(units))
         try:
-            # Methods that build on another one come after it.
-            for waits in (False, True):
-                part = [(i, unit) for i, unit in enumerate(todo, 1) if (unit.peer.needs is not None) == waits]
-                with ThreadPoolExecutor(self.plan.jobs) as pool:
-                    try:
+            with ThreadPoolExecutor(self.plan.jobs) as pool:
+                try:
+                    for waits in (False, True):  # methods that build on another one come after it
+                        part = [(i, unit) for i, unit in enumerate(todo, 1) if (unit.peer.needs is not None) == waits]
                         list(pool.map(lambda at: self._do(at[1], f"[{at[0]}/{len(todo)}] {at[1]}"), part))
-                    except BaseException:
-                        self._stop()  # before the pool waits for its threads
-                        pool.shutdown(cancel_futures=True)
-                        raise
+                except BaseException:
+                    self._stop()  # before the pool waits for its threads
+                    pool.shutdown(cancel_futures=True)
+                    raise
         finally:
             for worker in self._workers:
                 worker.close()

@@ -147,11 +147,12 @@ def variants(file: Path) -> dict[str, Peer]:
     """Methods with other settings, from a TOML file; ablations are made of this.
 
     Each table is a method: ``[lambda_03]``, ``peer = "diffaug"``, ``shown = "DiffAug, lambda 0.3"``, and the settings
-    that differ, ``settings.config.training.view_rate = 0.3``. Further rows of the peer get its name in front.
+    that differ, ``settings.config.training.view_rate = 0.3``. Further rows of the peer get its name in front. A method that
+    builds on another one may build on a variant of that, ``needs = "lambda_03"``.
     """
-    found = {}
+    found: dict[str, Peer] = {}
     for name, values in tomllib.loads(file.read_text(encoding="utf-8")).items():
-        unknown = sorted(set(values) - {"peer", "shown", "settings"})
+        unknown = sorted(set(values) - {"peer", "shown", "settings", "needs"})
         if unknown or "peer" not in values:
             raise KeyError(f"Expected `peer`, `shown` and `settings` in [{name}], found {sorted(values)}.")
         if values["peer"] not in PEERS:
@@ -165,7 +166,9 @@ def variants(file: Path) -> dict[str, Peer]:
             else Row(f"{name}_{row.name}", f"{row.shown} ({shown})", row.role)
             for row in base.rows
         )
-        found[name] = dataclasses.replace(
-            base, name=name, shown=shown, rows=rows, changes={**base.changes, **values.get("settings", {})}
-        )
+        needs = values.get("needs", base.needs)
+        if needs is not None and (base.needs is None or needs not in {**PEERS, **found}):
+            raise KeyError(f"Expected the method that [{name}] builds on to come before it, found {needs!r}.")
+        changes = {**base.changes, **values.get("settings", {})}
+        found[name] = dataclasses.replace(base, name=name, shown=shown, rows=rows, needs=needs, changes=changes)
     return found

@@ -33,11 +33,11 @@ def resolve_encoder(settings: dict[str, Any]) -> dict[str, Any]:
 @register("random_encoder", "Random encoder", resolve=resolve_encoder, note="DiffAug's encoder, not trained.")
 def random_encoder(adata: AnnData, seed: int, *, config: dict[str, Any] | None = None) -> np.ndarray:
     from diffaug import DiffAug
+    from diffaug.backends import get_backend
     from diffaug.core.devices import seeded_init
     from diffaug.core.training import encode
 
-    asked = DiffAug(config, random_state=seed)
-    backend = asked._backend_cls(asked.config.domain, (adata.n_vars,))
+    backend = get_backend("cells")(DiffAug(config, device="cpu").config.domain, (adata.n_vars,))
     backend.prepare(adata.X)
     with seeded_init(seed):
         encoder = backend.make_encoder().eval()

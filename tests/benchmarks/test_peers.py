@@ -84,6 +84,7 @@ def test_variants(tmp_path: Path) -> None:
     file.write_text(
         '[lambda_03]\npeer = "diffaug"\nshown = "lambda 0.3"\nsettings.config.training.view_rate = 0.3\n'
         '[pca10]\npeer = "pca50"\nsettings.n_components = 10\n'
+        '[byol_03]\npeer = "byol_plus"\nneeds = "lambda_03"\n'
     )
     found = variants(file)
     assert found["lambda_03"].settings["config"]["training"]["view_rate"] == 0.3
@@ -95,6 +96,7 @@ def test_variants(tmp_path: Path) -> None:
         "lambda_03": "model",
         "lambda_03_loop_off": "twin",
     }
+    assert (found["byol_03"].needs, PEERS["byol_plus"].needs, found["pca10"].needs) == ("lambda_03", "diffaug", None)
     assert found["pca10"].rows == (Row("pca10", "pca10"),)
     assert settings_hash(found["pca10"].settings) != settings_hash(PEERS["pca50"].settings)
 
@@ -105,6 +107,8 @@ def test_variants(tmp_path: Path) -> None:
         ('[a]\npeer = "pca5"\n', KeyError, "peer of \\[a\\] among .*found 'pca5'"),
         ("[a]\nshown = 'x'\n", KeyError, "Expected `peer`, `shown` and `settings` in \\[a\\], found \\['shown'\\]"),
         ('[a]\npeer = "raw"\nsetting.b = 1\n', KeyError, "found \\['peer', 'setting'\\]"),
+        ('[a]\npeer = "byol_plus"\nneeds = "b"\n', KeyError, "builds on to come before it, found 'b'"),
+        ('[a]\npeer = "raw"\nneeds = "pca50"\n', KeyError, "builds on to come before it, found 'pca50'"),
         ('[pca50]\npeer = "raw"\n', ValueError, "new name for a variant, found 'pca50'"),
     ],
 )
