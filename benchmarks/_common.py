@@ -13,32 +13,61 @@ import pandas as pd
 import scanpy as sc
 import torch
 from anndata import AnnData
+from scipy import sparse
 
 import diffaug
+from diffaug import metrics
 
 RESULTS = Path(__file__).parents[1] / "docs" / "benchmarks" / "results"
 PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
 N_TOP_GENES = 1000
 
 
-def prepared(name: str, max_obs: int | None = None) -> AnnData:
+def prepared(name: str, max_obs: int | None = None, n_top_genes: int = N_TOP_GENES) -> AnnData:
     """A data set with log-normalised highly variable genes in ``.X``; measurements that are no counts stay as they are."""
     adata = diffaug.datasets.load(name)
     if max_obs is not None and adata.n_obs > max_obs:
         rows = np.random.default_rng(0).choice(adata.n_obs, max_obs, replace=False)
         adata = adata[np.sort(rows)].copy()
-    if diffaug.datasets.manifest(name).kind == "counts":
-        diffaug.pp.recipe(adata, n_top_genes=N_TOP_GENES)
+    kind = diffaug.datasets.manifest(name).kind
+    if kind == "counts":
+        diffaug.pp.recipe(adata, n_top_genes=n_top_genes)
         adata = adata[:, adata.var["highly_variable"]].copy()
+    elif kind == "log" and adata.n_vars > n_top_genes:
+        adata = adata[:, sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes, inplace=False)["highly_variable"]]
+        adata = adata.copy()
     return adata
 
 
-def pca_50(adata: AnnData) -> np.ndarray:
-    """50 principal components of the z-scored genes: the peer every biologist has."""
-    scratch = AnnData(adata.X.copy())
+def z_scored(adata: AnnData) -> np.ndarray:
+    """Genes of mean 0 and standard deviation 1, clipped at 10; dense."""
+    scratch = AnnData(adata.X.toarray() if sparse.issparse(adata.X) else np.array(adata.X, dtype=np.float32))
     sc.pp.scale(scratch, max_value=10)
-    sc.pp.pca(scratch, n_comps=min(50, scratch.n_vars - 1), random_state=0)
+    return scratch.X
+
+
+def pca_50(adata: AnnData, n_components: int = 50) -> np.ndarray:
+    """50 principal components of the z-scored genes: the peer every biologist has."""
+    scratch = AnnData(z_scored(adata))
+    sc.pp.pca(scratch, n_comps=min(n_components, min(scratch.shape) - 1), random_state=0)
     return scratch.obsm["X_pca"]
+
+
+def judged(x: np.ndarray, labels: np.ndarray, max_probed: int = 12_000) -> dict[str, float]:
+    """Probes of one embedding, with the same folds for all."""
+    linear = metrics.linear_probe(x, labels, protocol="holdout", max_obs=max_probed)
+    knn = metrics.knn_probe(x, labels, max_obs=max_probed)
+    rows = np.random.default_rng(0).permutation(len(x))[:max_probed]
+    clusters = metrics.kmeans_scores(x[rows], labels[rows], n_init=5)
+    return {
+        "linear": linear.accuracy,
+        "linear_balanced": linear.balanced_accuracy,
+        "knn": knn.accuracy,
+        "kmeans": clusters.accuracy,
+        "nmi": clusters.nmi,
+        "ari": clusters.ari,
+        "effective_rank": metrics.effective_rank(x[rows]),
+    }
 
 
 class Results:

@@ -1,128 +1,131 @@
-"""Embedding of the default fit beside PCA-50 of the same genes: labels only judge.
+"""Embeddings of every method on every set with every seed, judged by every protocol: labels only judge.
 
-Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py [--seeds 3] [--sets paul15 ...] [--render]
-Resumes where it stopped; writes docs/benchmarks/results/embeddings.csv and docs/benchmarks/embeddings.md.
+Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py [--sets largest] [--methods ...] [--seeds 5] [--render]
+It goes on where it stopped. The page shows the sets and methods of the call. Writes docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its
+figures; embeddings and scores on the way are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from _common import N_TOP_GENES, Results, machine, markdown, pca_50, prepared, write_page
-
-import diffaug
-from diffaug import metrics
-
-SETS = ("paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc")
-UNSEEN = ("tm_kidney_facs", "segerstolpe_pancreas", "zeisel_200genes", "baron_pancreas", "osmfish_ssctx")
-MAX_PROBED = 12_000
+ROOT = Path(__file__).resolve().parents[1]
+NOTES = ROOT / "benchmarks" / "notes" / "embeddings.md"
+CACHE_VARIABLE = "DIFFAUG_BENCH_CACHE"
 
 
-def judged(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Probes of one embedding, with the same folds for all."""
-    linear = metrics.linear_probe(x, labels, protocol="holdout", max_obs=MAX_PROBED)
-    knn = metrics.knn_probe(x, labels, max_obs=MAX_PROBED)
-    rows = np.random.default_rng(0).permutation(len(x))[:MAX_PROBED]
-    clusters = metrics.kmeans_scores(x[rows], labels[rows], n_init=5)
-    return {
-        "linear": linear.accuracy,
-        "linear_balanced": linear.balanced_accuracy,
-        "knn": knn.accuracy,
-        "kmeans": clusters.accuracy,
-        "nmi": clusters.nmi,
-        "ari": clusters.ari,
-        "effective_rank": metrics.effective_rank(x[rows]),
-    }
-
-
-def measure(name: str, method: str, seed: int) -> dict[str, float]:
-    adata = prepared(name)
-    labels = adata.obs["cell_type"].astype(str).to_numpy()
-    begin = time.perf_counter()
-    if method == "pca50":
-        x = pca_50(adata)
-    elif method == "diffaug":
-        diffaug.tl.fit(adata, random_state=seed, progress=False)
-        x = adata.obsm["X_diffaug"]
-    else:  # the loop-off twin: the same encoder epochs, hand-made views only
-        diffaug.tl.fit(
-            adata, random_state=seed, view_rate=0.0, config={"training": {"generator_epochs": 0}}, progress=False
-        )
-        x = adata.obsm["X_diffaug"]
-    seconds = time.perf_counter() - begin
-    return {"n_obs": adata.n_obs, "n_features": adata.n_vars, **judged(x, labels), "seconds": seconds}
-
-
-def tables(table: pd.DataFrame) -> str:
-    """Scores of each set, their mean over the sets, and the difference of the linear probe, as Markdown."""
-    order = {name: i for i, name in enumerate((*SETS, *UNSEEN))}
-    table = table.sort_values(["set", "method"], key=lambda c: c.map(order) if c.name == "set" else c == "diffaug")
-    scores = ["linear", "knn", "kmeans", "nmi", "ari"]
-    mean = table.groupby(["set", "method"], sort=False)[scores].mean()
-    spread = table.groupby(["set", "method"], sort=False)[scores].std()
-    shown = mean.round(3).astype(str)
-    several = spread.notna() & (spread > 0)
-    shown = shown.where(~several, shown + " ± " + spread.round(3).astype(str))
-    overall = mean.groupby("method", sort=False).mean().round(4)
-    wide = mean["linear"].unstack("method")
-    gap = (wide["diffaug"] - wide["pca50"]).round(3).rename("linear: diffaug - pca50").to_frame()
-    seeds = table[table["method"] == "diffaug"].groupby("set", sort=False).size()
-    return (
-        f"{markdown(shown)}\n\nMean over the sets:\n\n{markdown(overall)}\n\n"
-        f"Difference of the linear probe, and seeds of diffaug:\n\n{markdown(gap.join(seeds.rename('seeds')))}"
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--sets", nargs="+", default=["largest"], help="names, `largest` (the twelve largest) or `all`")
+    p.add_argument("--methods", nargs="+", help="names (--list shows them); all by default")
+    p.add_argument("--protocols", nargs="+", help="names (--list shows them); all but scib by default")
+    p.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    p.add_argument("--max-obs", type=int, default=2000, help="cells of a set at most, 0 for all")
+    p.add_argument("--n-top-genes", type=int, default=500, help="highly variable genes where there are more")
+    p.add_argument(
+        "--jobs", type=int, default=1, help="methods that run at once; their times are then those of a shared machine"
     )
-
-
-def render(results: Results) -> None:
-    table = results.table
-    write_page(
-        "embeddings",
-        f"""
-# Embeddings beside PCA
-
-`.obsm["X_diffaug"]` of the default `tl.fit` beside 50 principal components of the same genes ({N_TOP_GENES} highly
-variable ones, z-scored, clipped at 10) on real labelled sets. No fit reads a label. Linear is
-a linear SVM on five stratified 90/10 splits (the same splits for every method); k-NN has k = 15; k-means accuracy is after
-Hungarian matching. Values are means over seeds, ± standard deviation over seeds; PCA has one seed. `loop_off` is the
-twin of the fit: the same encoder epochs with hand-made views only.
-
-The defaults of temperature, hidden features and number of steps were chosen by the linear probe on paul15, mca_bladder,
-pbmc_purified and worm_l2_neurons ({{doc}}`encoder`), the number of steps also on kang_pbmc and cytof_pbmc: these choices
-have seen their labels, and the table flatters us by as much. Sets that no choice has seen stand in a table of their own.
-
-Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py` ({machine()}); `--sets {" ".join(UNSEEN)}` for the
-unseen sets.
-
-## The sets of the defaults
-
-{tables(table[table["set"].isin(SETS)])}
-
-## Sets that no choice has seen
-
-{tables(table[table["set"].isin(UNSEEN)]) if table["set"].isin(UNSEEN).any() else "Not run yet."}
-""",
+    p.add_argument("--threads", type=int, default=1, help="threads of each")
+    p.add_argument("--timeout", type=float, help="seconds after which one run is stopped and counts as failed")
+    p.add_argument("--variants", type=Path, help="TOML file of methods with other settings (ablations)")
+    p.add_argument("--cache", type=Path, default=os.environ.get(CACHE_VARIABLE, ROOT / ".bench_cache"))
+    p.add_argument(
+        "--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of page, figures and results/"
     )
+    p.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
+    p.add_argument("--retry", action="store_true", help="do failures anew")
+    p.add_argument("--redo", nargs="+", default=[], metavar="METHOD", help="do these methods anew")
+    p.add_argument(
+        "--any-settings", action="store_true", help="rows that other settings gave count as done, and are shown"
+    )
+    p.add_argument("--list", action="store_true", help="show methods and protocols, and end")
+    return p
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", default=SETS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", default=["pca50", "diffaug", "loop_off"])
-    parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
-    args = parser.parse_args()
-    results = Results("embeddings", ("set", "method", "seed"))
-    for seed in range(args.seeds) if not args.render else ():
-        for name in args.sets:
-            for method in args.methods:
-                if method == "pca50" and seed:
-                    continue
-                results.once(lambda n=name, m=method, s=seed: measure(n, m, s), set=name, method=method, seed=seed)
-    render(results)
+def main() -> int:
+    args = parser().parse_args()
+    # Before numpy, numba and torch are imported, here and in the processes that inherit it.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(args.threads)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("bench").setLevel(logging.INFO)
+
+    from harness.compute import peers_with
+    from harness.page import Page
+    from harness.protocols import DEFAULT, PROTOCOLS
+    from harness.run import Plan, Runner
+    from harness.sets import Slice, check_sets, chosen_sets
+
+    variants = None if args.variants is None else args.variants.resolve()
+    peers = peers_with(variants)
+    if args.list:
+        print("methods:", *(f"  {name:18}{peer.shown}" for name, peer in peers.items()), sep="\n")
+        print("protocols:", *(f"  {name:18}{protocol.said}" for name, protocol in PROTOCOLS.items()), sep="\n")
+        return 0
+    methods = args.methods or list(peers)
+    protocols = args.protocols or list(DEFAULT)
+    for what, names, known in (("methods", [*methods, *args.redo], peers), ("protocols", protocols, PROTOCOLS)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            print(f"Expected {what} among {list(known)}, found {unknown[0]!r}.", file=sys.stderr)
+            return 2
+    if args.seeds < 1 or args.jobs < 1 or args.threads < 1 or args.max_obs < 0:
+        print("Expected --seeds, --jobs and --threads of at least 1, and --max-obs of at least 0.", file=sys.stderr)
+        return 2
+    names = chosen_sets(args.sets)
+    if not names:
+        print("Expected data sets, found none. Set DIFFAUG_DATA_DIR to the folder that holds them.", file=sys.stderr)
+        return 2
+    if not args.render:
+        try:
+            check_sets(names)
+        except (KeyError, OSError, ValueError) as error:
+            print(error.args[0], file=sys.stderr)
+            return 2
+    out = args.out.resolve()
+    plan = Plan(
+        slices=tuple(Slice(name, args.max_obs or None, args.n_top_genes) for name in names),
+        peers=tuple(name for name in peers if name in methods),
+        n_seeds=args.seeds,
+        protocols=tuple(name for name in PROTOCOLS if name in protocols),
+        cache=Path(args.cache).resolve(),
+        parquet=out / "results" / "embeddings.parquet",
+        threads=args.threads,
+        jobs=args.jobs,
+        timeout=args.timeout,
+        variants=variants,
+        any_settings=args.any_settings,
+    )
+    runner = Runner(plan)
+    if not args.render:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends as Ctrl-C does, rows written
+        if args.retry or args.redo:
+            logging.getLogger("bench").info("%d rows are done anew", runner.forget(failed=args.retry, peers=args.redo))
+        runner.run()
+    notes = NOTES.read_text(encoding="utf-8") if NOTES.exists() else ""
+    page = Page(runner.rows.table(), plan, peers, runner.settings, out, command(args))
+    print(f"wrote {page.write(notes).relative_to(out.parent)}")
+    return 0
+
+
+def command(args: argparse.Namespace) -> str:
+    """The call that gives the page, without what belongs to this machine."""
+    words = ["DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py"]
+    defaults = vars(parser().parse_args([]))
+    for name in ("sets", "methods", "protocols", "seeds", "max_obs", "n_top_genes", "threads"):
+        value = getattr(args, name)
+        if value != defaults[name]:
+            values = value if isinstance(value, list) else [value]
+            words.append(f"--{name.replace('_', '-')} {' '.join(map(str, values))}")
+    if args.variants is not None:
+        words.append(f"--variants {args.variants.name}")
+    return " ".join(words)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from _common import N_TOP_GENES, Results, machine, markdown, prepared, write_page
-from bench_embeddings import judged
+from _common import N_TOP_GENES, Results, judged, machine, markdown, prepared, write_page
 
 import diffaug
 

@@ -15,8 +15,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from diffaug.metrics import knn_probe, linear_probe, probes
 from diffaug.metrics.probes import PROTOCOLS
 
+FREE_PROTOCOLS = tuple(p for p in PROTOCOLS if p != "groups")  # those that need no groups
 KNN_PROTOCOLS = ("holdout", "repeated", "tenfold")
-N_FOLDS = {"holdout": 5, "repeated": 25, "tenfold": 10, "rbf": 5}
+N_FOLDS = {"holdout": 5, "repeated": 25, "tenfold": 10, "rbf": 5, "groups": 10}
 
 
 def blobs(n_per_class: int = 60, n_classes: int = 3, d: int = 5, gap: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +28,7 @@ def blobs(n_per_class: int = 60, n_classes: int = 3, d: int = 5, gap: float = 12
 
 
 def both_probes() -> list[Any]:
-    return [pytest.param(linear_probe, p, id=f"linear-{p}") for p in PROTOCOLS] + [
+    return [pytest.param(linear_probe, p, id=f"linear-{p}") for p in FREE_PROTOCOLS] + [
         pytest.param(knn_probe, p, id=f"knn-{p}") for p in KNN_PROTOCOLS
     ]
 
@@ -72,7 +73,7 @@ def test_scaling_is_fitted_on_training_rows_only(monkeypatch: pytest.MonkeyPatch
     assert seen == [162] * 5
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", FREE_PROTOCOLS)
 def test_splits_partition_the_rows(protocol: Any) -> None:
     y = np.repeat(np.arange(4), [80, 60, 40, 20])
     splits = probes._splits(y, None, protocol, 0)
@@ -139,6 +140,29 @@ def test_no_group_is_on_both_sides(protocol: Any) -> None:
         assert len(train) + len(test) == len(groups)
     if protocol == "holdout":
         assert {len(np.unique(groups[test])) for _, test in splits} == {8}
+
+
+@pytest.mark.parametrize("n_groups", [2, 7, 10, 25])
+def test_leaving_groups_out_tests_every_row_once(n_groups: int) -> None:
+    rng = np.random.default_rng(0)
+    groups = np.concatenate([np.arange(n_groups), rng.integers(n_groups, size=200)])
+    splits = probes._splits(rng.integers(3, size=len(groups)), groups, "groups", 0)
+    assert len(splits) == min(n_groups, 10)
+    np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in splits])), np.arange(len(groups)))
+    if n_groups <= 10:
+        assert sorted(int(groups[test][0]) for _, test in splits) == list(range(n_groups))
+
+
+@pytest.mark.parametrize("probe", [linear_probe, knn_probe])
+def test_leaving_groups_out_shows_the_leak(probe: Any) -> None:
+    x, y, groups = donors()
+    options = {"k": 3} if probe is knn_probe else {}
+    assert probe(x, y, **options).accuracy > 0.95
+    result = probe(x, y, protocol="groups", groups=groups, **options)
+    assert result.accuracy < 0.75
+    assert (result.protocol, result.n_folds) == ("groups", 10)
+    other_seed = probe(x, y, protocol="groups", groups=groups, random_state=1, **options)
+    np.testing.assert_array_equal(result.folds, other_seed.folds)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -235,6 +259,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "Expected at least 5 groups for protocol 'repeated', found 4. Use protocol='holdout'",
     ),
+    ({"protocol": "groups"}, ValueError, "Expected `groups` for protocol 'groups', found none"),
 ]
 
 

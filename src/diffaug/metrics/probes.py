@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import (
+    GroupKFold,
     GroupShuffleSplit,
     StratifiedGroupKFold,
     StratifiedKFold,
@@ -22,10 +23,11 @@ from sklearn.svm import SVC, LinearSVC
 
 from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
 
-Protocol = Literal["holdout", "repeated", "tenfold", "rbf"]
-PROTOCOLS: tuple[Protocol, ...] = ("holdout", "repeated", "tenfold", "rbf")
+Protocol = Literal["holdout", "repeated", "tenfold", "rbf", "groups"]
+PROTOCOLS: tuple[Protocol, ...] = ("holdout", "repeated", "tenfold", "rbf", "groups")
 _FOLDS = {"repeated": (5, 5), "tenfold": (10, 1), "rbf": (5, 1)}  # folds, repeats
 _HOLDOUT_SPLITS, _HOLDOUT_SHARE = 5, 0.1
+_MOST_GROUP_FOLDS = 10
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -89,6 +91,8 @@ def linear_probe(
     "repeated"   five times 5-fold cross-validation
     "tenfold"    10-fold cross-validation: DiffAug's appendix, which runs it on two-dimensional embeddings
     "rbf"        5-fold cross-validation of an RBF SVM (C = 1, gamma "scale"), as the authors' code does
+    "groups"     every one of ``groups`` is tested once, by a model that has not seen it: leave one donor
+                 out. More than ten are gathered into ten folds of about equal size. Nothing is random.
     ===========  =======================================================================================
 
     Splits keep the class proportions, unless ``groups`` is given.
@@ -103,8 +107,9 @@ def linear_probe(
         See above.
     groups
         Donor, batch or subject of each row, shape ``(n,)``. A group is then never on both sides of a split.
-        "holdout" draws 10 % of the groups (rounded up); the other protocols also balance the classes as far as
-        whole groups allow. A class that is missing from the training groups of a fold counts as missed.
+        "holdout" draws 10 % of the groups (rounded up); "repeated", "tenfold" and "rbf" also balance the classes as
+        far as whole groups allow; "groups" needs them. A class that is missing from the training groups of a fold
+        counts as missed.
     max_obs
         Score at most this many rows, drawn at random in the proportions of the classes. By default all.
     random_state
@@ -112,7 +117,7 @@ def linear_probe(
 
     Returns
     -------
-    Classes with fewer rows than the protocol has folds (two for "holdout"), or, with ``groups``, found in fewer than
+    Classes with fewer rows than the protocol has folds (two for "holdout" and "groups"), or, with ``groups``, found in fewer than
     two groups, are left out; a warning is logged and ``ProbeResult.dropped`` holds them.
 
     Raises
@@ -141,7 +146,7 @@ def knn_probe(
     y: ArrayLike,
     *,
     k: int = 15,
-    protocol: Literal["holdout", "repeated", "tenfold"] = "holdout",
+    protocol: Literal["holdout", "repeated", "tenfold", "groups"] = "holdout",
     groups: ArrayLike | None = None,
     max_obs: int | None = None,
     random_state: int = 0,
@@ -181,7 +186,7 @@ def knn_probe(
     1.0
     """
     check_count(k, "k")
-    check_choice(protocol, "protocol", ("holdout", "repeated", "tenfold"))
+    check_choice(protocol, "protocol", ("holdout", "repeated", "tenfold", "groups"))
     return _probe(KNeighborsClassifier(k), x, y, protocol, groups, max_obs, random_state)
 
 
@@ -197,6 +202,8 @@ def _probe(
     x = as_dense(x, "x")
     codes, classes = as_codes(y, "y", len(x))
     group_codes = None if groups is None else as_codes(groups, "groups", len(x))[0]
+    if protocol == "groups" and group_codes is None:
+        raise ValueError("Expected `groups` for protocol 'groups', found none. Name the donor or batch of each row.")
     if max_obs is not None:
         check_count(max_obs, "max_obs", least=2)
         rows = _stratified_rows(codes, max_obs, np.random.default_rng(random_state))
@@ -260,7 +267,7 @@ def _usable_classes(
     codes: NDArray[np.intp], groups: NDArray[np.intp] | None, n_classes: int, protocol: Protocol
 ) -> NDArray[np.bool_]:
     """Which classes can be split as the protocol asks."""
-    least = 2 if protocol == "holdout" else _FOLDS[protocol][0]
+    least = _FOLDS[protocol][0] if protocol in _FOLDS else 2
     usable = np.bincount(codes, minlength=n_classes) >= least
     if groups is not None:
         class_of_pair = np.unique(np.stack([codes, groups]), axis=1)[0]
@@ -289,6 +296,10 @@ def _splits(
         return list(
             StratifiedShuffleSplit(_HOLDOUT_SPLITS, test_size=_HOLDOUT_SHARE, random_state=rng).split(rows, codes)
         )
+    if protocol == "groups":
+        assert groups is not None and n_groups is not None
+        _check_groups(n_groups, 2, protocol)
+        return list(GroupKFold(min(n_groups, _MOST_GROUP_FOLDS)).split(rows, codes, groups))
     n_folds, n_repeats = _FOLDS[protocol]
     if n_groups is not None:
         _check_groups(n_groups, n_folds, protocol)

@@ -1,0 +1,1 @@
+"""Methods x sets x seeds x protocols: what `bench_embeddings.py` is made of."""

@@ -1,0 +1,218 @@
+"""How an embedding is judged: each protocol turns it into a few numbers, with the same splits for every method."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from _common import z_scored
+from anndata import AnnData
+from peers.maps import umap_of
+
+from diffaug import metrics
+from harness.sets import read_prepared
+from harness.store import Entry, written_file
+
+#: Starts of k-means, of which each keeps the best of a few; the mean over them is the score.
+KMEANS_SEEDS, KMEANS_STARTS = 5, 5
+K = 15
+
+
+@dataclass
+class Judged:
+    """An embedding and what it is judged by."""
+
+    entry: Entry
+    flat: Literal["native", "first", "umap"]
+    data: AnnData
+    first: Entry | None = None  # the same method with seed 0
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        return self.entry.array("x")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self.data.obs["label"].astype(str).to_numpy()
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        return self.data.obs["group"].astype(str).to_numpy()
+
+    @cached_property
+    def map(self) -> np.ndarray:
+        """The embedding in two dimensions; a map that has to be made is kept."""
+        if self.flat in ("native", "first") or self.x.shape[1] <= 2:
+            return self.x[:, :2]
+        file = self.entry.map_file
+        if not file.exists():
+            made = umap_of(self.x, self.entry.seed)
+            with written_file(file) as fresh:
+                np.savez(fresh, x=made)
+        with np.load(file) as arrays:
+            return arrays["x"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A name, a function, and what it takes."""
+
+    name: str
+    score: Callable[[Judged], dict[str, float]]
+    grouped: bool = False
+    against_first: bool = False
+    said: str = ""
+
+
+def _accuracies(found: metrics.ProbeResult) -> dict[str, float]:
+    return {"accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy}
+
+
+def _crossval(judged: Judged) -> dict[str, float]:
+    return {
+        probe: float(np.nanmean(metrics.row_hits(judged.x, judged.labels, probe=probe, k=K)))
+        for probe in metrics.hits.HIT_PROBES
+    }
+
+
+def _kmeans(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    found = [
+        dataclasses.asdict(metrics.kmeans_scores(x, labels, n_init=KMEANS_STARTS, random_state=seed))
+        for seed in range(KMEANS_SEEDS)
+    ]
+    return {name: float(np.mean([scores[name] for scores in found])) for name in found[0]}
+
+
+def _structure(judged: Judged) -> dict[str, float]:
+    genes = z_scored(judged.data)
+    return {
+        "effective_rank": metrics.effective_rank(judged.x),
+        "trustworthiness": metrics.trustworthiness(genes, judged.x, k=K),
+        "neighbor_overlap": metrics.neighbor_overlap(genes, judged.x, k=K),
+    }
+
+
+def _stability(judged: Judged) -> dict[str, float]:
+    assert judged.first is not None
+    return {"neighbor_overlap": metrics.neighbor_overlap(judged.first.array("x"), judged.x, k=K)}
+
+
+def _mixing(judged: Judged) -> dict[str, float]:
+    return {"batch_entropy": metrics.neighbor_batch_entropy(judged.x, judged.groups, k=K)}
+
+
+def _scib(judged: Judged) -> dict[str, float]:
+    """All scores of scib-metrics that need no other embedding to compare with, as they are (not rescaled)."""
+    from scib_metrics.benchmark import BatchCorrection, Benchmarker
+
+    scratch = AnnData(judged.data.X, obs=judged.data.obs[["label", "group"]].copy())
+    scratch.obsm["x"] = judged.x
+    run = Benchmarker(
+        scratch,
+        batch_key="group",
+        label_key="label",
+        embedding_obsm_keys=["x"],
+        batch_correction_metrics=BatchCorrection(pcr_comparison=False),
+        n_jobs=1,
+        progress_bar=False,
+    )
+    run.benchmark()
+    found = run.get_results(min_max_scale=False).loc["x"]
+    return {str(name): float(value) for name, value in found.items()}
+
+
+#: All protocols by name, in the order in which they run.
+PROTOCOLS: dict[str, Protocol] = {
+    p.name: p
+    for p in (
+        Protocol(
+            "linear",
+            lambda j: _accuracies(metrics.linear_probe(j.x, j.labels)),
+            said="linear SVM on standardised features, five stratified 90/10 splits",
+        ),
+        Protocol(
+            "linear5x5",
+            lambda j: _accuracies(metrics.linear_probe(j.x, j.labels, protocol="repeated")),
+            said="the same, five times 5-fold",
+        ),
+        Protocol(
+            "knn",
+            lambda j: _accuracies(metrics.knn_probe(j.x, j.labels, k=K)),
+            said=f"k nearest neighbours, k = {K}, the splits of `linear`",
+        ),
+        Protocol(
+            "crossval",
+            _crossval,
+            said=f"linear SVM and k nearest neighbours (k = {K}) over five folds, each cell tested once",
+        ),
+        Protocol(
+            "kmeans",
+            lambda j: _kmeans(j.x, j.labels),
+            said=f"k-means with as many clusters as classes, Hungarian matching, mean over {KMEANS_SEEDS} seeds",
+        ),
+        Protocol(
+            "rbf",
+            lambda j: _accuracies(metrics.linear_probe(j.x, j.labels, protocol="rbf")),
+            said="RBF SVM, 5-fold: the protocol of the authors' code",
+        ),
+        Protocol(
+            "linear2d",
+            lambda j: _accuracies(metrics.linear_probe(j.map, j.labels, protocol="tenfold")),
+            said="linear SVM in two dimensions, 10-fold: the protocol of the paper's appendix",
+        ),
+        Protocol(
+            "knn2d",
+            lambda j: _accuracies(metrics.knn_probe(j.map, j.labels, k=K, protocol="tenfold")),
+            said="k nearest neighbours in two dimensions, 10-fold",
+        ),
+        Protocol("kmeans2d", lambda j: _kmeans(j.map, j.labels), said="k-means in two dimensions"),
+        Protocol(
+            "linear_grouped",
+            lambda j: _accuracies(metrics.linear_probe(j.x, j.labels, protocol="groups", groups=j.groups)),
+            grouped=True,
+            said="linear SVM, tested on donors, batches or subjects that it has not seen, each once",
+        ),
+        Protocol(
+            "knn_grouped",
+            lambda j: _accuracies(metrics.knn_probe(j.x, j.labels, k=K, protocol="groups", groups=j.groups)),
+            grouped=True,
+            said="k nearest neighbours, as `linear_grouped`",
+        ),
+        Protocol(
+            "structure",
+            _structure,
+            said=f"effective rank; trustworthiness and overlap of {K} neighbours against z-scored genes",
+        ),
+        Protocol(
+            "stability",
+            _stability,
+            against_first=True,
+            said=f"share of {K} neighbours that two seeds have in common",
+        ),
+        Protocol(
+            "mixing", _mixing, grouped=True, said=f"entropy of the batches of {K} neighbours, 1 for perfect mixing"
+        ),
+        Protocol("scib", _scib, grouped=True, said="the scores of scib-metrics for bio-conservation and batches"),
+    )
+}
+#: Those that run unless told otherwise; scib-metrics is large and slow.
+DEFAULT = tuple(name for name in PROTOCOLS if name != "scib")
+
+_data: dict[Path, AnnData] = {}
+
+
+def score(
+    name: str, entry: Entry, first: Entry | None, flat: Literal["native", "first", "umap"], data: Path
+) -> dict[str, float]:
+    """Scores of an embedding by one protocol."""
+    logging.getLogger("diffaug").setLevel(logging.ERROR)  # classes too small for a protocol are the same for everybody
+    if data not in _data:
+        _data.clear()  # one set at a time
+        _data[data] = read_prepared(data)
+    return PROTOCOLS[name].score(Judged(entry, flat, _data[data], first))

@@ -1,0 +1,15 @@
+"""Every method of the tables: one file a family, one function a method.
+
+A method is ``embed(adata, seed, **settings)``. It sees prepared cells (``.X``: log-normalised variable genes, or the
+measurements as they are; ``.layers["counts"]``: the counts of the same genes where there are counts) and never a label.
+"""
+
+from peers import contrastive, linear, maps, ours, single_cell, topoae
+from peers._registry import NOT_RUN, PEERS, Made, Peer, Row, in_order, variants
+
+in_order(
+    "raw", "pca50", "kernel_pca", "umap", "pacmap", "hnne", "phate", "opentsne", "parametric_umap", "ivis", "topoae",
+    "scvi", "concord", "random_encoder", "simclr", "byol", "moco", "simsiam", "dlme", "byol_plus", "simsiam_plus", "diffaug",
+)  # fmt: skip
+
+__all__ = ["NOT_RUN", "PEERS", "Made", "Peer", "Row", "variants"]

@@ -1,0 +1,190 @@
+"""Tables against numbers known beforehand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from harness import summary
+from harness.page import Page
+from harness.run import Plan
+from harness.sets import Slice
+from harness.store import COLUMNS, settings_hash
+from harness.summary import NATIVE
+from peers import PEERS
+
+SETS = {"paul15": 0.5, "mca_bladder": 0.8, "isolet": 0.9, "kang_pbmc": 0.7}
+METHODS = {"raw": -0.05, "pca50": -0.02, "scvi": 0.01, "loop_off": -0.01, "diffaug": 0.0}
+LINEAR = NATIVE[0]
+SETTINGS: dict[str, dict[str, Any]] = {"raw": {}, "pca50": {"n": 50}, "scvi": {"e": 1}, "diffaug": {"lambda": 0.1}}
+OWNER = {"loop_off": "diffaug"}
+
+
+def row(name: str, method: str, seed: int, protocol: str, metric: str, value: float, **more: Any) -> dict[str, Any]:
+    defaults = {
+        "set": name, "method": method, "seed": seed, "protocol": protocol, "metric": metric, "value": value, "error": "",
+        "shown": method, "stochastic": method not in ("raw", "pca50"), "settings": "{}",
+        "settings_hash": settings_hash(SETTINGS[OWNER.get(method, method)]), "max_obs": 200, "n_top_genes": 50,
+        "n_obs": 200, "n_obs_total": 2660, "n_features": 50, "n_classes": 16,
+        "labels": "independent" if name == "isolet" else "circular", "kind": "other" if name == "isolet" else "counts",
+        "grouped": False, "n_dims": 50, "versions": "{}", "machine": "x86_64 CPU", "threads": 1,
+        "date": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    assert set(defaults) == set(COLUMNS)
+    return {**defaults, **more}
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Four sets of very different difficulty, on which the methods differ by the same small steps."""
+    rows = []
+    for name, base in SETS.items():
+        for method, step in METHODS.items():
+            if method == "scvi" and name == "isolet":
+                continue
+            for seed in range(1 if method in ("raw", "pca50") else 3):
+                wobble = 0.001 * (seed - 1) * (method not in ("raw", "pca50"))  # the seed moves both sides of a pair
+                for protocol in ("linear", "knn", "kmeans", "linear2d"):
+                    rows.append(row(name, method, seed, protocol, "accuracy", base + step + wobble))
+                for metric, value in (
+                    ("seconds", 10.0 + seed),
+                    ("peak_mb", 500.0),
+                    ("base_mb", 400.0),
+                    ("gpu_peak_mb", 0.0),
+                ):
+                    rows.append(row(name, method, seed, "compute", metric, value))
+    rows.append(row("isolet", "raw", 0, "knn", "error", np.nan, error="ValueError: too few"))
+    rows = [
+        r
+        for r in rows
+        if not (r["set"] == "isolet" and r["method"] == "raw" and r["protocol"] == "knn" and not r["error"])
+    ]
+    rows.append(
+        row("paul15", "diffaug", 0, "linear", "accuracy", 0.99, settings_hash="old", date="2025-01-01T00:00:00Z")
+    )
+    rows.append(row("paul15", "diffaug", 0, "linear", "accuracy", 0.11, max_obs=0))
+    return pd.DataFrame(rows)
+
+
+def page(table: pd.DataFrame, folder: Path, *, any_settings: bool = False) -> Page:
+    plan = Plan(
+        slices=tuple(Slice(name, 200, 50) for name in SETS),
+        peers=("raw", "pca50", "scvi", "diffaug"),
+        n_seeds=3,
+        protocols=("linear", "knn"),
+        cache=folder / "cache",
+        parquet=folder / "r.parquet",
+        any_settings=any_settings,
+    )
+    return Page(table, plan, PEERS, SETTINGS, folder, "python benchmarks/bench_embeddings.py")
+
+
+def cells(markdown: str, first: str) -> list[str]:
+    """The line of a table that begins with a name."""
+    lines = [line for line in markdown.splitlines() if line.startswith(f"| {first} ")]
+    assert len(lines) == 1, markdown
+    return [cell.strip() for cell in lines[0].strip("|").split("|")]
+
+
+def test_one_value_stands_for_every_seed_of_a_method_without_a_random_part(table: pd.DataFrame, tmp_path: Path) -> None:
+    rows = page(table, tmp_path).rows
+    both = summary.pairs(rows, LINEAR, "diffaug", "pca50")
+    assert len(both) == 12 and sorted(both["seed"].unique()) == [0, 1, 2]
+    assert both.groupby("set")["b"].nunique().max() == 1
+    assert len(summary.pairs(rows, LINEAR, "diffaug", "loop_off")) == 12
+    assert len(summary.pairs(rows, LINEAR, "pca50", "raw")) == 4
+    missing = rows[~((rows["method"] == "loop_off") & (rows["seed"] == 2))]
+    assert len(summary.pairs(missing, LINEAR, "diffaug", "loop_off")) == 8  # a seed that is not there stands for none
+
+
+def test_differences_find_what_the_means_hide(table: pd.DataFrame, tmp_path: Path) -> None:
+    rows = page(table, tmp_path).rows
+    found = summary.differences(rows, LINEAR, list(METHODS))
+    assert {m: round(t.mean, 6) for m, (t, _) in found.items()} == {
+        "raw": 0.05,
+        "pca50": 0.02,
+        "scvi": -0.01,
+        "loop_off": 0.01,
+    }
+    assert found["loop_off"][0].low == pytest.approx(0.01) and found["loop_off"][1].low == pytest.approx(0.01)
+    assert found["scvi"][0].n_groups == 3
+    means = summary.means(rows, LINEAR, list(METHODS))
+    assert means["diffaug"].mean == pytest.approx(np.mean(list(SETS.values())))
+    assert means["diffaug"].low < means["raw"].high
+
+
+def test_gain_of_a_set_is_over_its_seeds(table: pd.DataFrame, tmp_path: Path) -> None:
+    rows = page(table, tmp_path).rows.copy()
+    here = (rows["set"] == "paul15") & (rows["method"] == "diffaug") & (rows["protocol"] == "linear")
+    rows.loc[here, "value"] += [0.0, 0.03, 0.06]
+    found = summary.gains(rows, LINEAR)["paul15"]
+    assert (found.mean, found.n_groups) == (pytest.approx(0.04), 3)
+    assert found.high - found.mean == pytest.approx(4.302653 * 0.03 / np.sqrt(3), rel=1e-5)
+
+
+def test_rows_of_other_settings_and_sizes_are_left_out(table: pd.DataFrame, tmp_path: Path) -> None:
+    strict = page(table, tmp_path)
+    value = strict.rows.query("set == 'paul15' and method == 'diffaug' and seed == 0 and protocol == 'linear'")["value"]
+    assert value.tolist() == [pytest.approx(0.499)]
+    assert strict.n_other == 1
+    assert "1 rows of these sets and methods have other settings" in strict.text()
+    only_old = table[(table["method"] != "diffaug") | (table["settings_hash"] == "old")]
+    assert "diffaug" not in page(only_old, tmp_path).methods
+    assert "diffaug" in page(only_old, tmp_path, any_settings=True).methods
+
+
+def test_the_page(table: pd.DataFrame, tmp_path: Path) -> None:
+    file = page(table, tmp_path).write("Notes of a reader.")
+    text = file.read_text(encoding="utf-8")
+    native, flat, gain = (
+        text.split(f"## {t}\n")[1].split("\n## ")[0] for t in ("Native dimension", "Two dimensions", "The loop's gain")
+    )
+    means, differences = native.split("minus |")[0], native.split("minus |")[1].split("On the other")[0]
+    assert cells(means, "**DiffAug**")[1:3] == ["4", "0.725 [0.453, 0.997]"]
+    assert cells(means, "scVI")[1] == "3" and "fewer than 4 sets cannot be compared" in means
+    assert re.match(
+        r"\+0.020 \[\+0.020, \+0.020\]; bootstrap \[\+0.0(19|20), \+0.02[01]\]", cells(differences, "PCA-50")[2]
+    )
+    assert "chosen with the labels of paul15, mca_bladder, kang_pbmc" in native
+    assert cells(native.split("On the other 1 sets")[1], "PCA-50")[1:3] == ["1", "+0.020 [–]; bootstrap [–]"]
+    assert cells(flat.split("minus |")[0], "Raw genes")[2].startswith("0.675")
+    assert cells(gain, "isolet")[1:3] == ["3", "+0.010 [+0.010, +0.010]"]
+    assert "paul15 °‡" in gain and "isolet °" not in gain
+    each = text.split("## Each set")[1].split("## Time")[0]
+    knn = each.split("Accuracy of k-NN")[1].split("Accuracy of k-means")[0]
+    assert cells(knn, "Raw genes")[1:] == ["0.450", "0.750", "failed", "0.650"]
+    assert cells(knn, "scVI")[3] == "–"
+    assert cells(text.split("## Time and memory")[1].split("## Sets")[0], "scVI")[1:] == [
+        "11.0",
+        "12.0",
+        "500",
+        "100",
+        "9",
+    ]
+    assert "Raw genes failed on isolet, `knn` (seeds 0): `ValueError: too few`" in text
+    assert "scVI needs counts, which these sets do not have: isolet." in text
+    assert text.rstrip().endswith("Notes of a reader.")
+    for name in re.findall(r"\]\((embeddings_\w+\.svg)\)", text):
+        assert (tmp_path / name).stat().st_size > 1000
+        assert (tmp_path / name).with_suffix(".png").exists()
+    assert len(re.findall(r"\.svg\)", text)) == 3
+
+
+def test_equal_rows_give_equal_files(table: pd.DataFrame, tmp_path: Path) -> None:
+    for name in "ab":
+        page(table, tmp_path / name).write()
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+
+
+def test_a_page_of_the_first_rows_can_be_written(table: pd.DataFrame, tmp_path: Path) -> None:
+    """A run that was just begun: one set, no twin, nothing in two dimensions."""
+    begun = table[(table["set"] == "paul15") & (table["method"] == "pca50") & (table["protocol"] != "linear2d")]
+    text = page(begun, tmp_path).text()
+    assert "## The loop's gain" not in text and "## Two dimensions" not in text
+    assert cells(text.split("## Native dimension")[1].split("##")[0], "PCA-50")[1:3] == ["1", "0.480 [–]"]
+    assert "# Embeddings beside peers" in page(table.iloc[:0], tmp_path).text()
