@@ -18,6 +18,7 @@ from harness.store import settings_hash, written_file
 from harness.summary import (
     FLAT,
     FLAT_MORE,
+    GAIN,
     GROUPED,
     NATIVE,
     NATIVE_MORE,
@@ -153,6 +154,22 @@ class Page:
             lines.append([title, "", *(NONE if o is None else _signed(o[i]) for o in overall.values())])
         return _markdown(["set", "seeds", *columns], lines)
 
+    def gain_scores(self) -> Sequence[Score]:
+        """The sharp scores where they were measured, else those of the main table."""
+        return GAIN if any(len(values(self.rows, s)) for s in GAIN if s.protocol == "crossval") else NATIVE
+
+    def rates_table(self, scores: Sequence[Score]) -> str:
+        """Each lambda against the twin: the paper's toxicity curve."""
+        rates = [m for m in self.methods if m.startswith("lambda_") or m == OURS]
+        if len(rates) < 2:
+            return ""
+        found = {s.shown: {m: differences(self.rows, s, [TWIN], ours=m).get(TWIN) for m in rates} for s in scores}
+        lines = [
+            [self.lines[m], *(NONE if column[m] is None else _signed(column[m][0]) for column in found.values())]
+            for m in rates
+        ]
+        return "Other shares of generated views (lambda), minus the same twin:\n\n" + _markdown(["", *found], lines)
+
     def per_set_table(self, score: Score) -> str:
         """Means over seeds of every method on every set; the best of a set is bold."""
         found = per_set(self.rows, score, self.methods, self.sets)
@@ -278,7 +295,7 @@ class Page:
                     figure, name, f"Every method minus {self.lines[OURS]}, with 95 % intervals over sets"
                 )
         panels = {
-            s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0]) for s in NATIVE
+            s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0]) for s in self.gain_scores()
         }
         panels = {title: panel for title, panel in panels.items() if panel[0]}
         if panels:
@@ -359,7 +376,8 @@ class Page:
                     "DiffAug minus its twin with the loop off, which has as many encoder epochs with hand-made views only."
                     " Intervals of a set are over its seeds.",
                     drawn["gain"],
-                    when(NATIVE, self.gains_table),
+                    when(self.gain_scores(), self.gains_table),
+                    when(self.gain_scores(), self.rates_table),
                 )
                 if both
                 else "",

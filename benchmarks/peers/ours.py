@@ -24,7 +24,7 @@ def resolve_config(settings: dict[str, Any]) -> dict[str, Any]:
         Row("loop_off", "DiffAug, loop off", "twin"),
         Row("diffaug", "DiffAug"),
         Row("lambda_0.1", "DiffAug, lambda 0.1", "0.1"),
-        Row("lambda_1", "DiffAug, lambda 1", "1"),
+        Row("lambda_0.5", "DiffAug, lambda 0.5", "0.5"),
     ),
     resolve=resolve_config,
     note="The twin has as many encoder epochs, with hand-made views only. Memory is that of both together.",
@@ -36,7 +36,7 @@ def diffaug_and_twin(
     config: dict[str, Any] | str | None = None,
     max_epochs: int | None = None,
     n_views: int = 2,
-    sweep: tuple[float, ...] = (0.1, 1.0),
+    sweep: tuple[float, ...] = (0.1, 0.5),
 ) -> dict[str, Made]:
     from diffaug import DiffAug
 

@@ -193,7 +193,7 @@ class TrainingConfig:
     generator_lr: float = 1e-3
     weight_decay: float = 1e-6
     lr_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine_restarts"
-    view_rate: float = 0.5
+    view_rate: float = 1.0
     n_views: int = 2
     input_dropout: float | None = None
     precision: Precision = "32-true"
