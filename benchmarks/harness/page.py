@@ -295,7 +295,8 @@ class Page:
                     figure, name, f"Every method minus {self.lines[OURS]}, with 95 % intervals over sets"
                 )
         panels = {
-            s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0]) for s in self.gain_scores()
+            s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0])
+            for s in self.gain_scores()
         }
         panels = {title: panel for title, panel in panels.items() if panel[0]}
         if panels:

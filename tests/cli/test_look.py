@@ -458,8 +458,8 @@ def check_demo(folder: Path, out: str) -> dict[str, dict[str, float]]:
     assert paths.splitlines() == [str(folder / name) for name in DEMO]
     scores = json.loads((folder / "probes.json").read_text())
     head, *rows = table.rstrip().splitlines()
-    assert head.split() == ["labels:", "cell_type", "X_diffaug", "PCA-50"]
-    assert [row.split()[-2:] for row in rows] == [[f"{scores[s][k]:.3f}" for s in scores] for k in scores["X_diffaug"]]
+    assert head.split() == ["labels:", "cell_type", "X_diffaug", "loop_off", "PCA-50"]
+    assert [row.split()[-3:] for row in rows] == [[f"{scores[s][k]:.3f}" for s in scores] for k in scores["X_diffaug"]]
     adata = anndata.read_h5ad(folder / "cells.h5ad")
     assert adata.obsm["X_diffaug"].shape == (700, 80)
     made = anndata.read_h5ad(folder / "synthetic.h5ad")

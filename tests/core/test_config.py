@@ -104,9 +104,10 @@ def test_bad_value(cls: type, name: str, value: Any, expected: str) -> None:
 
 
 def test_every_checked_setting_has_a_bad_value_above() -> None:
-    """Except those without a wrong value: the list grows with the settings."""
+    """Except switches, which have no wrong value: the list grows with the settings."""
     for cls in (LossConfig, DiffusionConfig, TrainingConfig):
-        assert {f.name for f in dataclasses.fields(cls)} == {name for c, name, _, _ in BAD if c is cls}
+        checked = {f.name for f in dataclasses.fields(cls) if f.type != "bool"}
+        assert checked == {name for c, name, _, _ in BAD if c is cls}
 
 
 def test_guidance_needs_condition_dropout() -> None:
@@ -179,6 +180,7 @@ def unusual() -> Config:
             weight_decay=1e-3,
             lr_schedule="constant",
             view_rate=0.2,
+            adapt_view_rate=False,
             n_views=8,
             input_dropout=0.4,
             precision="bf16-mixed",

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffaug.core.probes import effective_rank, split_half_overlap
+from diffaug.core.probes import effective_rank, nearest_own, split_half_overlap
 
 
 def random_matrix(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -151,3 +151,23 @@ def test_each_half_is_shown_once_doubled_and_in_the_events_shape() -> None:
 def test_halves_that_cannot_be(n: int, d: int, k: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         split_half_overlap(lambda v: v, torch.zeros(n, d), torch.Generator(), k=k)
+
+
+# --- views beside their events ---------------------------------------------------------------------------------------
+
+
+def test_nearest_own_is_the_rank_of_the_own_event() -> None:
+    """Against ranks counted one by one, with views in any order and in more than one chunk."""
+    reference = random_matrix(90, 7, 1)
+    own = torch.randint(90, (4000,), generator=torch.Generator().manual_seed(2))
+    views = reference[own] + 1.5 * random_matrix(4000, 7, 3)
+    first, among = nearest_own(views, reference, own, k=10)
+    center = reference.mean(dim=0)
+    ranks = []
+    for view, source in zip(views[:300], own[:300], strict=True):
+        cosine = torch.nn.functional.cosine_similarity((view - center)[None], reference - center)
+        ranks.append(int((cosine > cosine[source]).sum()))
+    ranks_found = [nearest_own(views[i : i + 1], reference, own[i : i + 1], k=10) for i in range(300)]
+    assert ranks_found == [(float(r == 0), float(r < 10)) for r in ranks]
+    assert 0.1 < first < among < 1
+    assert nearest_own(reference, reference, torch.arange(90)) == (1.0, 1.0)

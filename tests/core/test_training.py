@@ -54,7 +54,14 @@ def make_trainer(
     """A small trainer: 4 steps an epoch, phases of 2, 3 and 2 epochs."""
     plan = {
         **{"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": BATCH, "view_rate": 0.5},
-        **{"n_views": 4, "input_dropout": 0.0, "lr_schedule": "cosine", "encoder_lr": 1e-3, "generator_lr": 1e-3},
+        **{
+            "n_views": 4,
+            "input_dropout": 0.0,
+            "adapt_view_rate": False,
+            "lr_schedule": "cosine",
+            "encoder_lr": 1e-3,
+            "generator_lr": 1e-3,
+        },
         **plan,
     }
     config = Config(
@@ -656,6 +663,65 @@ def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
         next(cycles.run_twin(rate))
 
 
+# --- trust -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("generated", "hand_made", "expected"),
+    [
+        ((0.5, 0.9), (0.5, 0.9), 1.0),  # as good as hand-made
+        ((0.2, 1.0), (0.5, 0.9), 1.0),  # more news and more faith earn no more than all
+        ((1.0, 1.0), (0.5, 0.9), 0.0),  # copies
+        ((0.75, 0.9), (0.5, 0.9), 0.5),
+        ((0.0, 0.0), (0.5, 0.9), 0.0),  # strangers
+        ((0.5, 0.3), (0.5, 0.9), 1 / 3),
+        ((0.5, 0.5), (1.0, 0.0), 1.0),
+        ((1.0, 1.0), (1.0, 1.0), 1.0),  # hand-made views are copies too
+        ((0.0, 0.0), (0.0, 0.0), 1.0),
+    ],
+)
+def test_trust(generated: tuple[float, float], hand_made: tuple[float, float], expected: float) -> None:
+    assert training.view_trust(generated, hand_made) == pytest.approx(expected, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    ("made", "low", "high"),
+    [("copies", 0.0, 0.05), ("strangers", 0.0, 0.35), ("like hand-made", 0.85, 1.0)],
+)
+def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high: float) -> None:
+    """End to end: what the bank holds decides how many positives are generated."""
+    trainer = make_trainer(view_rate=1.0, adapt_view_rate=True, n_obs=200, with_twin=True)
+    x = data_of(200)
+    noise = torch.Generator().manual_seed(3)
+    trainer.hand_views = lambda index, generator: x[index] + torch.randn(len(index), WIDTH, generator=generator)
+
+    def draw(cond: Tensor, generator: torch.Generator) -> Tensor:
+        rows = draw.rows.repeat_interleave(4)[: len(cond)]  # type: ignore[attr-defined]
+        if made == "strangers":
+            rows = rows[torch.randperm(len(rows), generator=noise)]
+        scale = 1.0 if made == "like hand-made" else 0.0
+        return x[rows] + scale * torch.randn(len(rows), WIDTH, generator=noise)
+
+    draw.rows = torch.arange(200)  # type: ignore[attr-defined]
+    trainer.draw = draw  # type: ignore[method-assign]
+    history = list(trainer.run())
+    fill = next(r for r in history if r.phase == "fill")
+    assert low <= trainer.trust <= high
+    assert fill.view_rate == trainer.trust
+    shown = sum(r.n_generated for r in history if r.phase == "A") / sum(r.n_positives for r in history if r.cycle == 1)
+    assert shown == pytest.approx(trainer.trust, abs=0.1)
+    half = list(trainer.run_twin(0.5))  # a twin of another rate is trusted as much
+    share = sum(r.n_generated for r in half) / sum(r.n_positives for r in half)
+    assert share == pytest.approx(trainer.trust / 2, abs=0.1)
+
+
+def test_trust_is_left_alone_where_it_is_not_asked_for() -> None:
+    trainer = make_trainer(view_rate=1.0)
+    mark_generated(trainer)
+    list(trainer.run())
+    assert trainer.trust == 1.0
+
+
 def test_twin_left_half_way_does_no_harm() -> None:
     trainer = make_trainer(with_twin=True)
     list(trainer.run())
@@ -858,7 +924,7 @@ def probe_after_fit(x: np.ndarray, y: np.ndarray, view_rate: float, seed: int, *
     from diffaug import DiffAug
 
     config = {
-        "training": {"view_rate": view_rate, "batch_size": 100, "input_dropout": 0.0, **plan},
+        "training": {"view_rate": view_rate, "adapt_view_rate": False, "batch_size": 100, "input_dropout": 0.0, **plan},
         "diffusion": {"n_steps": 8, "condition": "noise"},
         "domain": {
             "encoder_hidden": [64],

@@ -151,6 +151,7 @@ def paper_config() -> Config:
             weight_decay=1e-6,
             lr_schedule="constant",
             view_rate=0.1,
+            adapt_view_rate=False,
             input_dropout=0.0,
         ),
         domain=DNAConfig(generator_widths=(16, 32, 64, 64), attention_up_to=None),

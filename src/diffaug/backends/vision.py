@@ -124,6 +124,7 @@ def paper_config() -> Config:
             weight_decay=1e-6,
             lr_schedule="constant",
             view_rate=0.1,
+            adapt_view_rate=False,
             input_dropout=0.0,
         ),
         domain=VisionConfig(encoder_width=1.0, attention="limited"),

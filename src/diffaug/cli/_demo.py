@@ -48,9 +48,9 @@ def run(output: Path, *, device: str, seed: int, overwrite: bool, progress: bool
     """Do everything, into a folder that appears whole or not at all."""
     start = time.perf_counter()
     adata = datasets.pbmc68k_reduced()
-    logger.info("fitting %d cells x %d genes with the default settings; no label is read", *adata.shape)
+    logger.info("fitting %d cells x %d genes with the default settings; no label is read in training", *adata.shape)
     with written_whole(output, kind=FOLDER, overwrite=overwrite) as folder:
-        model = tl.fit(adata, random_state=seed, device=device, progress=progress)
+        model = tl.fit(adata, twin=True, groupby=LABELS, random_state=seed, device=device, progress=progress)
         model.save(folder / "model")
         logger.info("generating %d synthetic cells", adata.n_obs)
         synthetic = tl.generate(model, adata.n_obs, random_state=seed, progress=progress)
@@ -63,6 +63,7 @@ def run(output: Path, *, device: str, seed: int, overwrite: bool, progress: bool
         logger.info("probing with the labels, which the training did not see")
         scores = {
             "X_diffaug": probe(adata.obsm["X_diffaug"], adata.obs[LABELS].to_numpy(), seed),
+            "loop_off": probe(adata.obsm["X_diffaug_twin"], adata.obs[LABELS].to_numpy(), seed),
             f"PCA-{_N_PCS}": probe(principal_components(adata), adata.obs[LABELS].to_numpy(), seed),
         }
         (folder / PROBES).write_text(json.dumps(scores, indent=1), encoding="utf-8")

@@ -166,6 +166,9 @@ class TrainingConfig:
         ``"cosine_restarts"`` (the same anew in each phase: the encoder meets the generated views at its full rate).
     view_rate
         Probability lambda that a positive is a generated view after the warm-up.
+    adapt_view_rate
+        Whether to lower lambda where the generated views are worth less than hand-made ones, as told without labels by
+        :func:`diffaug.core.training.view_trust`: copies of their events, or strangers to them.
     n_views
         Generated views of each event in the bank.
     input_dropout
@@ -194,6 +197,7 @@ class TrainingConfig:
     weight_decay: float = 1e-6
     lr_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine_restarts"
     view_rate: float = 1.0
+    adapt_view_rate: bool = True
     n_views: int = 2
     input_dropout: float | None = None
     precision: Precision = "32-true"

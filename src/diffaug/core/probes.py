@@ -108,3 +108,34 @@ def split_half_overlap(
             found.append(nearest_neighbors(torch.nn.functional.normalize(y - y.mean(dim=0), dim=1), k))
         shared += (found[0][:, :, None] == found[1][:, None, :]).any(dim=2).float().mean(dim=1)
     return shared / n_splits
+
+
+@torch.no_grad()
+def nearest_own(views: Tensor, reference: Tensor, own: Tensor, k: int = 15) -> tuple[float, float]:
+    """How near views stay to the events that they were made of, among all events.
+
+    Parameters
+    ----------
+    views
+        Embedded views, shape ``(n, d)``.
+    reference
+        Embedded events, shape ``(m, d)``.
+    own
+        Row of ``reference`` that each view was made of, shape ``(n,)``.
+    k
+        Size of the neighbourhood.
+
+    Returns
+    -------
+    Share of views whose own event is the nearest of all (cosine of the centred embedding), and share of those whose own
+    event is among the ``k`` nearest. Both 1: the views are copies; both near 0: they have nothing to do with their events.
+    """
+    center = reference.mean(dim=0)
+    unit = torch.nn.functional.normalize(reference - center, dim=1)
+    first = among = 0
+    for rows, source in zip(views.split(2048), own.split(2048), strict=True):
+        cosine = torch.nn.functional.normalize(rows - center, dim=1) @ unit.T
+        nearer = (cosine > cosine.gather(1, source[:, None])).sum(dim=1)
+        first += int((nearer == 0).sum())
+        among += int((nearer < k).sum())
+    return first / len(views), among / len(views)

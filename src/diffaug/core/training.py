@@ -21,7 +21,7 @@ from diffaug.core.ema import EMA
 from diffaug.core.learner import Learner, Patience, finite_loss
 from diffaug.core.losses import info_nce_loss, soft_contrastive_loss
 from diffaug.core.networks import Encoding
-from diffaug.core.probes import effective_rank
+from diffaug.core.probes import effective_rank, nearest_own
 from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
@@ -31,9 +31,22 @@ if TYPE_CHECKING:
 
 Phase = Literal["A", "B", "fill", "joint"]
 #: Random streams of a run, each with its own numbers. New ones come last, so that the others keep theirs.
-STREAMS = ("order", "hand", "mix", "generator_order", "noise", "bank", "condition", "dropout", "space", "calibration")
+STREAMS = (
+    "order",
+    "hand",
+    "mix",
+    "generator_order",
+    "noise",
+    "bank",
+    "condition",
+    "dropout",
+    "space",
+    "calibration",
+    "trust",
+)
 _A_STREAMS = ("order", "hand", "mix", "dropout")
 _N_CALIBRATION = 1024
+_N_TRUST, _N_TRUST_REFERENCE = 2048, 20_000
 #: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
 _MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
 
@@ -57,6 +70,8 @@ class EpochRecord:
     semantic_cosine, effective_rank
         Label-free probes on the epoch's last batch: mean cosine of a cell and its positive in the semantic space, and
         the effective rank of the semantic vectors (near 1: collapse).
+    view_rate
+        The lambda in force after a filling of the bank, see :func:`view_trust`; NaN elsewhere.
     seconds
         Wall time.
     """
@@ -70,7 +85,38 @@ class EpochRecord:
     n_generated: int = 0
     semantic_cosine: float = math.nan
     effective_rank: float = math.nan
+    view_rate: float = math.nan
     seconds: float = 0.0
+
+
+def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
+    r"""Share of lambda to use, from how near generated and hand-made views stay to their events.
+
+    A contrast with a copy teaches nothing, and replaces a hand-made view that would have taught something: on dense,
+    low-noise data the condition tells the generator all of the event. A contrast with a stranger teaches what is wrong.
+    With :math:`s` the share of views whose own event is the nearest, and :math:`t` that of views with their own event
+    among the nearest 15 (:func:`diffaug.core.probes.nearest_own`),
+
+    .. math::
+        \min\Bigl(1, \frac{1 - s_\text{generated}}{1 - s_\text{hand-made}}\Bigr) \cdot
+        \min\Bigl(1, \frac{t_\text{generated}}{t_\text{hand-made}}\Bigr) .
+
+    A hundredth is added above and below each fraction, so that nothing is divided by nothing.
+
+    Our addition; ``docs/experiments.md`` shows that it follows the labelled gain.
+
+    Parameters
+    ----------
+    generated, hand_made
+        The two shares of each kind of views.
+
+    Returns
+    -------
+    In [0, 1].
+    """
+    news = (1.01 - generated[0]) / (1.01 - hand_made[0])
+    faith = (0.01 + generated[1]) / (0.01 + hand_made[1])
+    return min(1.0, news) * min(1.0, faith)
 
 
 def contrastive_loss(x: Encoding, views: Encoding, config: LossConfig) -> Tensor:
@@ -171,6 +217,8 @@ class Trainer:
         A phase; sampling under its new vectors would show the generator conditions that it never learnt.
     bank
         The generated views, ``None`` until the first fill.
+    trust
+        What lambda is multiplied by, see :func:`view_trust`; 1 before the first fill.
     """
 
     def __init__(
@@ -227,6 +275,7 @@ class Trainer:
         self.condition_encoder = copy.deepcopy(encoder)
         self.bank: ViewBank | None = None
         self._with_twin, self._view_rate = with_twin, plan.view_rate
+        self.trust = 1.0
         self.twin_encoder: nn.Module | None = None
         self._warm: dict[str, Any] | None = None
         self.n_twin_epochs = 0  # A epochs after the warm-up, as many as the twin will have
@@ -247,7 +296,7 @@ class Trainer:
     def positives(self, index: Tensor) -> Positives:
         """Positive views of a batch: hand-made, a share ``view_rate`` of them generated once the bank is full."""
         hand_made = self.hand_views(index, self._random["hand"])
-        return mix_views(hand_made, self.bank, index, self._view_rate, self._random["mix"])
+        return mix_views(hand_made, self.bank, index, self._view_rate * self.trust, self._random["mix"])
 
     def a_step(self, index: Tensor, views: Tensor) -> tuple[Tensor, Encoding, Encoding]:
         """One step of the encoder on events ``index`` and their views; the generator is not touched."""
@@ -427,7 +476,22 @@ class Trainer:
         self.bank = bank
         if not bank.is_full:
             raise RuntimeError("Expected the bank of views to be full after the fill, found events without views.")
-        return EpochRecord("fill", 0, 0, n_generated=self.n_obs * n_views)
+        if self.config.training.adapt_view_rate:
+            self.trust = self._measured_trust(bank)
+        return EpochRecord("fill", 0, 0, n_generated=self.n_obs * n_views, view_rate=self._view_rate * self.trust)
+
+    def _measured_trust(self, bank: ViewBank) -> float:
+        """:func:`view_trust` of some events' views among at most so many events, in the condition encoder's space."""
+        stream = self._random["trust"]
+        some = torch.randperm(self.n_obs, generator=stream, device=self.device)[:_N_TRUST_REFERENCE]
+        asked = some[:_N_TRUST]
+        own = torch.arange(len(asked), device=self.device)
+        reference = encode(self.condition_encoder, self.data[some]).semantic
+        near = [
+            nearest_own(encode(self.condition_encoder, views).semantic, reference, own)
+            for views in (bank.draw(asked, stream), self.hand_views(asked, stream))
+        ]
+        return view_trust(*near)
 
     def draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
