@@ -15,7 +15,7 @@ from anndata import AnnData
 
 from diffaug._model import versions
 from diffaug.metrics import Judgement, MemorizationAudit, judge_synthetic, memorization_audit
-from diffaug.metrics.catalogue import MEASURES
+from diffaug.metrics.catalogue import FAIR, MEASURES
 from diffaug.tl._report_sets import aligned, split
 
 TRUSTWORTHY, CARE, NOT = "trustworthy", "use with care", "not trustworthy"
@@ -66,13 +66,14 @@ class SyntheticReport:
     def verdict(self) -> str:
         """``"trustworthy"``, ``"use with care"`` or ``"not trustworthy"``.
 
-        The last if a measure over all cells is poor or the audit fails, the second if one is fair or a type's is poor.
+        The last if a measure over all cells is poor or the audit fails; the second if one is fair, a type's is poor, or the
+        mean score is under 0.7.
         """
         pooled = {s.verdict for s in self.judgement.scores if s.group is None}
         single = {s.verdict for s in self.judgement.scores if s.group is not None}
         if "poor" in pooled or not self.audit.passed:
             return NOT
-        return CARE if "fair" in pooled or "poor" in single else TRUSTWORTHY
+        return CARE if "fair" in pooled or "poor" in single or self.mean_score < FAIR else TRUSTWORTHY
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the coordinates of the pictures, JSON-able; ``None`` for what could not be measured."""

@@ -43,7 +43,10 @@ _LEADS = {
         "good",
         "Nothing measured here tells these cells from real ones by more than real cells differ among themselves.",
     ),
-    "use with care": ("fair", "Mostly like real cells; read below where they are not before you rely on it."),
+    "use with care": (
+        "fair",
+        "No property of real cells is clearly lost, but differences are visible or cannot be ruled out: read on.",
+    ),
     "not trustworthy": ("poor", "At least one property of real cells is clearly lost, or training cells were copied."),
 }
 _SIGNS = {"good": "\u25cf", "fair": "\u25b2", "poor": "\u25a0", "not judged": "\u25cb"}
@@ -253,7 +256,7 @@ def _picture(report: SyntheticReport) -> bytes:
     cloud.scatter(points[order, 0], points[order, 1], c=colours[order], s=9, alpha=0.6, linewidths=0)
     for name, _, colour in pairs:
         cloud.scatter([], [], c=colour, s=25, label=name.replace("_", "-"))
-    cloud.legend(frameon=False, loc="best")
+    figure.legend(frameon=False, loc="outside lower left", ncols=2)
     cloud.set(xlabel="component 1", ylabel="component 2", title="Cells")
     _against(means, j.gene_means["held_out"], j.gene_means["synthetic"], "Mean of each gene")
     _against(zeros, j.gene_zeros["held_out"], j.gene_zeros["synthetic"], "Share of zeros of each gene")
@@ -278,7 +281,9 @@ def _mark(verdict: str, *, word: bool = True, text: str | None = None) -> str:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    return "\u2013" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "\u2212")
+    if math.isnan(value):
+        return "\u2013"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")  # + 0.0: no minus before a zero
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
