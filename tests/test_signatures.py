@@ -22,6 +22,7 @@ POSITIONAL = {
     "tl.view_similarity": ("adata", "model"),
     "tl.loop_gain": ("adata", "model"),
     "tl.generate": ("model", "n_obs"),  # it makes the AnnData
+    "tl.report": ("synthetic",),  # and no real cells, which have two roles that must not be mixed up
     "pl.cosine_similarity": ("adata", "model"),
     "pl.history": ("adata_or_model",),
     "pl.violin": ("real", "synthetic"),  # two AnnData that must not be mixed up

@@ -21,6 +21,8 @@ def evaluate(
     train: Path,
     held_out: Path,
     output: Output,
+    groupby: str | None = None,
+    donor_key: str | None = None,
     layer: str | None = None,
     max_obs: Positive = 2000,
     json: bool = False,
@@ -28,31 +30,35 @@ def evaluate(
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
-    r"""Judge synthetic cells against real ones; writes one HTML page.
+    r"""Judge synthetic cells of any tool against real ones; writes one HTML page.
 
-    Every number stands beside its floor: the same number for the training cells, which are real, in place of the
-    synthetic ones. Half of the training cells, drawn at random, are set apart for the principal components that the
-    discriminator sees; the floor comes from the other half. Genes are aligned by name, and raw counts are normalised
-    where the synthetic cells are.
+    Every measure stands beside its floor, the same for the training cells, which are real, and beside generators that
+    know little. Half of the training cells, drawn at random, are set apart for the principal components; the floor comes
+    from the other half. Genes are aligned by name, and counts are normalised where the other cells are. Copies of training
+    cells are looked for among all cells.
 
     Parameters
     ----------
     synthetic
-        Synthetic cells, an .h5ad file that ``generate`` wrote.
+        Synthetic cells, an .h5ad file of ``generate`` or any other tool.
     train
         Real cells that the model was trained on.
     held_out
         Real cells that it never saw, best of other donors.
     output
         The page, an .html file that needs no other.
+    groupby
+        Column of ``obs`` with cell types: adds markers, log-fold changes, composition, usefulness, and all of it by type.
+    donor_key
+        Column of ``obs`` of the real cells with their donors: intervals then hold for new donors.
     layer
         Layer of the real cells to use instead of ``X``: the one that the model was trained on.
     max_obs
-        Greatest number of cells on each side of the discriminator.
+        Greatest number of cells of each set that are judged.
     json
         Print the numbers as JSON instead of the name of the page.
     seed
-        Of the halves, the subsampling and the discriminator.
+        Of the halves, the subsampling, the nulls and the forests.
     overwrite
         Replace an existing page.
 
@@ -60,20 +66,30 @@ def evaluate(
     --------
     diffaug-cells evaluate synthetic.h5ad --train train.h5ad \
         --held-out test.h5ad -o report.html
+    diffaug-cells evaluate synthetic.h5ad --train train.h5ad \
+        --held-out test.h5ad --groupby cell_type --donor-key donor \
+        -o report.html
     """
     check_target_file(output, suffixes=(".html", ".htm"), overwrite=overwrite)
     made, trained, held = (read_h5ad(path) for path in (synthetic, train, held_out))
     use_files_for_pictures()
 
-    from diffaug.cli import _report
+    from diffaug import tl
 
-    names = {"synthetic": str(synthetic), "train": str(train), "held_out": str(held_out)}
-    sets = _report.aligned(made, trained, held, layer=layer)
-    numbers = {"files": names, **_report.judge(sets, max_obs=max_obs, seed=seed)}
+    found = tl.report(
+        made,
+        train=trained,
+        held_out=held,
+        groupby=groupby,
+        donor_key=donor_key,
+        layer=layer,
+        max_obs=max_obs,
+        random_state=seed,
+    )
+    found.facts["files"] = {"synthetic": str(synthetic), "train": str(train), "held_out": str(held_out)}
     with written_file(output) as fresh:
-        picture = _report.violin(sets, fresh.parent / "violin.png")
-        fresh.write_text(_report.page(numbers, picture), encoding="utf-8")
-    show(as_json(numbers) if json else output)
+        found.to_html(fresh)
+    show(as_json(found.to_dict()) if json else output)
 
 
 @command
@@ -162,9 +178,9 @@ def plot(
         if fitted is not None:
             pl.cosine_similarity(adata, fitted, random_state=seed, save=fresh, show=False)
         elif made is not None:
-            from diffaug.cli import _report
+            from diffaug.tl._report_sets import beside
 
-            pl.violin(_report.beside(adata, made, layer=layer), made, save=fresh, show=False)
+            pl.violin(beside(adata, made, layer=layer), made, save=fresh, show=False)
         elif kind == "history":
             pl.history(adata, key_added=key_added, save=fresh, show=False)
         else:

@@ -2,8 +2,19 @@
 
 from diffaug.tl._baseline import baseline
 from diffaug.tl._fit import fit
+from diffaug.tl._report import SyntheticReport, report
 from diffaug.tl._similarity import view_similarity
 from diffaug.tl._twin import loop_gain
 from diffaug.tl._use import augment, embed, generate
 
-__all__ = ["augment", "baseline", "embed", "fit", "generate", "loop_gain", "view_similarity"]
+__all__ = [
+    "SyntheticReport",
+    "augment",
+    "baseline",
+    "embed",
+    "fit",
+    "generate",
+    "loop_gain",
+    "report",
+    "view_similarity",
+]

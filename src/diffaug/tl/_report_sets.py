@@ -1,0 +1,245 @@
+"""Cells for the report: genes aligned by name, one scale on all sides, types and donors as text."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from diffaug._anndata import (
+    check_adata,
+    checked_matrix,
+    matrix_slot,
+    normalized_counts,
+    obs_column,
+    require_unique_genes,
+)
+from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix
+
+logger = logging.getLogger(__name__)
+
+MIN_CELLS = 40  # 20 on each half of the training cells
+_MOST_SHARED = 0.01  # cells of a few counts may be equal by chance
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Cells on one scale, with the genes of the synthetic ones.
+
+    Attributes
+    ----------
+    x
+        Matrix of each set: "synthetic", "train", "held_out" and, where given, "projection".
+    types, donors
+        Text for each cell, where there is any.
+    totals
+        Logarithm of each cell's counts, where all sets hold counts.
+    genes
+        Their names.
+    scale
+        One sentence on what was found and done.
+    normalized
+        Sets that were normalised here.
+    """
+
+    x: dict[str, Any]
+    types: dict[str, np.ndarray]
+    donors: dict[str, np.ndarray]
+    totals: dict[str, np.ndarray] | None
+    genes: list[str]
+    scale: str
+    normalized: list[str]
+
+
+def aligned(
+    synthetic: AnnData, real: dict[str, AnnData], *, layer: str | None, groupby: str | None, donor_key: str | None
+) -> Sets:
+    """Bring real cells to the genes and the scale of the synthetic ones.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Genes, a column or the layer are missing, the scales do not fit, or there are too few cells.
+    """
+    _check_number(synthetic, "synthetic", MIN_CELLS // 2)
+    made = matrix_of(synthetic, "synthetic", None)
+    target = describe_matrix(made)
+    values, places, kinds = {}, {}, {}
+    for name, adata in real.items():
+        _check_number(adata, name, MIN_CELLS if name == "train" and "projection" not in real else MIN_CELLS // 2)
+        values[name] = matrix_of(adata, name, layer)
+        kinds[name] = describe_matrix(values[name])
+        places[name] = _columns(synthetic, adata, name)
+    normalized: list[str] = []
+    totals = None
+    if target.kind == "counts" and all(k.kind == "counts" for k in kinds.values()):
+        x = {"synthetic": made, **{n: v[:, places[n]] for n, v in values.items()}}
+        totals = {n: np.log1p(np.asarray(v.sum(axis=1), dtype=np.float64).ravel()) for n, v in x.items()}
+        x = {n: normalized_counts(v, f"{n}.X") for n, v in x.items()}
+        normalized, scale = list(x), "All sets hold raw counts; they were normalised to equal totals and logged here."
+    elif target.kind == "counts" and all(k.kind == "log" for k in kinds.values()):
+        x = {n: v[:, places[n]] for n, v in values.items()}
+        level = float(np.median(np.asarray(_expm1(x["train"]).sum(axis=1)).ravel()))
+        x = {"synthetic": _logged_to(made, level), **x}
+        normalized = ["synthetic"]
+        scale = f"The synthetic cells hold counts, the real ones logarithms: counts were scaled to {level:.0f} and logged here."
+    else:
+        x = {"synthetic": made}
+        for name, v in values.items():
+            fitted = on_scale_of(target, v, name, layer)
+            if fitted is not v:
+                normalized.append(name)
+            x[name] = fitted[:, places[name]]
+        scale = f"The synthetic cells hold {_WORDS[target.kind]}." + (
+            f" Raw counts were normalised and logged here: {', '.join(normalized)}." if normalized else ""
+        )
+    shared = _shared(x["held_out"], x["train"])
+    if shared > _MOST_SHARED:
+        raise ValueError(
+            f"Expected held-out cells that the model was not trained on, found {shared:.0%} of them among the training "
+            "cells. Pass others."
+        )
+    everything = {"synthetic": synthetic, **real}
+    donors = {n: _texts(real[n], donor_key, "donor_key") for n in ("train", "held_out")} if donor_key else {}
+    logger.info(scale)
+    return Sets(x, _types(everything, groupby), donors, totals, synthetic.var_names.tolist(), scale, normalized)
+
+
+_WORDS = {
+    "counts": "raw counts",
+    "log": "log-normalised values",
+    "scaled": "scaled values",
+    "other": "values that are neither counts nor logarithms",
+}
+
+
+def _types(sets: dict[str, AnnData], groupby: str | None) -> dict[str, np.ndarray]:
+    if groupby is None:
+        return {}
+    found = {
+        n: _texts(a, groupby, "groupby") for n, a in sets.items() if n in ("train", "held_out") or groupby in a.obs
+    }
+    known = set(found["train"].tolist())
+    if "synthetic" in found and not known & set(found["synthetic"].tolist()):
+        name = str(found["synthetic"][0])
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"Expected types of `train.obs[{groupby!r}]` among the synthetic cells, found none, but e.g. {name!r}. "
+            f"Available: {sorted(known)[:10]}.{hint}"
+        )
+    return found
+
+
+def _texts(adata: AnnData, key: str, argument: str) -> np.ndarray:
+    return np.asarray(obs_column(adata, key, argument)).astype(str)
+
+
+def _check_number(adata: AnnData, name: str, least: int) -> None:
+    check_adata(adata, name)
+    if adata.n_obs < least:
+        raise ValueError(f"Expected at least {least} cells in `{name}`, found {adata.n_obs}.")
+
+
+def _columns(synthetic: AnnData, adata: AnnData, name: str) -> np.ndarray:
+    found = adata.var_names.get_indexer(synthetic.var_names)
+    absent = synthetic.var_names[found < 0].tolist()
+    if absent:
+        raise ValueError(
+            f"Expected all {synthetic.n_vars} genes of the synthetic cells in `{name}`, found {len(found) - len(absent)}; "
+            f"missing e.g. {', '.join(map(repr, absent[:3]))}."
+        )
+    return np.asarray(found)
+
+
+def matrix_of(adata: AnnData, name: str, layer: str | None) -> Any:
+    """Checked values of ``.X`` or a layer, in float32."""
+    check_adata(adata, name)
+    require_unique_genes(adata)
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"Did not find `{name}.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}.")
+    raw, address = matrix_slot(adata, layer, None)
+    x: Any = checked_matrix(raw, address.replace("adata", name, 1))
+    return x.astype(np.float32)
+
+
+def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
+    """Real cells with all their genes, on the scale of the synthetic ones."""
+    target = describe_matrix(matrix_of(synthetic, "synthetic", None))
+    x = on_scale_of(target, matrix_of(real, "real", layer), "real", layer)
+    return AnnData(x, obs=real.obs[[]], var=real.var[[]])
+
+
+def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None) -> Any:
+    """Real values as they are, or counts normalised and logged where the synthetic cells are logarithms.
+
+    Raises
+    ------
+    ValueError
+        The scales do not fit.
+    """
+    found = describe_matrix(x)
+    if found.kind == "counts" and target.kind == "log":
+        logger.info("`%s` holds raw counts: comparing a normalised, log-transformed copy", name)
+        return normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]")
+    if (found.kind == "scaled") != (target.kind == "scaled"):
+        raise ValueError(
+            f"Expected `{name}` on the scale of the synthetic cells ({target.kind}), found {found.kind} values. "
+            "Pass the layer that the model was trained on (`layer`, --layer)."
+        )
+    if {found.kind, target.kind} == {"log", "other"}:
+        # Twice, because two sets of one scale may lie on both sides of the border.
+        low, high = sorted((found.max, target.max))
+        if high > MAX_LOG and high > 2 * low:
+            raise ValueError(
+                f"Expected `{name}` on the scale of the synthetic cells (up to {target.max:.3g}), found values up to "
+                f"{found.max:.3g}: one of them is not logged. Pass the layer that the model was trained on "
+                "(`layer`, --layer)."
+            )
+    return x
+
+
+def _expm1(x: Any) -> Any:
+    return x.expm1() if sp.issparse(x) else np.expm1(x)
+
+
+def _logged_to(counts: Any, level: float) -> Any:
+    """Counts scaled to equal totals and logged."""
+    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    if (total == 0).any():
+        raise ValueError(f"Expected counts in every synthetic cell, found {int((total == 0).sum())} empty cells.")
+    factor = (level / total).astype(np.float32)
+    if sp.issparse(counts):
+        return sp.csr_matrix(sp.diags(factor) @ counts).log1p()
+    return np.log1p(counts * factor[:, None])
+
+
+def _shared(a: Any, b: Any) -> float:
+    """Share of the rows of ``a`` that are rows of ``b``."""
+    weights = np.random.default_rng(0).normal(size=a.shape[1])  # equal rows have equal products, others do not
+    prints = [sp.csr_matrix(x, dtype=np.float64) @ weights for x in (a, b)]
+    return float(np.isin(*prints).mean())
+
+
+def split(real: AnnData, *, groupby: str | None, donor_key: str | None, random_state: int) -> tuple[AnnData, AnnData]:
+    """Two halves of real cells: by donors where there are any, else within types, else at random."""
+    check_adata(real, "real")
+    rng = np.random.default_rng(random_state)
+    if donor_key is not None:
+        who = _texts(real, donor_key, "donor_key")
+        names = rng.permutation(np.unique(who))
+        if len(names) < 2:
+            raise ValueError(f"Expected at least two donors in `real.obs[{donor_key!r}]`, found {len(names)}.")
+        held = np.isin(who, names[: len(names) // 2])
+    else:
+        kinds = np.zeros(real.n_obs) if groupby is None else _texts(real, groupby, "groupby")
+        held = np.zeros(real.n_obs, dtype=bool)
+        for kind in np.unique(kinds):
+            rows = rng.permutation(np.flatnonzero(kinds == kind))
+            held[rows[: len(rows) // 2]] = True
+    return real[~held], real[held]
