@@ -128,7 +128,21 @@ def test_the_base_of_the_user_stays() -> None:
 def test_equal_settings_share_their_runs_and_others_do_not() -> None:
     base = default_config()
     ids = {name: run_id(arm.method, resolve(arm, base)) for name, arm in ARMS.items()}
-    assert len({ids[n] for n in ("table2-diffaug", "table4-A3", "table5-B3", "fig5-A3", f"fig6-lambda={base.training.view_rate:g}")}) == 1
+    assert (
+        len(
+            {
+                ids[n]
+                for n in (
+                    "table2-diffaug",
+                    "table4-A3",
+                    "table5-B3",
+                    "fig5-A3",
+                    f"fig6-lambda={base.training.view_rate:g}",
+                )
+            }
+        )
+        == 1
+    )
     assert ids["table2-loop_off"] == ids["table4-loop_off"] == ids["fig6-lambda=0"] == ids["table5-B2-InfoNCE"]
     assert ids["table5-B1"] == ids["table2-simclr"]
     assert ids["table5-B5"] == ids["fig7-nu_z=1"] == ids["fig7-nu_y=1"]

@@ -265,8 +265,15 @@ def generate(
     output: Output,
     n_obs: Positive | None = None,
     like: Path | None = None,
-    groupby: str | None = None,
+    groupby: list[str] | None = None,
     n: list[str] | None = None,
+    batch: str | None = None,
+    batch_key: str | None = None,
+    counts: bool = False,
+    depth: str | None = None,
+    strength: float = 1.0,
+    guidance: float | None = None,
+    train: Path | None = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -288,10 +295,25 @@ def generate(
     like
         Cells to generate look-alikes of, an .h5ad file with the model's genes; one for each without ``--n-obs``.
     groupby
-        Instead of ``--n-obs``: column of the training cells' ``obs`` that names groups, here or with ``--n``.
+        Instead of ``--n-obs``: column of the training cells' ``obs`` that names groups, here or with ``--n``. Repeat it for
+        the combinations of several columns.
     n
         With ``--groupby``, how many of one group, ``NAME=NUMBER`` (repeat it for others), or one number for each
-        group. By default as many as in the training data.
+        group. By default as many as in the training data. Names of combinations are joined by commas.
+    batch
+        Condition on training cells of this batch only.
+    batch_key
+        Column of the training cells' ``obs`` with the batches; by default the model's own.
+    counts
+        Write counts instead of log-normalised values, with the library size of each cell's conditioning cell.
+    depth
+        With ``--counts``: library size of all cells, a number, or an .h5ad file with cells to take library sizes from.
+    strength
+        From faithful to diverse, above 0 and up to 1 (drawn from pure noise). Below 1 needs ``--like`` or ``--train``.
+    guidance
+        Scale of classifier-free guidance instead of the model's, for models fitted with ``condition_dropout``.
+    train
+        The training cells, an .h5ad file: each synthetic cell gets its nearest training cell and the distance to it.
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -309,6 +331,10 @@ def generate(
     # 500 and 200 of two groups of the training cells
     diffaug-cells generate pbmc.diffaug.model --groupby cell_type \
         --n NK=500 --n B=200 -o rare.h5ad
+
+    # counts of stimulated NK cells, 5000 each
+    diffaug-cells generate pbmc.diffaug.model --groupby cell_type \
+        --groupby condition --n NK,stim=500 --counts --depth 5000 -o nk.h5ad
     """
     if n_obs is None and like is None and groupby is None and n is None:
         raise ValueError("Expected --n-obs, --like or --groupby, found none. Say how many cells to generate.")
@@ -316,18 +342,59 @@ def generate(
         raise ValueError("Expected --like or --groupby, found both. Choose one.")
     if n is not None and groupby is None:
         raise ValueError("Expected --groupby with --n, found none. Name the column of `obs` that holds the groups.")
-    counts = None if n is None else counts_of(n)
-    sources = () if like is None else (like,)
+    if depth is not None and not counts:
+        raise ValueError("Expected --counts with --depth, found none. Log-normalised values have no depth.")
+    wanted = None if n is None else counts_of(n)
+    number = None if depth is None else _number_or_none(depth)
+    deep = Path(depth) if depth is not None and number is None else None
+    files = {"like": like, "depth": deep, "train": train}
+    sources = tuple(path for path in files.values() if path is not None)
     check_target_file(output, suffixes=H5AD, overwrite=overwrite, sources=sources)
-    given = None if like is None else read_h5ad(like)
+    given = {name: None if path is None else read_h5ad(path) for name, path in files.items()}
     fitted = load(model, device)
+    columns = groupby[0] if groupby is not None and len(groupby) == 1 else groupby
 
     from diffaug import tl
 
-    progress = wants_progress(common)
-    made = tl.generate(fitted, n_obs, like=given, groupby=groupby, n=counts, random_state=seed, progress=progress)
+    made = tl.generate(
+        fitted,
+        n_obs,
+        like=given["like"],
+        groupby=columns,
+        n=wanted if isinstance(columns, str) or not isinstance(wanted, dict) else _combinations(wanted, columns or []),
+        batch=batch,
+        batch_key=batch_key,
+        output="counts" if counts else "log",
+        depth=given["depth"] if number is None else number,
+        strength=strength,
+        guidance=guidance,
+        train=given["train"],
+        random_state=seed,
+        progress=wants_progress(common),
+    )
     write_h5ad(made, output)
     show(output)
+
+
+def _number_or_none(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _combinations(wanted: dict[str, int], columns: list[str]) -> dict[tuple[str, ...], int]:
+    """``{"NK,stim": 5}`` to ``{("NK", "stim"): 5}``."""
+    out = {}
+    for joined, number in wanted.items():
+        names = tuple(joined.split(","))
+        if len(names) != len(columns):
+            raise ValueError(
+                f"Expected {len(columns)} names joined by commas in --n, one of each --groupby, found {joined!r}. "
+                "Names that hold a comma can be used from Python."
+            )
+        out[names] = number
+    return out
 
 
 def counts_of(given: list[str]) -> dict[str, int] | int:
