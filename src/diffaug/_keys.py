@@ -57,3 +57,5 @@ NEAREST_DISTANCE = "nearest_distance"
 DISTANCE_PERCENTILE = "distance_percentile"
 #: ``.uns`` of made cells: by which model, how and from what.
 MADE = "diffaug_made"
+#: ``.uns`` of real and synthetic cells together: whether the synthetic ones help.
+BALANCE = "diffaug_balance"

@@ -34,7 +34,7 @@ from diffaug._keys import (
 )
 from diffaug._model import DiffAug, _number, _share, whole_number
 from diffaug.backends._cell_counts import drawn_counts
-from diffaug.tl._provenance import TrainingCells, nearest_training, training_cells
+from diffaug.tl._provenance import TrainingCells, nearest_training, passed_audit, training_cells
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def generate(
     strength: float = 1.0,
     guidance: float | None = None,
     train: AnnData | None = None,
+    audit: bool = False,
+    held_out: AnnData | None = None,
     random_state: int = 0,
     progress: bool = True,
 ) -> AnnData:
@@ -97,6 +99,10 @@ def generate(
         less, below 1 varies more. Needs a model fitted with ``condition_dropout``.
     train
         The training cells, which the model does not hold. With them each cell gets its nearest training cell.
+    audit
+        Look for copies of training cells (``metrics.memorization_audit``), and return nothing if it fails. Needs ``train``.
+    held_out
+        For the audit: real cells that the model has not seen. Without them only copies and near copies can be judged.
     random_state
         Seed.
     progress
@@ -121,7 +127,7 @@ def generate(
     KeyError
         A column, a group or a batch is unknown; the message has the nearest names.
     RuntimeError
-        The model has no trained generator.
+        The model has no trained generator, or the audit fails; the message has its reasons.
     ValueError
         Arguments exclude each other, or the model keeps no library sizes for counts.
     """
@@ -149,11 +155,18 @@ def generate(
             f"Expected `like` or `train` with `strength` below 1, found neither (strength={strength:g}): the model does "
             "not hold the values of its cells."
         )
+    if audit and train is None:
+        raise ValueError(
+            "Expected `train` with audit=True, found none: the model does not hold the values of its cells."
+        )
+    if held_out is not None and not audit:
+        raise ValueError("Expected audit=True with `held_out`, found audit=False. Set it, or leave `held_out` out.")
     rng = np.random.default_rng(whole_number("random_state", random_state))
     # Everything that can be wrong is found before the work.
     lookup = None if output == "log" else _library_sizes(model, like, depth)
     guided = _guided(model, guidance)
     known = None if train is None else training_cells(train, model)
+    unseen = None if held_out is None else read_like(held_out, model, name="held_out")[0]
     provenance: dict[str, Any] = {"made_by": "generate", "random_state": random_state, "output": output}
     provenance |= {"strength": strength, "guidance": guided.config.diffusion.guidance_scale}
     if like is not None:
@@ -189,6 +202,8 @@ def generate(
         obs[NEAREST_CELL], obs[NEAREST_DISTANCE] = near.cell, near.distance
         obs[DISTANCE_PERCENTILE] = near.percentile
         provenance["real_distances"] = near.real
+        if audit:
+            provenance["audit"] = passed_audit(values, known, unseen, random_state)
     made: Matrix = values
     if lookup is not None:
         sizes, totals = lookup.wanted(rows, rng)

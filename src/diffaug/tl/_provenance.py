@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffaug import metrics
 from diffaug._anndata import Matrix, cells_meta, read_like
 from diffaug._model import DiffAug
 from diffaug.core.neighbors import nearest_neighbors
@@ -95,6 +98,20 @@ def nearest_training(values: Matrix, train: TrainingCells, model: DiffAug, rando
     reference = np.sort(_distance(real[rows], real[others]))
     percentile = 100 * np.searchsorted(reference, distance, side="left") / len(reference)
     return NearestTraining(train.names.to_numpy(str)[near.numpy()], distance, percentile, reference)
+
+
+def passed_audit(values: Matrix, train: TrainingCells, held_out: Matrix | None, random_state: int) -> dict[str, Any]:
+    """Numbers of a memorisation audit that was passed; an error with the reasons if it was not."""
+    judge = getattr(metrics, "memorization_audit", None)
+    if judge is None:
+        raise NotImplementedError("Expected `metrics.memorization_audit` for audit=True, found none in this version.")
+    found = judge(values, train.x, held_out, random_state=random_state)
+    if not found.passed:
+        raise RuntimeError(
+            f"Expected synthetic cells that give no training cell away, found: {' '.join(found.reasons)} Nothing is returned. "
+            "Train for fewer steps or on more cells, or set audit=False."
+        )
+    return {k: v for k, v in dataclasses.asdict(found).items() if isinstance(v, bool | int | float)}
 
 
 def _scaled(x: Matrix, model: DiffAug) -> Tensor:
