@@ -300,8 +300,8 @@ def test_balance(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         progress=False,
     )  # fmt: skip
     np.testing.assert_array_equal(written.X.toarray(), expected.X.toarray())
-    assert main([*call, "--to", "B=1", "-o", "other.h5ad"]) == 2
-    assert "Did you mean 'B=1'" in said(capsys) and not Path("other.h5ad").exists()
+    assert main([*call, "--to", "NKK=9", "-o", "absent.h5ad"]) == 2
+    assert "Did you mean 'NK'" in said(capsys) and not Path("absent.h5ad").exists()
 
 
 def test_a_model_without_a_generator(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

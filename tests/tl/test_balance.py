@@ -57,7 +57,7 @@ def test_a_given_model_is_judged_on_what_it_has_not_seen(uneven: anndata.AnnData
     assert out.uns["diffaug_balance"]["n_held_out"] == (~seen).sum()
     assert out.uns["diffaug_balance"]["model_fingerprint"] == model.fingerprint
     assert int(out.obs["synthetic"].sum()) == 6
-    with pytest.raises(ValueError, match=r"at least 5 held-out cells of the groups to fill \(\['type_2'\]\), found 0"):
+    with pytest.raises(ValueError, match=r"at least 5 held-out cells of the groups to fill .*found 0"):
         balance(uneven[seen].copy(), model, groupby="cell_type", progress=False)
 
 
