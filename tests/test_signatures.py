@@ -16,6 +16,7 @@ import diffaug
 API_PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 #: Positional parameters of the functions that take more or other than ``adata``; the rest is keyword-only everywhere.
 POSITIONAL = {
+    "tl.balance": ("adata", "model"),
     "tl.baseline": ("adata", "method"),
     "tl.embed": ("adata", "model"),
     "tl.augment": ("adata", "model"),
@@ -25,6 +26,7 @@ POSITIONAL = {
     "tl.report": ("synthetic",),  # and no real cells, which have two roles that must not be mixed up
     "pl.cosine_similarity": ("adata", "model"),
     "pl.history": ("adata_or_model",),
+    "pl.provenance": ("synthetic",),
     "pl.violin": ("real", "synthetic"),  # two AnnData that must not be mixed up
 }
 

@@ -17,6 +17,7 @@ from anndata import AnnData, ImplicitModificationWarning
 from diffaug._keys import HIGHLY_VARIABLE, LOG1P, MADE, Keys
 from diffaug._matrix import describe_matrix
 from diffaug._model import DiffAug, versions
+from diffaug.backends._cell_counts import recovered_counts
 from diffaug.baselines import Baseline
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ _MAX_NUMBERS = 100
 #: Counts on the model's genes may take so many times the share that they had in training.
 _SHARE_FACTOR = 1.5
 _INPUT = ("layer", "use_rep", "kind", "sparse", "target_sum")
+
+#: Names of a cell's counts on all measured genes and on the model's, as kept with a model.
+_TOTALS = ("library", "on_features")
 
 #: A 2-D numpy array or csr matrix; scipy ships no types.
 Matrix = Any
@@ -54,6 +58,8 @@ class Source:
     share
         For counts: the share of them that lies on ``features``. New cells are normalised by their own sums,
         which are comparable only if about the same genes were measured.
+    totals
+        Where the counts are known or could be read back: those of each cell on all genes, and on ``features``.
     """
 
     x: Matrix
@@ -63,6 +69,7 @@ class Source:
     kind: str
     sparse: bool
     share: float | None = None
+    totals: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -75,6 +82,9 @@ class Source:
             "sparse": self.sparse,
             "target_sum": TARGET_SUM if self.kind == "counts" else None,
             "count_share": self.share,
+            "totals": None
+            if self.totals is None
+            else dict(zip(_TOTALS, (t.tolist() for t in self.totals), strict=True)),
         }
 
 
@@ -214,6 +224,45 @@ def _count_share(counts: Matrix, mask: np.ndarray) -> float:
     return float(counts[:, mask].sum(dtype=np.float64) / max(counts.sum(dtype=np.float64), 1.0))
 
 
+def _totals(counts: Matrix, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of each cell on all genes and on some, int64."""
+    on_all, on_some = (np.asarray(c.sum(axis=1, dtype=np.float64)).ravel() for c in (counts, counts[:, mask]))
+    return on_all.astype(np.int64), on_some.astype(np.int64)
+
+
+def read_totals(adata: AnnData, model: DiffAug, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of each cell on all its genes and on the model's, from counts or from log-normalised values."""
+    meta = cells_meta(model)
+    check_adata(adata, name)
+    made = MADE in adata.uns
+    raw, address = matrix_slot(adata, *((None, None) if made else (meta["layer"], meta["use_rep"])))
+    x = checked_matrix(raw, address)
+    counts = x if describe_matrix(x).kind == "counts" else recovered_counts(x) if x.min() >= 0 else None
+    if counts is None:
+        raise ValueError(
+            f"Expected counts, or log1p of scaled counts, in `{address}` of `{name}`, found values that are neither: "
+            "the library sizes cannot be read from them. Hand over counts, or set `depth` to a number."
+        )
+    return _totals(counts, adata.var_names.isin(meta["features"]))
+
+
+def model_totals(model: DiffAug) -> tuple[np.ndarray, np.ndarray]:
+    """The same of the training cells, as kept with the model; a clear error where it keeps none."""
+    meta = cells_meta(model)
+    if "totals" not in meta:
+        raise ValueError(
+            "Expected a model that keeps the library sizes of its cells, found one that an older diffaug fitted. "
+            "Fit again for output='counts'."
+        )
+    if meta["totals"] is None:
+        raise ValueError(
+            f"Expected a model of counts for output='counts', found one fitted on values (kind {meta['kind']!r}) from which "
+            "no counts could be read back. Fit on raw counts or their scaled log1p."
+        )
+    library, on_features = (np.asarray(meta["totals"][key], dtype=np.int64) for key in _TOTALS)
+    return library, on_features
+
+
 def read_source(
     adata: AnnData, *, layer: str | None = None, use_rep: str | None = None, batch_key: str | None = None
 ) -> Source:
@@ -228,7 +277,7 @@ def read_source(
     if use_rep is not None:
         features = [f"{use_rep}_{i}" for i in range(x.shape[1])]
         kind: str = "other"
-        share = None
+        share, totals = None, None
     else:
         require_unique_genes(adata)
         found = describe_matrix(x)
@@ -242,12 +291,15 @@ def read_source(
             # A warning, because nothing less is seen in a notebook where no log was set up.
             logger.warning("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
             counts, x = x, normalized_counts(x, address)
-        elif kind == "other":
+        else:
+            counts = recovered_counts(x) if kind == "log" else None
+        if kind == "other":
             logger.warning(
                 "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
             )
         mask = _selected_genes(adata, x, kind, batch_key)
         share = _count_share(counts, mask) if kind == "counts" else None
+        totals = None if counts is None else _totals(counts, mask)
         x, features = x[:, mask], adata.var_names[mask].tolist()
     if x.shape[1] < 2:
         raise ValueError(f"Expected at least 2 features in `{address}`, found {x.shape[1]}.")
@@ -259,7 +311,7 @@ def read_source(
         raise ValueError(f"Expected values that differ between cells in `{address}`, found every feature constant.")
     if n_constant:
         logger.warning("%d of %d features are the same in all cells and carry nothing", n_constant, x.shape[1])
-    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share)
+    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share, totals)
 
 
 def read_like(
@@ -433,17 +485,19 @@ class writing(warnings.catch_warnings):
 
 
 def new_anndata(
-    values: np.ndarray, model: DiffAug, obs: pd.DataFrame, provenance: dict[str, Any], names: Sequence[str]
+    values: Matrix, model: DiffAug, obs: pd.DataFrame, provenance: dict[str, Any], names: Sequence[str]
 ) -> AnnData:
     """AnnData of made cells: the model's features, sparse where its input was sparse, provenance in ``.uns``."""
     meta = cells_meta(model)
-    x = sp.csr_matrix(values) if meta["sparse"] else values
+    is_counts = values.dtype.kind == "i"
+    x = sp.csr_matrix(values) if meta["sparse"] else values.toarray() if sp.issparse(values) else values
     made = AnnData(x, obs=obs.set_axis(pd.Index(names)), var=pd.DataFrame(index=pd.Index(meta["features"])))
-    if meta["kind"] in ("counts", "log"):
+    if meta["kind"] in ("counts", "log") and not is_counts:
         made.uns[LOG1P] = {}
     made.uns[MADE] = {
         **provenance,
         "n_obs_trained": model.n_obs,
+        "model_fingerprint": model.fingerprint,
         "params": model.config.to_dict(),
         "versions": versions(),
     }

@@ -51,5 +51,11 @@ LOG1P = "log1p"
 CONDITION_CELL = "condition_cell"
 SOURCE_CELL = "source_cell"
 SYNTHETIC = "synthetic"
+LIBRARY_SIZE = "library_size"
+NEAREST_CELL = "nearest_cell"
+NEAREST_DISTANCE = "nearest_distance"
+DISTANCE_PERCENTILE = "distance_percentile"
 #: ``.uns`` of made cells: by which model, how and from what.
 MADE = "diffaug_made"
+#: ``.uns`` of real and synthetic cells together: whether the synthetic ones help.
+BALANCE = "diffaug_balance"

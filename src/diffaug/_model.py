@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -266,6 +267,22 @@ class DiffAug:
             "generator": sum(p.numel() for p in self._denoiser.parameters()),
         }
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights, the conditions among them: equal for equal models, on any device, also once loaded."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._tensors().items()):
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.numpy().tobytes())
+        return digest.hexdigest()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that is trained or learnt from the data, by the name under which it is saved."""
+        parts = self._modules()
+        tensors = {f"{part}.{key}": t for part, module in parts.items() for key, t in module.state_dict().items()}
+        return {**tensors, "conditions": self._conditions}
+
     def embed(self, x: Any) -> Embedding:
         """Embed events; new ones as well as those of the training.
 
@@ -517,9 +534,7 @@ class DiffAug:
         """
         from safetensors.torch import save_file
 
-        parts = self._modules()
-        tensors = {f"{part}.{key}": t for part, module in parts.items() for key, t in module.state_dict().items()}
-        tensors["conditions"] = self._conditions
+        tensors = self._tensors()
         document = {
             "format": "diffaug",
             "schema_version": SCHEMA_VERSION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -223,6 +224,13 @@ def test_generate_by_group(work: Path) -> None:
         (["--groupby", "cell_type", "--n", "NKT=3"], "Did you mean 'NK'?"),
         (["--groupby", "cell_type", "--n-obs", "3"], "Expected `n` (cells by group) with `groupby`, found `n_obs`."),
         (["--n", "NK=3"], "Expected --groupby with --n, found none."),
+        (["--n-obs", "3", "--depth", "100"], "Expected --counts with --depth, found none."),
+        (["--n-obs", "3", "--counts", "--depth", "0"], "Expected `depth` of at least 1 count"),
+        (["--n-obs", "3", "--counts", "--depth", "none.h5ad"], "Expected an .h5ad file, found nothing at 'none.h5ad'"),
+        (["--n-obs", "3", "--strength", "0.5"], "Expected `like` or `train` with `strength` below 1"),
+        (["--n-obs", "3", "--guidance", "2"], "Expected `condition_dropout` above 0"),
+        (["--n-obs", "3", "--batch", "3"], "Expected `batch_key` with `batch`, found none"),
+        (["--groupby", "cell_type", "--groupby", "batch", "--n", "NK=3"], "Expected 2 names joined by commas in --n"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -230,6 +238,70 @@ def test_errors_of_generate(options: list[str], message: str, work: Path, capsys
     assert main(["generate", "cells.diffaug.model", "-o", "new.h5ad", *options]) == 2
     assert message in said(capsys)
     assert not Path("new.h5ad").exists()
+
+
+def test_generate_counts(work: Path) -> None:
+    call = [
+        "generate",
+        "cells.diffaug.model",
+        "--groupby",
+        "cell_type",
+        "--groupby",
+        "batch",
+        "--n",
+        "NK,1=3",
+        "--counts",
+    ]
+    call += ["-o", "new.h5ad", "--overwrite"]
+    model = diffaug.DiffAug.load("cells.diffaug.model")
+    how: dict[str, Any] = {"groupby": ["cell_type", "batch"], "n": {("NK", "1"): 3}, "output": "counts"}
+    held_out = anndata.read_h5ad("held_out.h5ad")
+    for options, depth in (([], None), (["--depth", "50"], 50), (["--depth", "held_out.h5ad"], held_out)):
+        assert main([*call, *options]) == 0
+        written = anndata.read_h5ad("new.h5ad")
+        assert written.X.dtype == np.int32
+        assert same_cells(written, diffaug.tl.generate(model, depth=depth, **how))
+
+
+def test_generate_with_the_training_cells(work: Path) -> None:
+    call = ["generate", "cells.diffaug.model", "--n-obs", "9", "--train", "cells.h5ad", "--strength", "0.5"]
+    assert main([*call, "--batch", "1", "--batch-key", "batch", "-o", "new.h5ad"]) == 0
+    train, model = anndata.read_h5ad("cells.h5ad"), diffaug.DiffAug.load("cells.diffaug.model")
+    expected = diffaug.tl.generate(model, 9, train=train, strength=0.5, batch="1", batch_key="batch")
+    written = anndata.read_h5ad("new.h5ad")
+    assert same_cells(written, expected)
+    assert written.obs["nearest_cell"].astype(str).tolist() == expected.obs["nearest_cell"].tolist()
+
+
+def test_a_failed_audit_writes_nothing(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = type("Verdict", (), {"passed": False, "reasons": ("Nine of nine are copies.",)})
+    monkeypatch.setattr("diffaug.metrics.memorization_audit", lambda *_, **__: verdict, raising=False)
+    call = ["generate", "cells.diffaug.model", "--n-obs", "9", "--train", "cells.h5ad", "--audit", "-o", "new.h5ad"]
+    assert main([*call, "--held-out", "held_out.h5ad"]) == 1
+    assert "Nine of nine are copies." in said(capsys)
+    assert not Path("new.h5ad").exists()
+
+
+# --- balance ---------------------------------------------------------------------------------------------------------
+
+
+def test_balance(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adata = anndata.read_h5ad("cells.h5ad")
+    adata[np.flatnonzero((adata.obs["cell_type"] == "NK") | (np.arange(120) < 60))].copy().write_h5ad("uneven.h5ad")
+    call = ["balance", "uneven.h5ad", "--groupby", "cell_type", "--config", "tiny.toml", "--n-repeats", "1"]
+    assert main([*call, "--to", "B=1=50", "--force", "-o", "new.h5ad"]) == 0
+    written = anndata.read_h5ad("new.h5ad")
+    assert written.obs["cell_type"].value_counts().to_dict() == {"NK": 60, "B=1": 50}
+    assert int(written.obs["synthetic"].sum()) == 20
+    expected = diffaug.tl.balance(
+        anndata.read_h5ad("uneven.h5ad"), groupby="cell_type", to={"B=1": 50}, force=True, config=TINY, n_repeats=1,
+        progress=False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(written.X.toarray(), expected.X.toarray())
+    assert main([*call, "--to", "NKK=9", "-o", "absent.h5ad"]) == 2
+    assert "Did you mean 'NK'" in said(capsys) and not Path("absent.h5ad").exists()
 
 
 def test_a_model_without_a_generator(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

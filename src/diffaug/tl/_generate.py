@@ -1,0 +1,387 @@
+"""``tl.generate``: synthetic cells, log-normalised or as counts."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from diffaug._anndata import (
+    Matrix,
+    categorical_obs,
+    cells_meta,
+    model_totals,
+    new_anndata,
+    obs_column,
+    read_like,
+    read_totals,
+    unpack_obs,
+)
+from diffaug._keys import (
+    CONDITION_CELL,
+    DISTANCE_PERCENTILE,
+    LIBRARY_SIZE,
+    NEAREST_CELL,
+    NEAREST_DISTANCE,
+    SYNTHETIC,
+)
+from diffaug._model import DiffAug, _number, _share, whole_number
+from diffaug.backends._cell_counts import drawn_counts
+from diffaug.tl._provenance import TrainingCells, nearest_training, passed_audit, training_cells
+
+logger = logging.getLogger(__name__)
+
+
+def generate(
+    model: DiffAug,
+    n_obs: int | None = None,
+    *,
+    like: AnnData | None = None,
+    groupby: str | Sequence[str] | None = None,
+    n: Mapping[Any, int] | int | None = None,
+    batch: str | None = None,
+    batch_key: str | None = None,
+    output: Literal["log", "counts"] = "log",
+    depth: float | AnnData | None = None,
+    strength: float = 1.0,
+    guidance: float | None = None,
+    train: AnnData | None = None,
+    audit: bool = False,
+    held_out: AnnData | None = None,
+    random_state: int = 0,
+    progress: bool = True,
+) -> AnnData:
+    """Generate synthetic cells.
+
+    Give one of: ``n_obs`` alone (conditioned on training cells drawn at random), ``like`` (one for each given cell, or
+    ``n_obs`` in all), or ``groupby`` with ``n`` (so many of each group of the training cells).
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    n_obs
+        Number of cells.
+    like
+        Cells to generate look-alikes of; they need no labels.
+    groupby
+        Column of the training ``.obs`` that names groups, or several, whose combinations are the groups.
+    n
+        Cells by group, ``{"NK": 500}``, for several columns ``{("NK", "stimulated"): 500}``, or one number for each group;
+        by default as many as in the training data.
+    batch
+        Condition on training cells of this batch only. A model fitted with ``batch_key`` mixes batches in its
+        conditions, so that such cells need not carry the batch's own effects.
+    batch_key
+        Column of the training ``.obs`` with the batches; by default the model's own.
+    output
+        ``"log"``: on the scale of the model's input. ``"counts"``: whole numbers, for models of counts or of log1p of
+        scaled counts.
+    depth
+        For counts, the library size of the cells on all genes that were measured in training, of which the model's
+        genes get the share that they have in the conditioning cell. By default each cell has the library size of its
+        conditioning cell. A number is for all; from an AnnData library sizes are drawn, and given to the cells in the
+        order of the sizes of their conditioning cells. Deeper than the conditioning cell, counts are added to genes
+        that are expressed, and no zero is filled.
+    strength
+        From faithful to diverse, in (0, 1]: with 1 a cell is drawn from pure noise and knows its conditioning cell only
+        through the condition; less starts from the cell's own noised values and keeps more of them. Less than 1
+        needs the values: ``like`` or ``train``.
+    guidance
+        Scale of classifier-free guidance instead of the model's: above 1 keeps closer to the condition and varies
+        less, below 1 varies more. Needs a model fitted with ``condition_dropout``.
+    train
+        The training cells, which the model does not hold. With them each cell gets its nearest training cell.
+    audit
+        Look for copies of training cells (``metrics.memorization_audit``), and return nothing if it fails. Needs ``train``.
+    held_out
+        For the audit: real cells that the model has not seen. Without them only copies and near copies can be judged.
+    random_state
+        Seed.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    New AnnData with the model's genes, sparse where its input was, values on the scale of that (never negative where it
+    is not) or int32 counts. ``.uns["diffaug_made"]`` has the provenance, ``model_fingerprint`` among it. ``.obs`` has:
+
+    ``"condition_cell"``, ``"synthetic"``
+        The cell that conditioned each, and ``True``; also the groups of that cell.
+    ``"library_size"``
+        For counts: what ``depth`` says.
+    ``"nearest_cell"``, ``"nearest_distance"``, ``"distance_percentile"``
+        With ``train``: the nearest training cell by its scaled genes, the distance to it, and the share (percent) of
+        training cells that have another one nearer than that: about uniform is right, 0 is a copy.
+        :func:`diffaug.pl.provenance` draws it.
+
+    Raises
+    ------
+    KeyError
+        A column, a group or a batch is unknown; the message has the nearest names.
+    RuntimeError
+        The model has no trained generator, or the audit fails; the message has its reasons.
+    ValueError
+        Arguments exclude each other, or the model keeps no library sizes for counts.
+    """
+    meta = cells_meta(model)
+    if n_obs is not None:
+        n_obs = whole_number("n_obs", n_obs, 1)
+    if n_obs is None and like is None and groupby is None:
+        raise ValueError(
+            "Expected one of `n_obs`, `like` and `groupby`, found none. Say how many cells, or of which kind."
+        )
+    if groupby is None and n is not None:
+        raise ValueError("Expected `groupby` with `n`, found none. Name the column of `.obs` that holds the groups.")
+    if like is not None and groupby is not None:
+        raise ValueError("Expected `like` or `groupby`, found both. Choose one.")
+    if like is not None and batch is not None:
+        raise ValueError("Expected `like` or `batch`, found both. Hand over the batch's cells as `like`.")
+    if batch_key is not None and batch is None:
+        raise ValueError(f"Expected `batch` with `batch_key`={batch_key!r}, found none. Name the batch.")
+    if output not in ("log", "counts"):
+        raise ValueError(f"Expected `output` in ['log', 'counts'], found {output!r}.")
+    if depth is not None and output != "counts":
+        raise ValueError("Expected output='counts' with `depth`, found output='log'. Set it, or leave `depth` out.")
+    if _share("strength", strength) < 1 and like is None and train is None:
+        raise ValueError(
+            f"Expected `like` or `train` with `strength` below 1, found neither (strength={strength:g}): the model does "
+            "not hold the values of its cells."
+        )
+    if audit and train is None:
+        raise ValueError(
+            "Expected `train` with audit=True, found none: the model does not hold the values of its cells."
+        )
+    if held_out is not None and not audit:
+        raise ValueError("Expected audit=True with `held_out`, found audit=False. Set it, or leave `held_out` out.")
+    rng = np.random.default_rng(whole_number("random_state", random_state))
+    # Everything that can be wrong is found before the work.
+    lookup = None if output == "log" else _library_sizes(model, like, depth)
+    guided = _guided(model, guidance)
+    known = None if train is None else training_cells(train, model)
+    unseen = None if held_out is None else read_like(held_out, model, name="held_out")[0]
+    provenance: dict[str, Any] = {"made_by": "generate", "random_state": random_state, "output": output}
+    provenance |= {"strength": strength, "guidance": guided.config.diffusion.guidance_scale}
+    if like is not None:
+        rows, conditions = _rows_like(like, n_obs, rng)
+        x = read_like(like, model, name="like")[0][rows]
+        labels = _labels(like.obs.iloc[rows], model)
+        values = guided.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)[
+            :, 0
+        ]
+        provenance["like"] = True
+    else:
+        cells = unpack_obs(meta["cells"])
+        allowed = np.ones(len(cells), dtype=bool)
+        if batch is not None:
+            allowed = _of_batch(cells, batch, batch_key, meta)
+            provenance["batch"] = str(batch)
+        source = None
+        if groupby is not None:
+            if n_obs is not None:
+                raise ValueError("Expected `n` (cells by group) with `groupby`, found `n_obs`. Choose one.")
+            source = _rows_by_group(cells, groupby, n, allowed, rng)
+            provenance["groupby"] = groupby if isinstance(groupby, str) else list(groupby)
+        elif batch is not None:
+            assert n_obs is not None
+            source = _spread(np.flatnonzero(allowed), n_obs, rng)
+        values, rows = _from_training(guided, n_obs, source, known, strength, random_state, progress)
+        conditions = cells.iloc[rows]
+    obs = conditions.copy()
+    obs[CONDITION_CELL] = conditions.index.astype(str)
+    obs[SYNTHETIC] = True
+    if known is not None:
+        near = nearest_training(values, known, model)
+        obs[NEAREST_CELL], obs[NEAREST_DISTANCE] = near.cell, near.distance
+        obs[DISTANCE_PERCENTILE] = near.percentile
+        provenance["real_distances"] = near.real
+        if audit:
+            provenance["audit"] = passed_audit(values, known, unseen, random_state)
+    made: Matrix = values
+    if lookup is not None:
+        sizes, totals = lookup.wanted(rows, rng)
+        obs[LIBRARY_SIZE] = sizes
+        made = drawn_counts(values, lookup.on_features[rows], totals, rng)
+    return new_anndata(made, model, obs, provenance, [f"synthetic-{i}" for i in range(len(values))])
+
+
+# --- which cells condition ------------------------------------------------------------------------------------------
+
+
+def _from_training(
+    model: DiffAug,
+    n_obs: int | None,
+    source: np.ndarray | None,
+    known: TrainingCells | None,
+    strength: float,
+    random_state: int,
+    progress: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values under the conditions of training cells, and their rows."""
+    if strength == 1:
+        n_obs = n_obs if source is None else None
+        made = model.generate(n_obs, source=source, random_state=random_state, progress=progress)
+        return made.values, made.source
+    assert known is not None
+    if source is None:
+        assert n_obs is not None
+        source = _spread(np.arange(model.n_obs), n_obs, np.random.default_rng(random_state))
+    cells = unpack_obs(model.meta["cells"]).iloc[source]
+    x = known.x[known.rows_of(cells.index.to_numpy(str))]
+    labels = _labels(cells, model)
+    views = model.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)
+    return views[:, 0], source
+
+
+def _spread(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """``n`` of these rows, each about equally often."""
+    rounds = [rng.permutation(rows) for _ in range(n // len(rows))]
+    return np.concatenate([*rounds, rng.permutation(rows)[: n % len(rows)]]).astype(int)
+
+
+def _rows_like(like: AnnData, n_obs: int | None, rng: np.random.Generator) -> tuple[np.ndarray, pd.DataFrame]:
+    """Rows of ``like`` that condition, and what their synthetic cells inherit."""
+    rows = np.arange(like.n_obs)
+    if n_obs is not None:
+        rows = np.concatenate([rng.permutation(like.n_obs) for _ in range(-(-n_obs // like.n_obs))])[:n_obs]
+    return rows, categorical_obs(like.obs).iloc[rows]
+
+
+def _labels(obs: pd.DataFrame, model: DiffAug) -> np.ndarray | None:
+    """Labels of conditioning cells, for a model that is conditioned on them."""
+    if model.config.diffusion.condition != "label":
+        return None
+    obs = obs.set_axis([str(i) for i in range(len(obs))])  # a cell may condition several, and names must be unique
+    return np.asarray(obs_column(AnnData(obs=obs), model.meta["label_key"], "the model's label_key"))
+
+
+def _of_batch(cells: pd.DataFrame, batch: str, batch_key: str | None, meta: dict[str, Any]) -> np.ndarray:
+    """Mask of the training cells of a batch."""
+    key = meta["batch_key"] if batch_key is None else batch_key
+    if key is None:
+        raise ValueError(
+            "Expected `batch_key` with `batch`, found none, and the model was fitted without one. Name the column."
+        )
+    column = _column(cells, key, "batch_key")
+    present = column.dropna().unique().tolist()
+    if str(batch) not in present:
+        raise KeyError(_unknown(f"a batch of {key!r}", batch, present))
+    return (column == str(batch)).to_numpy()
+
+
+def _column(cells: pd.DataFrame, key: str, argument: str) -> pd.Series:
+    if key not in cells:
+        kept = "Columns of `.obs` with few texts, booleans or whole numbers are kept with the model."
+        raise KeyError(f"{_unknown(argument, key, list(cells.columns))} {kept}")
+    return cells[key]
+
+
+def _rows_by_group(
+    cells: pd.DataFrame,
+    groupby: str | Sequence[str],
+    n: Mapping[Any, int] | int | None,
+    allowed: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Training rows that condition the wanted numbers of cells of each group."""
+    members = {group: rows[allowed[rows]] for group, rows in group_rows(cells, groupby).items()}
+    present = {group: len(rows) for group, rows in members.items() if len(rows)}
+    if n is None:
+        n = present
+    if not isinstance(n, Mapping):
+        n = dict.fromkeys(present, whole_number("n", n, 1))
+    wanted = {group: whole_number(f"n[{group!r}]", count) for group, count in n.items()}
+    for group in wanted:
+        if group not in present:
+            raise KeyError(_unknown(f"a group of {groupby!r}", group, list(present)))
+    if not sum(wanted.values()):
+        raise ValueError(f"Expected at least 1 cell in `n`, found {dict(wanted)}.")
+    return np.concatenate([_spread(members[group], count, rng) for group, count in wanted.items()])
+
+
+def group_rows(cells: pd.DataFrame, groupby: str | Sequence[str]) -> dict[Any, np.ndarray]:
+    """Rows of each group, a name, or a tuple of names for several columns; without cells that lack one."""
+    if isinstance(groupby, str):
+        columns = [_column(cells, groupby, "groupby")]
+    elif isinstance(groupby, Sequence) and groupby and all(isinstance(key, str) for key in groupby):
+        columns = [_column(cells, key, "groupby") for key in groupby]
+    else:
+        raise TypeError(f"Expected `groupby` to name one column of `.obs` or several, found {groupby!r}.")
+    rows: dict[Any, list[int]] = {}
+    for i, names in enumerate(zip(*(column.astype(object) for column in columns), strict=True)):
+        if not any(pd.isna(name) for name in names):
+            rows.setdefault(names[0] if isinstance(groupby, str) else names, []).append(i)
+    return {group: np.array(rows[group]) for group in sorted(rows)}
+
+
+def _unknown(what: str, found: object, available: Sequence[Any]) -> str:
+    texts = {str(name): name for name in available}
+    near = difflib.get_close_matches(str(found), list(texts), n=3)
+    hint = f" Did you mean {' or '.join(repr(texts[name]) for name in near)}?" if near else ""
+    return f"Expected {what} among {list(available)}, found {found!r}.{hint}"
+
+
+# --- guidance and depth ---------------------------------------------------------------------------------------------
+
+
+def _guided(model: DiffAug, guidance: float | None) -> DiffAug:
+    """The model, or one that shares its weights and is sampled with another scale of guidance."""
+    if guidance is None:
+        return model
+    out = copy.copy(model)
+    out.config = model.config.updated("diffusion", guidance_scale=_number("guidance", guidance))
+    return out
+
+
+@dataclass(frozen=True)
+class _LibrarySizes:
+    """Library sizes of the conditioning cells and the depth that is wanted.
+
+    Attributes
+    ----------
+    library, on_features
+        Counts of each possible conditioning cell on all genes and on the model's.
+    depth
+        Sizes to draw from, or ``None`` for those of the conditioning cells.
+    """
+
+    library: np.ndarray
+    on_features: np.ndarray
+    depth: np.ndarray | None
+
+    def wanted(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Library size of each synthetic cell, and its counts on the model's genes."""
+        own = self.library[rows]
+        if self.depth is None:
+            return own, self.on_features[rows]
+        sizes = np.empty(len(rows), dtype=np.int64)
+        sizes[np.argsort(own, kind="stable")] = np.sort(_spread(self.depth, len(rows), rng))
+        deeper = float((sizes > own).mean())
+        if deeper > 0.5:
+            logger.warning(
+                "%.0f %% of the cells are deeper than the cells that condition them: their zeros stay as these have them",
+                100 * deeper,
+            )
+        share = self.on_features[rows] / np.maximum(own, 1)
+        return sizes, np.rint(sizes * share).astype(np.int64)
+
+
+def _library_sizes(model: DiffAug, like: AnnData | None, depth: float | AnnData | None) -> _LibrarySizes:
+    library, on_features = model_totals(model)  # also says that the model is one of counts
+    if like is not None:
+        library, on_features = read_totals(like, model, "like")
+    if depth is None:
+        return _LibrarySizes(library, on_features, None)
+    if isinstance(depth, AnnData):
+        return _LibrarySizes(library, on_features, read_totals(depth, model, "depth")[0])
+    number = _number("depth", depth)
+    if not (np.isfinite(number) and number >= 1):
+        raise ValueError(f"Expected `depth` of at least 1 count, found {depth}.")
+    return _LibrarySizes(library, on_features, np.array([round(number)]))

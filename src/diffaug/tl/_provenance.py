@@ -1,0 +1,123 @@
+"""How near synthetic cells lie to the cells that their model was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffaug import metrics
+from diffaug._anndata import Matrix, cells_meta, read_like
+from diffaug._model import DiffAug
+from diffaug.core.neighbors import nearest_neighbors
+
+logger = logging.getLogger(__name__)
+
+_N_REFERENCE = 2000
+
+
+@dataclass(frozen=True)
+class NearestTraining:
+    """Nearest training cell of each synthetic one.
+
+    Attributes
+    ----------
+    cell
+        Its name, shape ``(n,)``.
+    distance
+        Distance to it, shape ``(n,)``.
+    percentile
+        Share of training cells, in percent, whose nearest other training cell is nearer than that, shape ``(n,)``.
+    real
+        Those distances among training cells, in ascending order.
+    """
+
+    cell: NDArray[np.str_]
+    distance: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+    real: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrainingCells:
+    """The cells that a model was trained on, as it reads them."""
+
+    names: pd.Index
+    x: Matrix
+
+    def rows_of(self, names: NDArray[np.str_]) -> NDArray[np.int64]:
+        """Rows of some of them by name; a clear error where they are not there."""
+        rows = self.names.get_indexer(pd.Index(names))
+        if (rows < 0).any():
+            raise ValueError(
+                f"Expected every cell that conditions a synthetic one in `train`, found no {str(names[rows < 0][0])!r} and "
+                f"{len(set(names[rows < 0].tolist())) - 1} others. Hand over all training cells."
+            )
+        return rows
+
+
+def training_cells(train: AnnData, model: DiffAug) -> TrainingCells:
+    """The model's training cells among ``train``, by their names."""
+    names = cells_meta(model)["cells"]["names"]
+    x, _ = read_like(train, model, name="train")
+    own = train.obs_names.isin(names)
+    if not own.any():
+        raise ValueError(
+            f"Expected the cells that the model was trained on in `train`, such as {names[0]!r}, found none of them (but "
+            f"e.g. {train.obs_names[0]!r}). Hand over the AnnData of the fit."
+        )
+    if own.sum() < len(set(names)):
+        logger.warning("`train` has %d of the model's %d training cells", own.sum(), len(set(names)))
+    return TrainingCells(train.obs_names[own].astype(str), x[np.flatnonzero(own)])
+
+
+def nearest_training(values: Matrix, train: TrainingCells, model: DiffAug, random_state: int = 0) -> NearestTraining:
+    """Nearest training cell of each row of ``values``, by all genes, scaled and clipped as the encoder sees them.
+
+    Not on principal components: fitted on the training cells they fit these better than any others, and cells that
+    were never seen would seem nearer to them than they are to each other.
+    """
+    real, made = _scaled(train.x, model), _scaled(values, model)
+    if len(real) < 3:
+        raise ValueError(f"Expected at least 3 training cells in `train`, found {len(real)}.")
+    rng = np.random.default_rng(random_state)
+    near = nearest_neighbors(made, 1, reference=real)[:, 0]
+    distance = _distance(made, real[near])
+    # Among training cells: each to the nearest other one. Equal cells have another at distance 0, and keep it.
+    rows = torch.as_tensor(np.sort(rng.permutation(len(real))[:_N_REFERENCE]))
+    two = nearest_neighbors(real[rows], 2, reference=real)
+    others = torch.where(two[:, :1] == rows[:, None], two[:, 1:], two[:, :1])[:, 0]
+    reference = np.sort(_distance(real[rows], real[others]))
+    percentile = 100 * np.searchsorted(reference, distance, side="left") / len(reference)
+    return NearestTraining(train.names.to_numpy(str)[near.numpy()], distance, percentile, reference)
+
+
+def passed_audit(values: Matrix, train: TrainingCells, held_out: Matrix | None, random_state: int) -> dict[str, Any]:
+    """Numbers of a memorisation audit that was passed; an error with the reasons if it was not."""
+    judge = getattr(metrics, "memorization_audit", None)
+    if judge is None:
+        raise NotImplementedError("Expected `metrics.memorization_audit` for audit=True, found none in this version.")
+    found = judge(values, train.x, held_out, random_state=random_state)
+    if not found.passed:
+        raise RuntimeError(
+            f"Expected synthetic cells that give no training cell away, found: {' '.join(found.reasons)} Nothing is returned. "
+            "Train for fewer steps or on more cells, or set audit=False."
+        )
+    return {k: v for k, v in dataclasses.asdict(found).items() if isinstance(v, bool | int | float)}
+
+
+def _scaled(x: Matrix, model: DiffAug) -> Tensor:
+    limit = model.config.domain.max_value
+    return model.backend.to_model(x).cpu().clamp(-limit, limit)
+
+
+def _distance(a: Tensor, b: Tensor) -> NDArray[np.float64]:
+    return (a - b).double().square().sum(dim=1).sqrt().numpy()
