@@ -60,10 +60,10 @@ def correlation_agreement(
     genes = top_variance(a, n_genes)
     agreement, weight = [], []
     for name in np.unique(types[0]):
-        rows = [x[t == name][:, genes] for x, t in zip((a, b), types, strict=True)]
-        if min(map(len, rows)) >= min_cells:
-            agreement.append(correlation_values(*rows, ones(len(rows[0])), ones(len(rows[1])))[0])
-            weight.append(len(rows[0]))
+        of_a, of_b = (x[t == name][:, genes] for x, t in zip((a, b), types, strict=True))
+        if min(len(of_a), len(of_b)) >= min_cells:
+            agreement.append(correlation_values(of_a, of_b, ones(len(of_a)), ones(len(of_b)))[0])
+            weight.append(len(of_a))
     return float(np.average(agreement, weights=weight)) if agreement else float("nan")
 
 
