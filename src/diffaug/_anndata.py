@@ -32,6 +32,7 @@ _MAX_NUMBERS = 100
 _SHARE_FACTOR = 1.5
 _INPUT = ("layer", "use_rep", "kind", "sparse", "target_sum")
 
+_CELLS_AT_ONCE = 2048
 #: Names of a cell's counts on all measured genes and on the model's, as kept with a model.
 _TOTALS = ("library", "on_features")
 
@@ -230,6 +231,18 @@ def _totals(counts: Matrix, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return on_all.astype(np.int64), on_some.astype(np.int64)
 
 
+def _recovered_totals(x: Matrix, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same where ``x`` is log1p of scaled counts, else ``None``; in parts, as the counts are needed for nothing else."""
+    parts = []
+    for begin in range(0, x.shape[0], _CELLS_AT_ONCE):
+        counts = recovered_counts(x[begin : begin + _CELLS_AT_ONCE])
+        if counts is None:
+            return None
+        parts.append(_totals(counts, mask))
+    on_all, on_some = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return on_all, on_some
+
+
 def read_totals(adata: AnnData, model: DiffAug, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Counts of each cell on all its genes and on the model's, from counts or from log-normalised values."""
     meta = cells_meta(model)
@@ -237,13 +250,15 @@ def read_totals(adata: AnnData, model: DiffAug, name: str) -> tuple[np.ndarray, 
     made = MADE in adata.uns
     raw, address = matrix_slot(adata, *((None, None) if made else (meta["layer"], meta["use_rep"])))
     x = checked_matrix(raw, address)
-    counts = x if describe_matrix(x).kind == "counts" else recovered_counts(x) if x.min() >= 0 else None
-    if counts is None:
+    mask = adata.var_names.isin(meta["features"])
+    kind = describe_matrix(x).kind
+    totals = _totals(x, mask) if kind == "counts" else _recovered_totals(x, mask) if kind == "log" else None
+    if totals is None:
         raise ValueError(
             f"Expected counts, or log1p of scaled counts, in `{address}` of `{name}`, found values that are neither: "
             "the library sizes cannot be read from them. Hand over counts, or set `depth` to a number."
         )
-    return _totals(counts, adata.var_names.isin(meta["features"]))
+    return totals
 
 
 def model_totals(model: DiffAug) -> tuple[np.ndarray, np.ndarray]:
@@ -291,15 +306,13 @@ def read_source(
             # A warning, because nothing less is seen in a notebook where no log was set up.
             logger.warning("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
             counts, x = x, normalized_counts(x, address)
-        else:
-            counts = recovered_counts(x) if kind == "log" else None
-        if kind == "other":
+        elif kind == "other":
             logger.warning(
                 "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
             )
         mask = _selected_genes(adata, x, kind, batch_key)
         share = _count_share(counts, mask) if kind == "counts" else None
-        totals = None if counts is None else _totals(counts, mask)
+        totals = _totals(counts, mask) if kind == "counts" else _recovered_totals(x, mask) if kind == "log" else None
         x, features = x[:, mask], adata.var_names[mask].tolist()
     if x.shape[1] < 2:
         raise ValueError(f"Expected at least 2 features in `{address}`, found {x.shape[1]}.")

@@ -512,7 +512,7 @@ class DiffAug:
         """Write the model to a folder: ``config.json``, ``weights.safetensors``, ``history.csv``.
 
         The conditions of the training events go with it, and what ``tl.fit`` keeps in :attr:`meta`: the names of the
-        training cells and the groups in their ``.obs``. Share the folder only where those may be shared.
+        training cells, their library sizes and the groups in their ``.obs``. Share the folder only where those may be shared.
 
         Parameters
         ----------

@@ -74,8 +74,8 @@ def balance(
     A logistic regression on 30 principal components learns the groups from the training cells as they are, with cells of
     the rare groups repeated (oversampling), with SMOTE (points between a cell and one of its five neighbours in the group)
     and with generated cells, as many each. It is judged by its balanced accuracy on cells that neither it nor the
-    generator has seen. The interval of the gain over the best of the others is of a bootstrap over these cells, or over the donors of
-    ``split_key``. If it reaches zero the help is not shown, and no synthetic cell is added.
+    generator has seen. The interval of the gain over the best of the others is of a bootstrap over these cells, or over the
+    donors of ``split_key``. If it reaches zero the help is not shown, and no synthetic cell is added.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from diffaug._anndata import (
     Matrix,
     categorical_obs,
     cells_meta,
+    check_adata,
     model_totals,
     new_anndata,
     obs_column,
@@ -170,6 +171,7 @@ def generate(
     provenance: dict[str, Any] = {"made_by": "generate", "random_state": random_state, "output": output}
     provenance |= {"strength": strength, "guidance": guided.config.diffusion.guidance_scale}
     if like is not None:
+        check_adata(like, "like")
         rows, conditions = _rows_like(like, n_obs, rng)
         x = read_like(like, model, name="like")[0][rows]
         labels = _labels(like.obs.iloc[rows], model)
