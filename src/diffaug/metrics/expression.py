@@ -60,10 +60,10 @@ def correlation_agreement(
     genes = top_variance(a, n_genes)
     agreement, weight = [], []
     for name in np.unique(types[0]):
-        rows = [x[t == name][:, genes] for x, t in zip((a, b), types, strict=True)]
-        if min(map(len, rows)) >= min_cells:
-            agreement.append(correlation_values(*rows, ones(len(rows[0])), ones(len(rows[1])))[0])
-            weight.append(len(rows[0]))
+        x, y = a[types[0] == name][:, genes], b[types[1] == name][:, genes]
+        if min(len(x), len(y)) >= min_cells:
+            agreement.append(correlation_values(x, y, ones(len(x)), ones(len(y)))[0])
+            weight.append(len(x))
     return float(np.average(agreement, weights=weight)) if agreement else float("nan")
 
 

@@ -494,8 +494,8 @@ def _names(cells: _Cells) -> NDArray:
 
 
 def _refuse_shared(a: Matrix, b: Matrix, name_a: str, name_b: str) -> None:
-    prints = [row_fingerprints(x) for x in (a, b)]
-    share = max(np.isin(*prints).mean(), np.isin(*reversed(prints)).mean())
+    of_a, of_b = row_fingerprints(a), row_fingerprints(b)
+    share = max(np.isin(of_a, of_b).mean(), np.isin(of_b, of_a).mean())
     if share > _SHARED:
         raise ValueError(
             f"Expected `{name_a}` and `{name_b}` to be apart, found {share:.0%} of the cells of one in the other. "
