@@ -60,10 +60,10 @@ def correlation_agreement(
     genes = top_variance(a, n_genes)
     agreement, weight = [], []
     for name in np.unique(types[0]):
-        of_a, of_b = (x[t == name][:, genes] for x, t in zip((a, b), types, strict=True))
-        if min(len(of_a), len(of_b)) >= min_cells:
-            agreement.append(correlation_values(of_a, of_b, ones(len(of_a)), ones(len(of_b)))[0])
-            weight.append(len(of_a))
+        x, y = a[types[0] == name][:, genes], b[types[1] == name][:, genes]
+        if min(len(x), len(y)) >= min_cells:
+            agreement.append(correlation_values(x, y, ones(len(x)), ones(len(y)))[0])
+            weight.append(len(x))
     return float(np.average(agreement, weights=weight)) if agreement else float("nan")
 
 

@@ -494,7 +494,7 @@ def _names(cells: _Cells) -> NDArray:
 
 
 def _refuse_shared(a: Matrix, b: Matrix, name_a: str, name_b: str) -> None:
-    of_a, of_b = (row_fingerprints(x) for x in (a, b))
+    of_a, of_b = row_fingerprints(a), row_fingerprints(b)
     share = max(np.isin(of_a, of_b).mean(), np.isin(of_b, of_a).mean())
     if share > _SHARED:
         raise ValueError(

@@ -162,7 +162,9 @@ def memorization_audit(
             donors_differ = not set(donors_t) & set(donors_h)
         distance_t, distance_h = (_nearest(x, all_made, k=1)[0][:, 0] for x in (seen[rows_t], unseen[rows_h]))
         auc = _attack(distance_t, distance_h)
-        auc_half = 1.96 * np.sqrt((2 * len(rows_t) + 1) / (12 * len(rows_t) ** 2))  # Mann-Whitney's, without a leak
+        auc_half = 1.96 * float(
+            np.sqrt((2 * len(rows_t) + 1) / (12 * len(rows_t) ** 2))
+        )  # Mann-Whitney's, without a leak
         if donors_differ:
             medians = [
                 np.array([np.median(d[who == name]) for name in np.unique(who)])
