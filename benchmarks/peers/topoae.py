@@ -13,6 +13,7 @@ from anndata import AnnData
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor, nn
 
+from diffaug.core.devices import flushed_denormals
 from peers._registry import register
 
 
@@ -81,17 +82,17 @@ def topoae(
     lr: float = 1e-3,
 ) -> np.ndarray:
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
-    x = torch.as_tensor(z_scored(adata))
-    model = TopologicalAutoencoder(x.shape[1], tuple(hidden), n_latent)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=1e-5, fused=True)
-    for _ in range(max_epochs):
-        for rows in torch.randperm(len(x)).split(batch_size):
-            if len(rows) < 3:  # a batch normalisation of one, or a tree of one edge
-                continue
-            optimizer.zero_grad()
-            model.loss(x[rows], topology_weight).backward()
-            optimizer.step()
-    model.eval()
-    with torch.no_grad():
-        return model.encoder(x).numpy()
+    with flushed_denormals():
+        x = torch.as_tensor(z_scored(adata))
+        model = TopologicalAutoencoder(x.shape[1], tuple(hidden), n_latent)
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=1e-5, fused=True)
+        for _ in range(max_epochs):
+            for rows in torch.randperm(len(x)).split(batch_size):
+                if len(rows) < 3:  # a batch normalisation of one, or a tree of one edge
+                    continue
+                optimizer.zero_grad()
+                model.loss(x[rows], topology_weight).backward()
+                optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            return model.encoder(x).numpy()

@@ -322,7 +322,8 @@ def test_warm_up_is_that_of_the_loop_off_twin(backend: str, case: Case) -> None:
     x = case.make(N, 0)
     runs = {}
     for rate in (0.0, 1.0):
-        config = {**case.config, "training": {**case.config["training"], "view_rate": rate}}
+        plan = {**case.config["training"], "view_rate": rate, "adapt_view_rate": False}
+        config = {**case.config, "training": plan}
         runs[rate] = DiffAug(config, backend=backend, device="cpu").fit(x, progress=False)
     off, on = runs[0.0], runs[1.0]
     assert [r.encoder_loss for r in off.history[:2]] == [r.encoder_loss for r in on.history[:2]]

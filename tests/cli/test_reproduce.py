@@ -17,6 +17,10 @@ Listing = Callable[[Path], dict[str, bytes]]
 SET = "pbmc68k_reduced_scanpy"
 
 
+#: The random condition, with lambda as asked.
+A2 = {"diffusion": {"condition": "noise"}, "training": {"adapt_view_rate": False}}
+
+
 def small(seeds: int = 2, max_obs: int = 150) -> list[str]:
     sizes = ["--max-obs", str(max_obs), "--seeds", str(seeds)]
     return ["--sets", SET, *sizes, "--config", "tiny.toml", "-o", "out"]
@@ -123,7 +127,7 @@ def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     linear = found["arms"][1]["scores"]["linear"]
     assert linear["mean"]["mean"] == pytest.approx(mean) and linear["mean"]["n"] == 2
     assert linear["difference_over_sets"]["low"] is None  # of one set
-    assert found["arms"][1]["changes"] == {"diffusion": {"condition": "noise"}}
+    assert found["arms"][1]["changes"] == A2
     assert found["settings"]["max_obs"] == 150
 
 
@@ -245,6 +249,6 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.delenv("DIFFAUG_DATA_DIR", raising=False)
     assert main(["reproduce", "--list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["artefacts"]["table4"]["arms"]["A2"]["changes"] == {"diffusion": {"condition": "noise"}}
+    assert found["artefacts"]["table4"]["arms"]["A2"]["changes"] == A2
     assert found["paper_sets"]["MC1374"]["stand_ins"] == {"mca_bladder": False}
     assert SET in found["sets"] and "mca_bladder" not in found["sets"]

@@ -80,8 +80,8 @@ def test_only_what_is_missing_is_run(tmp_path: Path, tiny: Settings, monkeypatch
     assert n_new(TABLE4, 2) == 4  # a seed more
     assert n_new(TABLE4, 1) == 0  # fewer are no loss
     assert n_new(FIG5, 2) == 0  # A3 is there
-    # The twin is there, lambda = 0.5 is the base of these tests.
-    assert n_new(FIG6, 2) == 2 * (len(FIG6.arms) - 2)
+    # The twin is there; the base of these tests has lambda = 0.5 too, but may lower it.
+    assert n_new(FIG6, 2) == 2 * (len(FIG6.arms) - 1)
     assert len(Rows(tmp_path, tiny).read()) == len(counter.calls)
 
 

@@ -102,10 +102,7 @@ def nearest_training(values: Matrix, train: TrainingCells, model: DiffAug, rando
 
 def passed_audit(values: Matrix, train: TrainingCells, held_out: Matrix | None, random_state: int) -> dict[str, Any]:
     """Numbers of a memorisation audit that was passed; an error with the reasons if it was not."""
-    judge = getattr(metrics, "memorization_audit", None)
-    if judge is None:
-        raise NotImplementedError("Expected `metrics.memorization_audit` for audit=True, found none in this version.")
-    found = judge(values, train.x, held_out, random_state=random_state)
+    found = metrics.memorization_audit(values, train.x, held_out, random_state=random_state)
     if not found.passed:
         raise RuntimeError(
             f"Expected synthetic cells that give no training cell away, found: {' '.join(found.reasons)} Nothing is returned. "
