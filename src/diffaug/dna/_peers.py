@@ -13,8 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import Normalizer
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from diffaug.core.training import encode as run_encoder
 from diffaug.dna._files import SequenceTable
 from diffaug.dna._kmers import kmer_counts
 from diffaug.dna._sequences import check_sequences, crop, encode
+from diffaug.metrics.probes import linear_svm
 
 Labels = NDArray[np.str_]
 #: ``peer(train, labels, test, seed, device)``: labels predicted for the test sequences.
@@ -96,7 +96,7 @@ def split_probe(features: NDArray[np.floating], table: SequenceTable) -> SplitSc
         raise ValueError(f"Expected one vector of each of the {len(table)} sequences, found {len(features)}.")
     train, _, y, truth = _parts(table)
     assert table.split is not None
-    model = make_pipeline(StandardScaler(), LinearSVC(dual=False)).fit(features[table.split == "train"], y)
+    model = linear_svm().fit(features[table.split == "train"], y)
     return _score(model.predict(features[table.split == "test"]), truth, len(train))
 
 

@@ -137,8 +137,13 @@ def linear_probe(
     1.0
     """
     check_choice(protocol, "protocol", PROTOCOLS)
-    svm = SVC(kernel="rbf") if protocol == "rbf" else LinearSVC(dual=False)
-    return _probe(make_pipeline(StandardScaler(), svm), x, y, protocol, groups, max_obs, random_state)
+    model = make_pipeline(StandardScaler(), SVC(kernel="rbf")) if protocol == "rbf" else linear_svm()
+    return _probe(model, x, y, protocol, groups, max_obs, random_state)
+
+
+def linear_svm() -> BaseEstimator:
+    """The classifier of every linear probe: standardised features, squared hinge loss, no random part."""
+    return make_pipeline(StandardScaler(), LinearSVC(dual=False))
 
 
 def knn_probe(

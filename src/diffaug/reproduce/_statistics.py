@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
-LEVEL = 0.95
+from diffaug.metrics import mean_interval
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,8 @@ def interval(values: ArrayLike) -> Interval:
         raise ValueError(
             f"Expected finite values of shape (n,), found shape {x.shape} with {int((~np.isfinite(x)).sum())} not finite."
         )
-    mean = float(x.mean())
-    if len(x) == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Interval(mean, mean - half, mean + half, len(x))
+    found = mean_interval(x)
+    return Interval(found.mean, found.low, found.high, found.n_values)
 
 
 @dataclass(frozen=True)

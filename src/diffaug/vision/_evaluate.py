@@ -97,10 +97,9 @@ def _held_out(
 ) -> tuple[float, float]:
     """Accuracies of the linear probe and of the neighbours on given parts."""
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import LinearSVC
 
-    linear = make_pipeline(StandardScaler(), LinearSVC(dual=False)).fit(x_train, y_train)
+    from diffaug.metrics.probes import linear_svm
+
+    linear = linear_svm().fit(x_train, y_train)
     near = KNeighborsClassifier(min(k, len(x_train))).fit(x_train, y_train)
     return float(linear.score(x_test, y_test)), float(near.score(x_test, y_test))
