@@ -83,6 +83,7 @@ def compute(request: Request) -> None:
             "peak_mb": peak,
             "base_mb": base,
             "gpu_peak_mb": _gpu_peak_mb(),
+            "readings": dict(result.readings),
             "settings": settings,
             "n_obs": adata.n_obs,
             "n_features": adata.n_vars,

@@ -236,7 +236,8 @@ class Runner:
             if error:
                 logger.warning("%s: %s on %s: %s", unit, name, row, error.partition("\n")[0])
             self._put(unit, row, name, found, error, record)
-        self._put(unit, row, COMPUTE, {name: record[name] for name in _COSTS}, "", record)
+        measured = {name: record[name] for name in _COSTS} | record.get("readings", {})
+        self._put(unit, row, COMPUTE, measured, "", record)
 
     def _put(
         self,

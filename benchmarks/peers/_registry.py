@@ -21,12 +21,13 @@ class Made(NamedTuple):
     """What a method makes of cells.
 
     ``seconds`` is for methods that share a computation, which know their own part; ``kept`` are further arrays, a row
-    for each cell, for methods that build on this one.
+    for each cell, for methods that build on this one; ``readings`` are numbers that the method measured on its way.
     """
 
     x: np.ndarray
     seconds: float | None = None
     kept: Mapping[str, np.ndarray] = {}
+    readings: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ def resolve_config(settings: dict[str, Any]) -> dict[str, Any]:
     rows=(
         Row("loop_off", "DiffAug, loop off", "twin"),
         Row("diffaug", "DiffAug"),
-        Row("lambda_0.1", "DiffAug, lambda 0.1", "0.1"),
-        Row("lambda_0.5", "DiffAug, lambda 0.5", "0.5"),
     ),
     resolve=resolve_config,
     note="The twin has as many encoder epochs, with hand-made views only. Memory is that of both together.",
@@ -36,31 +34,25 @@ def diffaug_and_twin(
     config: dict[str, Any] | str | None = None,
     max_epochs: int | None = None,
     n_views: int = 2,
-    sweep: tuple[float, ...] = (0.1, 0.5),
 ) -> dict[str, Made]:
     from diffaug import DiffAug
 
     # On the array and not through `tl.fit`, which takes pixels for counts and would normalise them for us alone.
     model = DiffAug(config, random_state=seed)
     begin = time.perf_counter()
-    model.fit(adata.X, max_epochs=max_epochs, twin=True, sweep=sweep, progress=False)
+    model.fit(adata.X, max_epochs=max_epochs, twin=True, progress=False)
     total = time.perf_counter() - begin
     own = sum(r.seconds for r in model.history)
     warmup = sum(r.seconds for r in model.history if r.cycle == 0)
     twin = sum(r.seconds for r in model.twin.history if r.cycle > 0)
     # Scaling, neighbours and warm-up serve both, and each would have needed them alone.
-    swept = {rate: sum(r.seconds for r in m.history if r.cycle > 0) for rate, m in model.sweep.items()}
-    rest = total - own - twin - sum(swept.values())
-    generator = sum(r.seconds for r in model.history if r.phase in ("B", "fill"))
+    rest = total - own - twin
     return {
         "twin": Made(model.twin.embed(adata.X).semantic, warmup + twin + rest),
-        **{
-            f"{rate:g}": Made(m.embed(adata.X).semantic, warmup + generator + swept[rate] + rest)
-            for rate, m in model.sweep.items()
-        },
         "model": Made(
             model.embed(adata.X).semantic,
             own + rest,
             {"views": model.augment(adata.X, n_views, random_state=seed)},
+            {"view_rate": [r.view_rate for r in model.history if r.phase == "fill"][-1]},
         ),
     }
