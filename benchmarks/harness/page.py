@@ -23,6 +23,7 @@ from harness.summary import (
     NATIVE,
     NATIVE_MORE,
     OURS,
+    RATE,
     STRUCTURE,
     TWIN,
     Score,
@@ -141,7 +142,8 @@ class Page:
         )
 
     def gains_table(self, scores: Sequence[Score]) -> str:
-        """The loop's gain on each set, and over all."""
+        """The loop's gain on each set, and over all, beside the lambda that was in force."""
+        rates = per_set(self.rows, RATE, [OURS], self.sets)
         columns = {score.shown: gains(self.rows, score) for score in scores}
         overall = {score.shown: differences(self.rows, score, [TWIN]).get(TWIN) for score in scores}
         lines = []
@@ -149,26 +151,15 @@ class Page:
             cells = [c.get(name) for c in columns.values()]
             if any(cells):
                 seeds = max(cell.n_groups for cell in cells if cell)
-                lines.append([self._set(name), str(seeds), *(NONE if c is None else _signed(c) for c in cells)])
+                rate = f"{rates.loc[OURS, name]:.2f}" if name in rates else NONE
+                lines.append([self._set(name), str(seeds), rate, *(NONE if c is None else _signed(c) for c in cells)])
         for title, i in (("**mean over sets**, t", 0), ("**mean over sets**, bootstrap", 1)):
-            lines.append([title, "", *(NONE if o is None else _signed(o[i]) for o in overall.values())])
-        return _markdown(["set", "seeds", *columns], lines)
+            lines.append([title, "", "", *(NONE if o is None else _signed(o[i]) for o in overall.values())])
+        return _markdown(["set", "seeds", "lambda in force", *columns], lines)
 
     def gain_scores(self) -> Sequence[Score]:
         """The sharp scores where they were measured, else those of the main table."""
         return GAIN if any(len(values(self.rows, s)) for s in GAIN if s.protocol == "crossval") else NATIVE
-
-    def rates_table(self, scores: Sequence[Score]) -> str:
-        """Each lambda against the twin: the paper's toxicity curve."""
-        rates = [m for m in self.methods if m.startswith("lambda_") or m == OURS]
-        if len(rates) < 2:
-            return ""
-        found = {s.shown: {m: differences(self.rows, s, [TWIN], ours=m).get(TWIN) for m in rates} for s in scores}
-        lines = [
-            [self.lines[m], *(NONE if column[m] is None else _signed(column[m][0]) for column in found.values())]
-            for m in rates
-        ]
-        return "Other shares of generated views (lambda), minus the same twin:\n\n" + _markdown(["", *found], lines)
 
     def per_set_table(self, score: Score) -> str:
         """Means over seeds of every method on every set; the best of a set is bold."""
@@ -378,7 +369,6 @@ class Page:
                     " Intervals of a set are over its seeds.",
                     drawn["gain"],
                     when(self.gain_scores(), self.gains_table),
-                    when(self.gain_scores(), self.rates_table),
                 )
                 if both
                 else "",

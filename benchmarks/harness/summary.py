@@ -32,6 +32,8 @@ GAIN = (
     Score("k-means", "kmeans", "accuracy"),
     Score("NMI", "kmeans", "nmi"),
 )
+#: The share of generated views that the fit decided on.
+RATE = Score("lambda in force", "compute", "view_rate")
 NATIVE_MORE = (
     Score("linear, 5 folds", "crossval", "linear"),
     Score("k-NN, 5 folds", "crossval", "knn"),

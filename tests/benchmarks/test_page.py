@@ -57,6 +57,8 @@ def table() -> pd.DataFrame:
                     ("gpu_peak_mb", 0.0),
                 ):
                     rows.append(row(name, method, seed, "compute", metric, value))
+                if method == "diffaug":
+                    rows.append(row(name, method, seed, "compute", "view_rate", base))
     rows.append(row("isolet", "raw", 0, "knn", "error", np.nan, error="ValueError: too few"))
     rows = [
         r
@@ -152,7 +154,7 @@ def test_the_page(table: pd.DataFrame, tmp_path: Path) -> None:
     assert "chosen with the labels of paul15, mca_bladder, kang_pbmc" in native
     assert cells(native.split("On the other 1 sets")[1], "PCA-50")[1:3] == ["1", "+0.020 [–]; bootstrap [–]"]
     assert cells(flat.split("minus |")[0], "Raw genes")[2].startswith("0.675")
-    assert cells(gain, "isolet")[1:3] == ["3", "+0.010 [+0.010, +0.010]"]
+    assert cells(gain, "isolet")[1:4] == ["3", "0.90", "+0.010 [+0.010, +0.010]"]
     assert "paul15 °‡" in gain and "isolet °" not in gain
     each = text.split("## Each set")[1].split("## Time")[0]
     knn = each.split("Accuracy of k-NN")[1].split("Accuracy of k-means")[0]

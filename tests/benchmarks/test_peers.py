@@ -56,9 +56,10 @@ def test_methods_of_this_environment(name: str, form: str, cells: AnnData) -> No
 
 def test_our_rows_come_of_one_fit(cells: AnnData) -> None:
     made = PEERS["diffaug"].embed(cells, 0, config={"training": {"warmup_steps": 4, "mixed_steps": 4}}, max_epochs=9)
-    assert set(made) == {row.role for row in PEERS["diffaug"].rows} == {"model", "twin", "0.1", "0.5"}
-    assert made["model"].x.shape == made["twin"].x.shape == made["0.5"].x.shape == (60, 80)
-    assert len({one.x.tobytes() for one in made.values()}) == 4
+    assert set(made) == {row.role for row in PEERS["diffaug"].rows} == {"model", "twin"}
+    assert made["model"].x.shape == made["twin"].x.shape == (60, 80)
+    assert not np.array_equal(made["model"].x, made["twin"].x)
+    assert 0 <= made["model"].readings["view_rate"] <= 1
     assert made["model"].kept["views"].shape == (60, 2, 30)
     assert 0 < made["twin"].seconds < made["model"].seconds  # which trains a generator too
 
@@ -95,8 +96,6 @@ def test_variants(tmp_path: Path) -> None:
     assert {row.name: row.role for row in found["lambda_03"].rows} == {
         "lambda_03": "model",
         "lambda_03_loop_off": "twin",
-        "lambda_03_lambda_0.1": "0.1",
-        "lambda_03_lambda_0.5": "0.5",
     }
     assert (found["byol_03"].needs, PEERS["byol_plus"].needs, found["pca10"].needs) == ("lambda_03", "diffaug", None)
     assert found["pca10"].rows == (Row("pca10", "pca10"),)
