@@ -50,7 +50,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.numpy().reshape(-1).view(np.uint8))
+        digest.update(values.numpy().reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -63,7 +63,7 @@ class ResumableRun:
         self.trainer, self.learnt, self.file = trainer, learnt, file
         self.history: list[EpochRecord] = []
         self.twins: dict[float, TwinRun] = {}
-        self._is_new = True  # there is something that the file does not have
+        self._is_new = True  # the file does not have the end yet
         if file is None or saved is None:
             return
         try:
@@ -130,7 +130,7 @@ class ResumableRun:
             if each["encoder"] is not None:
                 twin.encoder = copy.deepcopy(self.trainer.encoder)
                 twin.encoder.load_state_dict(each["encoder"])
-        self._is_new = False
+        self._is_new = self.trainer.bank is not None  # the end is kept without it
 
     def _kept(self, records: Iterator[EpochRecord], history: list[EpochRecord]) -> Iterator[EpochRecord]:
         for record in records:
