@@ -137,7 +137,11 @@ class CheckpointFile:
             with file_written_whole(self.path) as stream:
                 torch.save(document, stream)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError of a full disk
-            logger.warning("Checkpoint %r could not be written, the training goes on: %s", str(self.path), error)
+            logger.warning(
+                "Checkpoint %r could not be written, the training goes on (%s). Is the disk full?",
+                str(self.path),
+                error,
+            )
         else:
             logger.info(
                 "Kept the state of the training in %r (%.0f MB)", str(self.path), self.path.stat().st_size / 1e6

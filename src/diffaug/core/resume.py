@@ -85,11 +85,11 @@ class ResumableRun:
         return sum(record.phase != "fill" for record in self.history)
 
     def main(self) -> Iterator[EpochRecord]:
-        """The records that :meth:`Trainer.run` has yet to make."""
+        """The records that :meth:`diffaug.core.training.Trainer.run` has yet to make."""
         yield from self._kept(self.trainer.run(), self.history)
 
     def twin(self, view_rate: float) -> Iterator[EpochRecord]:
-        """The records that :meth:`Trainer.run_twin` has yet to make; to be called in the same order of rates each time."""
+        """The records that :meth:`diffaug.core.training.Trainer.run_twin` has yet to make; to be called in the same order of rates each time."""
         twin = self.twins.setdefault(view_rate, TwinRun())
         if twin.encoder is None:
             yield from self._kept(self.trainer.run_twin(view_rate), twin.history)
@@ -102,7 +102,7 @@ class ResumableRun:
             self.file.write(self.state())
 
     def interruptible(self) -> contextlib.AbstractContextManager[None]:
-        """See :meth:`CheckpointFile.interruptible`; without a file an interruption is as ever."""
+        """See :meth:`diffaug.core.checkpoint.CheckpointFile.interruptible`; without a file an interruption is as ever."""
         return contextlib.nullcontext() if self.file is None else self.file.interruptible()
 
     def state(self) -> dict[str, Any]:
