@@ -89,7 +89,10 @@ class ResumableRun:
         yield from self._kept(self.trainer.run(), self.history)
 
     def twin(self, view_rate: float) -> Iterator[EpochRecord]:
-        """The records that :meth:`diffaug.core.training.Trainer.run_twin` has yet to make; to be called in the same order of rates each time."""
+        """The records that :meth:`diffaug.core.training.Trainer.run_twin` has yet to make.
+
+        To be called in the same order of rates in every life of the run.
+        """
         twin = self.twins.setdefault(view_rate, TwinRun())
         if twin.encoder is None:
             yield from self._kept(self.trainer.run_twin(view_rate), twin.history)
