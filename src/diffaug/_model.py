@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -29,13 +28,16 @@ from diffaug.backends._events import (
     training_events,
     whole_number,
 )
+from diffaug.core.checkpoint import CheckpointFile, digest_of
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.plan import EpochRecord, blocks_of
 from diffaug.core.probes import split_half_overlap
+from diffaug.core.resume import ResumableRun
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.storage import MODEL_FOLDER, written_whole
-from diffaug.core.training import EpochRecord, Trainer, draw, encode
+from diffaug.core.training import Trainer, draw, encode
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class DiffAug:
         max_epochs: int | None = None,
         twin: bool = False,
         sweep: Iterable[float] = (),
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_minutes: float = 10.0,
         progress: bool = True,
     ) -> DiffAug:
         """Train on events.
@@ -151,13 +155,34 @@ class DiffAug:
         sweep
             Other values of ``view_rate`` (lambda) to train as well, as :attr:`sweep`: equal to fits at those rates, but the
             warm-up, the generator and its views are made once. Needs ``n_cycles=1``.
+        checkpoint
+            File that keeps the state of the training. If the process is killed, the same call with the same file goes on
+            from there; its result equals that of an uncut training to the bit, on the same machine with the same versions
+            and number of threads. Ctrl-C then ends the training after the epoch, whose state is kept. The finished
+            training is kept too, and the same call then returns at once: delete the file when the results are saved.
+            Each run needs a file of its own.
+        checkpoint_minutes
+            Write it at the end of an epoch when so many minutes have passed since the last time; 0 after every epoch. It
+            is written less often where that would take more than a twentieth of the time. It is about twice as large as
+            the events, once there are generated views of them.
         progress
             Show a progress bar.
 
         Returns
         -------
         The model itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The input or a setting is unusable, or ``checkpoint`` is damaged, or of another run: other settings, another
+            seed, other data. The file then stays as it is.
+        OSError
+            ``checkpoint`` cannot be read, or there is no place to write it.
+        KeyboardInterrupt
+            Ctrl-C, with the state kept in ``checkpoint``.
         """
+        file = None if checkpoint is None else CheckpointFile(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
@@ -172,12 +197,18 @@ class DiffAug:
                 f"Expected n_cycles=1 and the alternating schedule for a sweep, found {plan.n_cycles} and {plan.schedule!r}. "
                 "Fit each rate on its own."
             )
+        twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
         backend = self._backend_cls(config.domain, event_shape)
         backend.prepare(x)
         with tuned_cpu():
-            data = backend.to_model(x).to(self.device)  # the one copy from host to device
+            data = backend.to_model(x)
+            saved = None
+            if file is not None:
+                learnt_from = _given({**backend.state_dict(), "events": data}, batch, one_hot)
+                saved = file.open(self._identity(config, data, twin_rates, digest_of(learnt_from)), self._made_with())
+            data = data.to(self.device)  # the one copy from host to device
             backend.to(self.device)
             with seeded_init(self.random_state):
                 encoder = backend.make_encoder()
@@ -195,48 +226,63 @@ class DiffAug:
                 from_generator=backend.from_generator,
                 calibrate=backend.calibrate,
                 seed=self.random_state,
-                with_twin=twin or bool(rates),
+                with_twin=bool(twin_rates),
             )
-            history = self._train(trainer, progress)
-            self._has_generator = any(r.phase in ("B", "joint") for r in history)
-            self._backend, self._encoder, self._denoiser = backend, trainer.encoder.eval(), trainer.ema.module
-            self._condition_encoder = trainer.condition_encoder.eval()
-            self.config, self.history, self.n_obs = config, history, n_obs
-            self._conditions = trainer.conditions(
-                torch.arange(n_obs, device=self.device), encode(self._condition_encoder, data)
-            ).detach()
-            self.twin, self.sweep = None, {}
-            twins = {rate: self._twin(trainer, rate, progress) for rate in dict.fromkeys([*[0.0] * twin, *rates])}
-            self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
+            run = ResumableRun(trainer, backend, file, saved)
+            del saved
+            with run.interruptible():
+                self._train(run, progress)
+                self._has_generator = any(r.phase in ("B", "joint") for r in run.history)
+                self._backend, self._encoder, self._denoiser = backend, trainer.encoder.eval(), trainer.ema.module
+                self._condition_encoder = trainer.condition_encoder.eval()
+                self.config, self.history, self.n_obs = config, run.history, n_obs
+                self._conditions = trainer.all_conditions()
+                self.twin, self.sweep = None, {}
+                twins = {rate: self._twin(run, rate, progress) for rate in twin_rates}
+                self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
+                run.finish()
         return self
 
-    def _twin(self, trainer: Trainer, view_rate: float, progress: bool) -> DiffAug:
+    def _twin(self, run: ResumableRun, view_rate: float, progress: bool) -> DiffAug:
         """A twin: it differs by its encoder, its history and its view_rate."""
         twin = copy.copy(self)
         twin.config = self.config.updated("training", view_rate=view_rate)
         twin._asked, twin.sweep, twin.meta = twin.config, {}, dict(self.meta)
-        warmup = [r for r in self.history if r.cycle == 0]
-        epochs = _shown(
-            trainer.run_twin(view_rate), trainer.n_twin_epochs, f"twin {view_rate:g}", progress, unit="epoch"
-        )
-        twin.history = warmup + list(epochs)
-        assert trainer.twin_encoder is not None
-        twin._encoder = trainer.twin_encoder.eval()
+        for _ in _shown(run.twin(view_rate), run.trainer.n_twin_epochs, f"twin {view_rate:g}", progress, unit="epoch"):
+            pass
+        trained = run.twins[view_rate]
+        twin.history = [r for r in self.history if r.cycle == 0] + trained.history
+        assert trained.encoder is not None
+        twin._encoder = trained.encoder.eval()
         return twin
 
-    def _train(self, trainer: Trainer, progress: bool) -> list[EpochRecord]:
+    def _train(self, run: ResumableRun, progress: bool) -> None:
         from tqdm.auto import tqdm
 
-        plan = trainer.config.training
-        warmup, generate, mixed = (plan.warmup_epochs or 0, plan.generator_epochs or 0, plan.mixed_epochs or 0)
-        total = warmup + plan.n_cycles * (mixed + (generate if plan.schedule == "alternating" else 0))
-        history = []
-        with tqdm(total=total, desc="fit", unit="epoch", disable=not progress) as bar:
-            for record in trainer.run():
-                history.append(record)
+        total = sum(block.n_epochs for block in blocks_of(run.trainer.config.training) if block.phase != "fill")
+        with tqdm(total=total, initial=run.n_epochs, desc="fit", unit="epoch", disable=not progress) as bar:
+            for record in run.main():
                 bar.set_postfix(phase=record.phase, cycle=record.cycle, refresh=False)
                 bar.update(record.phase != "fill")
-        return history
+
+    def _identity(self, config: Config, data: Tensor, twin_rates: list[float], digest: str) -> dict[str, Any]:
+        """What makes a fit the one it is: another one must not go on from its checkpoint."""
+        settings = {f"{s}.{key}": value for s, section in config.to_dict().items() for key, value in section.items()}
+        return {
+            "backend": self._backend_cls.name,
+            "events": list(data.shape),
+            "data": digest,
+            "random_state": self.random_state,
+            "device": self.device.type,  # random numbers are the device's own
+            "twins": twin_rates,
+            **settings,
+        }
+
+    def _made_with(self) -> dict[str, Any]:
+        """What the last digits of a fit depend on besides."""
+        on_cuda = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if on_cuda else self.device.type
+        return {**versions(), "threads": torch.get_num_threads(), "processor": name}
 
     def _one_hot_of(self, labels: np.ndarray | None) -> Tensor | None:
         if labels is None:
@@ -270,12 +316,7 @@ class DiffAug:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all weights, the conditions among them: equal for equal models, on any device, also once loaded."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._tensors().items()):
-            values = tensor.detach().cpu().contiguous()
-            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-            digest.update(values.numpy().tobytes())
-        return digest.hexdigest()
+        return digest_of(self._tensors())
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that is trained or learnt from the data, by the name under which it is saved."""
@@ -676,6 +717,15 @@ def _folder(path: object) -> Path:
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise TypeError(f"Expected `path` to name a folder, found {path!r}.")
     return Path(path)
+
+
+def _given(tensors: dict[str, Tensor], batch: np.ndarray | None, one_hot: Tensor | None) -> dict[str, Tensor]:
+    """Tensors that a fit learns from, with batches and labels where it has some."""
+    if batch is not None:
+        tensors["batch"] = torch.as_tensor(np.ascontiguousarray(batch, dtype=np.int64))
+    if one_hot is not None:
+        tensors["labels"] = one_hot
+    return tensors
 
 
 def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Config) -> int:

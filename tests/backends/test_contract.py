@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from diffaug import DiffAug
 from diffaug.backends import available_backends, get_backend
+from diffaug.core.checkpoint import CheckpointFile
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import seeded_init
 from diffaug.core.training import encode
@@ -332,3 +334,70 @@ def test_warm_up_is_that_of_the_loop_off_twin(backend: str, case: Case) -> None:
     assert torch.equal(a, b)
     assert not np.array_equal(off.embed(x).semantic, on.embed(x).semantic)
     assert on.history[-1].n_generated == on.history[-1].n_positives > 0
+
+
+# --- going on --------------------------------------------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """The end of a process, as far as a test can play it in its own."""
+
+
+def fit_in_pieces(monkeypatch: pytest.MonkeyPatch, make: Callable[[], DiffAug], x: Any, **options: Any) -> DiffAug:
+    """A fit that is cut after each of its epochs, and each time goes on in a new model; and no epoch is trained twice."""
+    write = CheckpointFile.write
+
+    def write_and_end(self: CheckpointFile, state: Any) -> None:
+        write(self, state)
+        raise Cut
+
+    n_cuts = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFile, "write", write_and_end)
+        while True:
+            model = make()
+            try:
+                model.fit(x, checkpoint_minutes=0, progress=False, **options)
+            except Cut:
+                n_cuts += 1
+                assert n_cuts < 50
+            else:
+                break
+    n_twin = sum(r.cycle > 0 for r in model.twin.history) if model.twin is not None else 0
+    assert n_cuts == len(model.history) + n_twin + 1  # one after the end
+    return model
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_resume(
+    backend: str, case: Case, schedule: str, model: DiffAug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut in the warm-up, in B, before and after the fill, in the mixed phase, and in the twin: equal to the bit."""
+    x, config = case.make(N, 0), case.config
+    twin = schedule == "alternating"
+    whole = model
+    if not twin:
+        plan = {"schedule": "joint", "warmup_epochs": 1, "mixed_epochs": 1}
+        config = {**config, "training": {**config["training"], **plan}}
+        whole = DiffAug(config, backend=backend, device="cpu").fit(x, progress=False)
+
+    def make() -> DiffAug:
+        return DiffAug(config, backend=backend, device="cpu")
+
+    file = tmp_path / "run.ckpt"
+    found = fit_in_pieces(monkeypatch, make, x, twin=twin, checkpoint=file)
+    assert found.fingerprint == whole.fingerprint  # all weights, conditions, and what the domain learnt
+    assert_same(found, whole, case)
+    losses = [
+        [(r.phase, r.cycle, r.epoch, r.encoder_loss, r.generator_loss) for r in m.history] for m in (found, whole)
+    ]
+    assert repr(losses[0]) == repr(losses[1])
+    if twin:
+        expected = make().fit(x, twin=True, progress=False).twin
+        assert found.twin is not None
+        assert expected is not None
+        assert found.twin.fingerprint == expected.fingerprint != found.fingerprint
+    with pytest.raises(ValueError, match="found one of another: random_state=0 and not 1"):
+        DiffAug(config, backend=backend, device="cpu", random_state=1).fit(x, twin=twin, checkpoint=file)
+    with pytest.raises(ValueError, match=r"found one of another: other data"):
+        make().fit(case.make(N, 1), twin=twin, checkpoint=file)

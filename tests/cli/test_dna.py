@@ -107,6 +107,22 @@ def test_fit_writes_embedding_and_model(work: Path) -> None:
     assert model.config.domain.n_semantic == 8
 
 
+def test_fit_that_was_cut_goes_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training is kept until the results are written, and is not done again."""
+    command = ["fit", "train.fa.gz", "-o", "new.npz", "--config", "tiny.toml", "--quiet", "--checkpoint", "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffAug, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+        assert main(command) == 1
+    assert Path("run").is_file() and not Path("new.npz").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("diffaug.core.training.Trainer.a_step", None)
+        assert main(command) == 0
+    assert not Path("run").exists()
+    written = [(Path(m) / "weights.safetensors").read_bytes() for m in ("new.model", "train.diffaug.model")]
+    assert written[0] == written[1]
+    assert main([*command[:-1], "train.fa.gz", "--overwrite"]) == 2
+
+
 def test_fit_on_a_part(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The part is trained on, all rows are embedded; .csv has the numbers of .npz."""
     arguments = [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 import diffaug
 from diffaug.cli import main
 from diffaug.cli._make import counts_of
+from diffaug.core.training import Trainer
 
 TINY = {
     "training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4, "encoder_passes": 0, "generator_passes": 0},
@@ -66,14 +70,14 @@ def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.Monk
     flags = "--layer counts --use-rep X_pca --batch-key batch --label-key cell_type --key-added mine --max-epochs 7 "
     flags += (
         "--n-cycles 2 --view-rate 0.25 --twin --groupby cell_type --device cpu --seed 5 --config tiny.toml --preset paper "
-        "-o new.h5ad --model m"
+        "--checkpoint run.ckpt -o new.h5ad --model m"
     )
     assert main(["fit", "cells.h5ad", *flags.split()]) == 0
     config = seen.pop("config")
     assert seen == {
         "layer": "counts", "use_rep": "X_pca", "batch_key": "batch", "label_key": "cell_type", "key_added": "mine",
         "max_epochs": 7, "n_cycles": 2, "view_rate": 0.25, "twin": True, "groupby": "cell_type", "device": "cpu",
-        "random_state": 5, "progress": False,
+        "checkpoint": Path("run.ckpt"), "random_state": 5, "progress": False,
     }  # fmt: skip
     # The paper's settings, with those of the file on top.
     assert isinstance(config, diffaug.Config)
@@ -100,6 +104,70 @@ def test_twin_is_written_and_its_gain_is_said(work: Path, capsys: pytest.Capture
     assert written.obsm["X_diffaug_twin"].shape == written.obsm["X_diffaug"].shape
     assert list(written.uns["diffaug"]["loop_gain"]["measure"]) == ["split_half_overlap", "linear", "knn"]
     assert "generated views" in capsys.readouterr().err
+
+
+def test_a_fit_that_was_cut_goes_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in the training, then results that cannot be written: the same command ends as one that was not cut."""
+    command = ["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--checkpoint", "run.ckpt"]
+    step = Trainer.b_step
+
+    def interrupted(self: Trainer, *args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "b_step", interrupted)
+        assert main(command) == 130
+        assert Path("run.ckpt").is_file() and not Path("new.h5ad").exists()
+        before = Path("run.ckpt").read_bytes()
+        assert main([*command, "--seed", "1"]) == 2
+        assert "found one of another: random_state=0 and not 1" in said(capsys)
+        assert Path("run.ckpt").read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(diffaug.DiffAug, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+        assert main(command) == 1
+        assert Path("run.ckpt").is_file() and not Path("new.h5ad").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "a_step", None)  # there is nothing left to train
+        assert main(command) == 0
+    assert not Path("run.ckpt").exists()
+    assert same_cells(anndata.read_h5ad("new.h5ad"), anndata.read_h5ad("cells.diffaug.h5ad"))
+    weights = [(Path(m) / "weights.safetensors").read_bytes() for m in ("new.model", "cells.diffaug.model")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            "--checkpoint cells.h5ad",
+            "Expected a file of its own for --checkpoint, found 'cells.h5ad', which is, or is in",
+        ),
+        ("--checkpoint new.h5ad", "the input or the result 'new.h5ad'. Choose another name."),
+        ("--checkpoint m/run", "Expected a file and a folder beside each other, found 'm/run' and 'm'"),
+        ("--checkpoint m", "Expected a file and a folder beside each other, found 'm' and 'm'"),
+        ("--checkpoint cells.h5ad/run", "Expected a file of its own for --checkpoint"),
+        (
+            "--checkpoint held_out.h5ad",
+            "Expected a checkpoint of diffaug in 'held_out.h5ad', found a damaged or a foreign",
+        ),
+        ("--checkpoint held_out.h5ad/run", "Expected a folder to write 'run' into, found a file"),
+    ],
+)
+def test_checkpoints_in_the_way_are_refused(
+    work: Path,
+    flags: str,
+    message: str,
+    listing: Callable[[Path], dict[str, bytes]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = listing(work)
+    command = ["fit", "cells.h5ad", "-o", "new.h5ad", "--model", "m", "--config", "tiny.toml", *flags.split()]
+    assert main(command) == 2
+    assert message in said(capsys)
+    assert listing(work) == before
 
 
 def test_max_epochs_caps_the_plan(work: Path) -> None:

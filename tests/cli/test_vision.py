@@ -117,16 +117,20 @@ def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.Monk
         "domain": {"encoder_width": 0.0625},
     }
     monkeypatch.setattr(vision, "fit", spy)
-    flags = "--max-epochs 7 --n-cycles 0 --view-rate 0.25 --device cpu --seed 5 --preset paper -o new.npz --model m"
+    flags = "--max-epochs 7 --n-cycles 0 --view-rate 0.25 --device cpu --seed 5 --preset paper --checkpoint run -o new.npz --model m"
     assert main([*FIT, *flags.split()]) == 0
     config = seen.pop("config")
     assert seen == {
         "labels": None, "max_epochs": 7, "n_cycles": 0, "view_rate": 0.25, "device": "cpu", "random_state": 5,
-        "progress": False,
+        "checkpoint": Path("run"), "progress": False,
     }  # fmt: skip
     assert isinstance(config, diffaug.Config)
     assert config.loss.name == "soft" and config.domain.generator_width == 4
     assert Path("m/config.json").is_file()
+    assert not Path("run").exists()  # the results are written
+    assert main([*FIT, "-o", "again.npz", "--checkpoint", "photos.npz"]) == 2
+    assert main(["fit", "files", "-o", "again.npz", "--checkpoint", "files/run"]) == 2  # among the images
+    assert Path("photos.npz").is_file() and not Path("again.npz").exists()
 
 
 def test_folder_of_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Folders written whole or not at all."""
+"""Folders and files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffaug.core.storage import FolderKind, check_target_folder, written_whole
+from diffaug.core.storage import FolderKind, check_target_folder, file_written_whole, written_whole
 
 
 def write(target: Path, text: str, *, overwrite: bool = False) -> None:
@@ -179,3 +179,21 @@ def test_read_only_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(OSError, match=r"Expected a place where .*model' can be written, found Permission denied"):
         write(tmp_path / "model", "one")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("error", [None, OSError, KeyboardInterrupt])
+def test_file_appears_only_when_it_is_whole(tmp_path: Path, error: type[BaseException] | None) -> None:
+    """``core/test_checkpoint.py`` kills a process that does this."""
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    try:
+        with file_written_whole(target) as stream:
+            stream.write(b"new")
+            stream.flush()
+            assert target.read_bytes() == b"old"
+            if error is not None:
+                raise error
+    except (OSError, KeyboardInterrupt) as raised:
+        assert type(raised) is error
+    assert target.read_bytes() == (b"new" if error is None else b"old")
+    assert os.listdir(tmp_path) == ["file"]

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from diffaug.cli._app import Common, make_app, registrar, show
-from diffaug.cli._files import check_source, check_target_file, check_target_folder, written_file
+from diffaug.cli._files import (
+    check_checkpoint,
+    check_source,
+    check_target_file,
+    check_target_folder,
+    remove_checkpoint,
+    written_file,
+)
 from diffaug.cli._look import as_json
 from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
 from diffaug.core.storage import MODEL_FOLDER
@@ -59,6 +66,7 @@ def fit(
     max_epochs: Positive | None = None,
     n_cycles: NotNegative | None = None,
     view_rate: Share | None = None,
+    checkpoint: Path | None = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -94,6 +102,9 @@ def fit(
         Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
     view_rate
         Probability (lambda) that a positive is a generated view after the warm-up.
+    checkpoint
+        File that keeps the state of the training, written about every ten minutes. If the command is stopped or killed, the
+        same command goes on from there, with the same result. Removed when the results are written.
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -108,12 +119,16 @@ def fit(
 
     # the training part of a table
     diffaug-dna fit promoters.parquet --split train -o out.npz --model m
+
+    # a long training, which goes on when the command is repeated
+    diffaug-dna fit promoters.fa.gz --preset paper --checkpoint run.ckpt
     """
     check_source(data, "a file of sequences")
     target = data.with_name(f"{_stem(data)}.diffaug.npz") if output is None else output
     folder = target.with_suffix(".model") if model is None else model
     check_target_file(target, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
-    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target,))
+    check_checkpoint(checkpoint, data, target)
+    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target, checkpoint))
     settings = settings_of(preset, config, "dna")
 
     from diffaug import dna
@@ -134,12 +149,14 @@ def fit(
         config=settings,
         random_state=seed,
         device=device,
+        checkpoint=checkpoint,
         progress=wants_progress(common),
     )
     # The model inside the block: if it cannot be written, there is no output either.
     with written_file(target) as fresh:
         _write_embedding(fresh, table.names, dna.embed(table, fitted))
         fitted.save(folder, overwrite=overwrite)
+    remove_checkpoint(checkpoint)
     show(target, folder)
 
 

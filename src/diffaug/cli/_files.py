@@ -104,7 +104,7 @@ def check_target_file(
 
 
 def check_target_folder(
-    target: Path, kind: storage.FolderKind, *, overwrite: bool, files: tuple[Path, ...] = ()
+    target: Path, kind: storage.FolderKind, *, overwrite: bool, files: tuple[Path | None, ...] = ()
 ) -> None:
     """Refuse a folder that cannot or must not be written, before any work is done.
 
@@ -121,7 +121,7 @@ def check_target_folder(
     """
     storage.check_target_folder(target, kind, overwrite=overwrite, how="--overwrite")
     place = target.resolve()
-    for file in files:
+    for file in filter(None, files):
         other = file.resolve()
         if place == other or place in other.parents or other in place.parents:
             raise ValueError(
@@ -129,6 +129,28 @@ def check_target_folder(
                 "Choose another name for one of them."
             )
     _check_place(place)
+
+
+def check_checkpoint(checkpoint: Path | None, *others: Path) -> None:
+    """Refuse a checkpoint in the place of an input or a result, before any work is done."""
+    if checkpoint is None:
+        return
+    place = checkpoint.resolve()
+    for other in others:
+        if other.resolve() in (place, *place.parents):
+            raise ValueError(
+                f"Expected a file of its own for --checkpoint, found {str(checkpoint)!r}, which is, or is in, the input or "
+                f"the result {str(other)!r}. Choose another name."
+            )
+    _check_place(checkpoint)
+
+
+def remove_checkpoint(checkpoint: Path | None) -> None:
+    """Remove a checkpoint when the results are written, also behind a link."""
+    if checkpoint is not None:
+        behind = checkpoint.resolve()
+        checkpoint.unlink(missing_ok=True)
+        behind.unlink(missing_ok=True)
 
 
 def _check_place(target: Path) -> None:

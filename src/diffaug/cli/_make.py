@@ -10,11 +10,13 @@ from cyclopts import Parameter, validators
 
 from diffaug.cli._app import Common, command, show
 from diffaug.cli._files import (
+    check_checkpoint,
     check_source,
     check_target_file,
     check_target_folder,
     read_h5ad,
     read_toml,
+    remove_checkpoint,
     write_h5ad,
     written_file,
 )
@@ -50,6 +52,7 @@ def fit(
     view_rate: Share | None = None,
     twin: bool = False,
     groupby: str | None = None,
+    checkpoint: Path | None = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -94,6 +97,9 @@ def fit(
         The twin's embedding goes to ``obsm["X_diffaug_twin"]``, the comparison to ``uns["diffaug"]["loop_gain"]``.
     groupby
         With ``--twin``: column of ``obs`` with labels that judge both; they are not used in training.
+    checkpoint
+        File that keeps the state of the training, written about every ten minutes. If the command is stopped or killed, the
+        same command goes on from there, with the same result. Removed when the results are written.
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -115,12 +121,16 @@ def fit(
 
     # did the generated views help on these cells?
     diffaug-cells fit pbmc.h5ad --twin --groupby cell_type
+
+    # a long training, which goes on when the command is repeated
+    diffaug-cells fit pbmc.h5ad --preset paper --checkpoint run.ckpt
     """
     check_source(data, "an .h5ad file")
     target = data.with_suffix(".diffaug.h5ad") if output is None else output
     folder = target.with_suffix(".model") if model is None else model
     check_target_file(target, suffixes=H5AD, overwrite=overwrite, sources=(data,))
-    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target,))
+    check_checkpoint(checkpoint, data, target)
+    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target, checkpoint))
     adata = read_h5ad(data)
     settings = settings_of(preset, config)
 
@@ -141,12 +151,14 @@ def fit(
         config=settings,
         random_state=seed,
         device=device,
+        checkpoint=checkpoint,
         progress=wants_progress(common),
     )
     # The model inside the block: if it cannot be written, there is no output either.
     with written_file(target) as fresh:
         adata.write_h5ad(fresh)
         fitted.save(folder, overwrite=overwrite)
+    remove_checkpoint(checkpoint)
     show(target, folder)
 
 

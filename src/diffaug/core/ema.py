@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,3 +52,12 @@ class EMA:
         move_average(self.module, module, warmed_decay(self.decay, self.n_updates))
         for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(source)
+
+    def state(self) -> dict[str, Any]:
+        """A copy of the average, and the number of updates that the decay warms up by."""
+        return {"module": copy.deepcopy(self.module.state_dict()), "n_updates": self.n_updates}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`."""
+        self.module.load_state_dict(state["module"])
+        self.n_updates = state["n_updates"]

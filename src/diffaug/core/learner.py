@@ -96,6 +96,14 @@ class Patience:
             self.waited += 1
         return self.patience is not None and self.waited >= self.patience
 
+    def state(self) -> dict[str, float]:
+        """What it remembers of the losses so far."""
+        return {"best": self.best, "waited": self.waited, "smooth": self.smooth}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`."""
+        self.best, self.waited, self.smooth = state["best"], state["waited"], state["smooth"]
+
 
 def finite_loss(loss: Tensor, network: str) -> float:
     """The loss as a number, or a clear error; ``network`` names the setting of its learning rate."""

@@ -1,14 +1,16 @@
-"""Folders written whole or not at all, and what they may replace."""
+"""Folders and files written whole or not at all, and what they may replace."""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 
 class FolderKind(NamedTuple):
@@ -106,3 +108,32 @@ def written_whole(target: Path, *, kind: FolderKind | None = None, overwrite: bo
             fresh.rename(target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def file_written_whole(target: Path) -> Iterator[BinaryIO]:
+    """A stream to write into; what was written takes the place of ``target`` only if the block succeeds.
+
+    Whenever the process or the machine stops, ``target`` is the old or the new file.
+    """
+    target = target.resolve()  # a link stays, and what it points to is replaced
+    # Opened by name and not by tempfile, which makes private files: this one gets the permissions that the user's files have.
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with scratch.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(scratch, target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what a process that was killed in :func:`file_written_whole` left beside ``target``."""
+    target = target.resolve()
+    scratch = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part")
+    for path in target.parent.iterdir():
+        if scratch.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -7,8 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from diffaug.core.ema import EMA
 from diffaug.core.learner import Learner, Patience, finite_loss
 from diffaug.core.losses import info_nce_loss, soft_contrastive_loss
 from diffaug.core.networks import Encoding
+from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
 from diffaug.core.probes import effective_rank, nearest_own
 from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
@@ -29,7 +29,6 @@ from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mi
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Phase = Literal["A", "B", "fill", "joint"]
 #: Random streams of a run, each with its own numbers. New ones come last, so that the others keep theirs.
 STREAMS = (
     "order",
@@ -49,44 +48,6 @@ _N_CALIBRATION = 1024
 _N_TRUST, _N_TRUST_REFERENCE = 2048, 20_000
 #: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
 _MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of the history.
-
-    Attributes
-    ----------
-    phase
-        ``"A"`` (encoder), ``"B"`` (generator), ``"fill"`` (the bank of views) or ``"joint"``.
-    cycle
-        0 for the warm-up, then 1 .. n_cycles.
-    epoch
-        Running number over all phases; a fill repeats the number of the epoch before it.
-    encoder_loss, generator_loss
-        Mean over the epoch's steps; NaN where the network was frozen.
-    n_positives, n_generated
-        Positive views shown to the encoder in this epoch, and how many of them were generated; in a fill, the views made.
-    semantic_cosine, effective_rank
-        Label-free probes on the epoch's last batch: mean cosine of a cell and its positive in the semantic space, and
-        the effective rank of the semantic vectors (near 1: collapse).
-    view_rate
-        The lambda in force after a filling of the bank, see :func:`view_trust`; NaN elsewhere.
-    seconds
-        Wall time.
-    """
-
-    phase: Phase
-    cycle: int
-    epoch: int
-    encoder_loss: float = math.nan
-    generator_loss: float = math.nan
-    n_positives: int = 0
-    n_generated: int = 0
-    semantic_cosine: float = math.nan
-    effective_rank: float = math.nan
-    view_rate: float = math.nan
-    seconds: float = 0.0
 
 
 def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
@@ -242,7 +203,7 @@ class Trainer:
         self.config, self.hand_views = config, hand_views
         self._to_generator, self._from_generator, self._calibrate = to_generator, from_generator, calibrate
         plan = config.training
-        self._epochs = (_known(plan.warmup_epochs), _known(plan.generator_epochs), _known(plan.mixed_epochs))
+        self._epochs = known_epochs(plan)
         self.device = fabric.device
         self.data = data.to(self.device)
         self.labels = None if labels is None else labels.to(self.device)
@@ -253,7 +214,7 @@ class Trainer:
         self.diffusion = GaussianDiffusion(
             NoiseSchedule(config.diffusion.schedule, config.diffusion.n_timesteps), config.diffusion.prediction_type
         )
-        warmup, generate, mixed = self._epochs
+        warmup, generate, _ = self._epochs
         joint = plan.schedule == "joint"
         untrained = warmup == 0 if joint else generate == 0
         if plan.n_cycles > 0 and plan.view_rate > 0 and untrained:
@@ -279,6 +240,8 @@ class Trainer:
         self.twin_encoder: nn.Module | None = None
         self._warm: dict[str, Any] | None = None
         self.n_twin_epochs = 0  # A epochs after the warm-up, as many as the twin will have
+        self._place, self._patience = Place(), Patience(plan.patience)
+        self._twin: dict[str, Any] | None = None  # the twin in training
         self._random = random_streams(seed, STREAMS, self.device)
 
     @property
@@ -336,41 +299,42 @@ class Trainer:
             return torch.randn(len(index), vectors.shape[1], generator=self._random["condition"], device=self.device)
         return vectors[index]
 
+    def all_conditions(self) -> Tensor:
+        """Conditions of all events; asked a second time, as after a resumption, it gives the same."""
+        before = self._random["condition"].get_state()
+        conditions = self.conditions(
+            torch.arange(self.n_obs, device=self.device), encode(self.condition_encoder, self.data)
+        )
+        self._random["condition"].set_state(before)
+        return conditions.detach()
+
     # --- phases ------------------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[EpochRecord]:
-        """Train; yields a record after each epoch and each filling of the bank."""
-        plan, (warmup, generate, mixed) = self.config.training, self._epochs
-        phase: Phase = "joint" if plan.schedule == "joint" else "A"
-        epoch = 0
-        blocks: list[tuple[Phase, int, int]] = [(phase, 0, warmup)]
-        for cycle in range(1, plan.n_cycles + 1):
-            if phase == "A":
-                blocks.append(("B", cycle, generate))
-            blocks += [("fill", cycle, 1), (phase, cycle, mixed)]
-        for kind, cycle, n_epochs in blocks:
-            if kind == "fill" and plan.view_rate == 0:
-                continue
+        """Train, from the beginning or on from a loaded state; yields a record after each epoch and each filling of the bank."""
+        plan, place = self.config.training, self._place
+        for kind, cycle, n_epochs in blocks_of(plan)[place.block :]:
+            # What begins a block may be done a second time within it: B moves neither the encoder nor its conditions.
             if cycle > 0 and self._with_twin and self._warm is None:
                 self._warm = self._encoder_state()
-            patience = Patience(plan.patience)
             if kind == "B":
                 self._freeze_condition()
-            for _ in range(n_epochs):
+            while place.done < n_epochs:
                 begin = time.perf_counter()
-                epoch += kind != "fill"
-                self.n_twin_epochs += cycle > 0 and kind in ("A", "joint")
                 record = {"A": self._a_epoch, "B": self._b_epoch, "fill": self._fill, "joint": self._joint_epoch}[
                     kind
                 ]()
-                record = dataclasses.replace(record, cycle=cycle, epoch=epoch, seconds=time.perf_counter() - begin)
-                yield record
+                seconds = time.perf_counter() - begin
+                place.done, place.epoch = place.done + 1, place.epoch + (kind != "fill")
+                self.n_twin_epochs += cycle > 0 and kind in ("A", "joint")
                 losses = [v for v in (record.encoder_loss, record.generator_loss) if not math.isnan(v)]
-                if losses and patience.exhausted(sum(losses)):
-                    break
+                if losses and self._patience.exhausted(sum(losses)):
+                    place.done = n_epochs
+                yield dataclasses.replace(record, cycle=cycle, epoch=place.epoch, seconds=seconds)
             if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
                 index = torch.arange(self.n_obs, device=self.device)[:: -(-self.n_obs // _N_CALIBRATION)]
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]))
+            place.block, place.done, self._patience = place.block + 1, 0, Patience(plan.patience)
 
     def run_twin(self, view_rate: float = 0.0) -> Iterator[EpochRecord]:
         """Train a twin after :meth:`run`, by default the loop-off twin; yields a record after each epoch.
@@ -394,20 +358,71 @@ class Trainer:
                 f"Expected a model of one alternating cycle with views for a twin of view_rate={view_rate:g}, found "
                 f"n_cycles={plan.n_cycles}, schedule={plan.schedule!r}, view_rate={plan.view_rate:g}. Fit it on its own."
             )
-        trained = self._encoder_state()
-        self._load_encoder_state(self._warm)
+        if self._twin is None:
+            self._twin = {"view_rate": view_rate, "done": 0, "trained": self._encoder_state()}
+            self._load_encoder_state(self._warm)
+        elif self._twin["view_rate"] != view_rate:
+            raise ValueError(
+                f"Expected view_rate={self._twin['view_rate']:g}, which the loaded state is in the middle of, found "
+                f"{view_rate:g}. Run that twin first."
+            )
+        twin = self._twin
         self._view_rate = view_rate
         try:
-            for i in range(self.n_twin_epochs):
+            while twin["done"] < self.n_twin_epochs:
                 begin = time.perf_counter()
                 record = self._a_epoch()
+                twin["done"] += 1
                 yield dataclasses.replace(
-                    record, cycle=1, epoch=self._epochs[0] + i + 1, seconds=time.perf_counter() - begin
+                    record, cycle=1, epoch=self._epochs[0] + twin["done"], seconds=time.perf_counter() - begin
                 )
             self.twin_encoder = copy.deepcopy(self.encoder)
         finally:
-            self._load_encoder_state(trained)
-            self._view_rate = plan.view_rate
+            self._load_encoder_state(twin["trained"])
+            self._view_rate, self._twin = plan.view_rate, None
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of a run depends on, besides what the trainer was made with.
+
+        To be taken between two records of :meth:`run` or :meth:`run_twin`. Plain values and tensors; the weights are copies,
+        the bank's views, which do not change, are not.
+        """
+        return {
+            "encoder": self._encoder.state(),
+            "denoiser": self._denoiser.state(),
+            "ema": self.ema.state(),
+            "condition_encoder": copy.deepcopy(self.condition_encoder.state_dict()),
+            "bank": None if self.bank is None else self.bank.views,
+            "trust": self.trust,
+            "random": {name: stream.get_state() for name, stream in self._random.items()},
+            "place": dataclasses.asdict(self._place),
+            "patience": self._patience.state(),
+            "warm": self._warm,
+            "n_twin_epochs": self.n_twin_epochs,
+            "twin": None if self._twin is None else dict(self._twin),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to a :meth:`state` of a trainer that was made in the same way; :meth:`run` and :meth:`run_twin` go on from there.
+
+        What :meth:`run` calibrates is the caller's, who keeps it and brings it back.
+        """
+        self._encoder.load_state(state["encoder"])
+        self._denoiser.load_state(state["denoiser"])
+        self.ema.load_state(state["ema"])
+        self.condition_encoder.load_state_dict(state["condition_encoder"])
+        self.bank, views = None, state["bank"]
+        if views is not None:
+            self.bank = ViewBank(views.shape[0], views.shape[1], tuple(views.shape[2:]), self.device)
+            self.bank.put(slice(None), views)
+        self.trust, self.n_twin_epochs = state["trust"], state["n_twin_epochs"]
+        for name, stream in self._random.items():
+            stream.set_state(state["random"][name])
+        self._place = Place(**state["place"])
+        self._patience.load_state(state["patience"])
+        self._warm, self._twin = state["warm"], None if state["twin"] is None else dict(state["twin"])
 
     def _encoder_state(self) -> dict[str, Any]:
         """All that the next A epoch depends on."""
@@ -536,9 +551,3 @@ def draw(
             )
         )
     return torch.cat(drawn)
-
-
-def _known(epochs: int | None) -> int:
-    if epochs is None:
-        raise ValueError("Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first.")
-    return epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -44,6 +45,8 @@ def fit(
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> DiffAug:
     """Learn an embedding and a generator of DNA sequences, without labels.
@@ -70,6 +73,12 @@ def fit(
         Seed; equal seeds give equal results on one machine.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    checkpoint
+        File that keeps the state of the training. The same call with the same file goes on from there after a kill, a time
+        limit or Ctrl-C, with a result equal to the bit. It stays when the fit is done; delete it when the results are saved.
+        See :meth:`diffaug.DiffAug.fit`.
+    checkpoint_minutes
+        Write it at the end of an epoch when so many minutes have passed since the last time.
     progress
         Show a progress bar.
 
@@ -81,7 +90,10 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        A sequence is no text, is empty, too long (``domain.max_length``), or has other letters.
+        A sequence is no text, is empty, too long (``domain.max_length``), or has other letters; or ``checkpoint`` is damaged
+        or of another run.
+    OSError
+        ``checkpoint`` cannot be read, or there is no place to write it.
 
     Examples
     --------
@@ -103,7 +115,15 @@ def fit(
     given = None if labels is None else np.asarray(labels)
     lengths = [len(s) for s in text]
     model.meta = {"lengths": [min(lengths), max(lengths)], "n_with_unknown": sum("N" in s for s in text)}
-    return model.fit(encode(text), labels=given, max_epochs=max_epochs, twin=twin, progress=progress)
+    return model.fit(
+        encode(text),
+        labels=given,
+        max_epochs=max_epochs,
+        twin=twin,
+        checkpoint=checkpoint,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress,
+    )
 
 
 def check_model(model: DiffAug) -> DiffAug:

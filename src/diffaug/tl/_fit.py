@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ def fit(
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> DiffAug:
     """Learn an embedding and a generator of cells, without labels.
@@ -75,6 +78,12 @@ def fit(
         Seed; equal seeds give equal results on one machine.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    checkpoint
+        File that keeps the state of the training. The same call with the same file goes on from there after a kill, a time
+        limit or Ctrl-C, with a result equal to the bit. It stays when the fit is done; delete it when the results are saved.
+        See :meth:`diffaug.DiffAug.fit`.
+    checkpoint_minutes
+        Write it at the end of an epoch when so many minutes have passed since the last time.
     progress
         Show a progress bar.
 
@@ -95,7 +104,10 @@ def fit(
     Raises
     ------
     TypeError, ValueError, KeyError
-        The input is of the wrong kind, has unusable values, or lacks a key. Nothing is written then.
+        The input is of the wrong kind, has unusable values, or lacks a key; or ``checkpoint`` is damaged or of another
+        run. Nothing is written then.
+    OSError
+        ``checkpoint`` cannot be read, or there is no place to write it.
 
     Examples
     --------
@@ -125,7 +137,16 @@ def fit(
     if adata.n_obs < settings.training.batch_size:
         logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
     model.meta = {**source.meta, "batch_key": batch_key, "label_key": label_key, "cells": pack_obs(adata.obs)}
-    model.fit(source.x, batch=batch, labels=labels, max_epochs=max_epochs, twin=twin, progress=progress)
+    model.fit(
+        source.x,
+        batch=batch,
+        labels=labels,
+        max_epochs=max_epochs,
+        twin=twin,
+        checkpoint=checkpoint,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress,
+    )
     more: dict[str, Any] = {}
     if model.twin is not None:
         gain = compare_with_twin(model, source.x, judges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ def fit(
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> DiffAug:
     """Learn an embedding and a generator of images, without labels.
@@ -51,6 +54,12 @@ def fit(
         Seed; equal seeds give equal results on one machine.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    checkpoint
+        File that keeps the state of the training. The same call with the same file goes on from there after a kill, a time
+        limit or Ctrl-C, with a result equal to the bit. It stays when the fit is done; delete it when the results are saved.
+        See :meth:`diffaug.DiffAug.fit`.
+    checkpoint_minutes
+        Write it at the end of an epoch when so many minutes have passed since the last time.
     progress
         Show a progress bar.
 
@@ -62,7 +71,10 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        The images are of the wrong kind, shape or size, or have unusable values.
+        The images are of the wrong kind, shape or size, or have unusable values; or ``checkpoint`` is damaged or of another
+        run.
+    OSError
+        ``checkpoint`` cannot be read, or there is no place to write it.
     ImportError
         The extra ``vision`` is not installed, which hand-made views need.
 
@@ -84,4 +96,12 @@ def fit(
     settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
     model = DiffAug(settings, backend="vision", random_state=random_state, device=device)
     x = images.images if isinstance(images, ImageSet) else images
-    return model.fit(x, labels=labels, max_epochs=max_epochs, twin=twin, progress=progress)
+    return model.fit(
+        x,
+        labels=labels,
+        max_epochs=max_epochs,
+        twin=twin,
+        checkpoint=checkpoint,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress,
+    )

@@ -1,0 +1,94 @@
+"""What a training consists of: its phases in their order, the place in them, and the record of an epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from diffaug.core.config import TrainingConfig
+
+Phase = Literal["A", "B", "fill", "joint"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the history.
+
+    Attributes
+    ----------
+    phase
+        ``"A"`` (encoder), ``"B"`` (generator), ``"fill"`` (the bank of views) or ``"joint"``.
+    cycle
+        0 for the warm-up, then 1 .. n_cycles.
+    epoch
+        Running number over all phases; a fill repeats the number of the epoch before it.
+    encoder_loss, generator_loss
+        Mean over the epoch's steps; NaN where the network was frozen.
+    n_positives, n_generated
+        Positive views shown to the encoder in this epoch, and how many of them were generated; in a fill, the views made.
+    semantic_cosine, effective_rank
+        Label-free probes on the epoch's last batch: mean cosine of a cell and its positive in the semantic space, and
+        the effective rank of the semantic vectors (near 1: collapse).
+    view_rate
+        The lambda in force after a filling of the bank, see :func:`diffaug.core.training.view_trust`; NaN elsewhere.
+    seconds
+        Wall time.
+    """
+
+    phase: Phase
+    cycle: int
+    epoch: int
+    encoder_loss: float = math.nan
+    generator_loss: float = math.nan
+    n_positives: int = 0
+    n_generated: int = 0
+    semantic_cosine: float = math.nan
+    effective_rank: float = math.nan
+    view_rate: float = math.nan
+    seconds: float = 0.0
+
+
+class Block(NamedTuple):
+    """Epochs of one phase, at most ``n_epochs`` of them; a filling of the bank is a block of one."""
+
+    phase: Phase
+    cycle: int
+    n_epochs: int
+
+
+@dataclass
+class Place:
+    """How far a run is: ``block`` blocks and ``done`` epochs of the next one, ``epoch`` epochs in all.
+
+    Where a block ends early (patience), ``done`` is all of its epochs.
+    """
+
+    block: int = 0
+    done: int = 0
+    epoch: int = 0
+
+
+def known_epochs(plan: TrainingConfig) -> tuple[int, int, int]:
+    """Epochs of the warm-up, of a B and of a mixed phase; raises ``ValueError`` where they are not filled in."""
+    return _known(plan.warmup_epochs), _known(plan.generator_epochs), _known(plan.mixed_epochs)
+
+
+def blocks_of(plan: TrainingConfig) -> list[Block]:
+    """The blocks of a training in their order; a bank that nobody draws from is not filled."""
+    warmup, generate, mixed = known_epochs(plan)
+    phase: Phase = "joint" if plan.schedule == "joint" else "A"
+    blocks = [Block(phase, 0, warmup)]
+    for cycle in range(1, plan.n_cycles + 1):
+        if phase == "A":
+            blocks.append(Block("B", cycle, generate))
+        if plan.view_rate > 0:
+            blocks.append(Block("fill", cycle, 1))
+        blocks.append(Block(phase, cycle, mixed))
+    return blocks
+
+
+def _known(epochs: int | None) -> int:
+    if epochs is None:
+        raise ValueError("Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first.")
+    return epochs
