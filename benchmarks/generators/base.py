@@ -1,0 +1,101 @@
+"""The table of generators: what each makes of training cells, and how it is shown."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from generators.split import Split
+
+TYPE = "cell_type"
+
+
+@dataclass(frozen=True)
+class Made:
+    """Synthetic cells: counts on the genes of the training cells, their types, and what they cost.
+
+    ``fit_seconds`` of tools of one family that share a fit are the same; ``make_seconds`` are each tool's own.
+    """
+
+    counts: sp.csr_matrix
+    labels: np.ndarray
+    fit_seconds: float
+    make_seconds: float
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A line of the tables. Controls are real cells: they take part in no ranks."""
+
+    name: str
+    shown: str
+    note: str
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """A function that makes the cells of one tool, or of several that share a fit."""
+
+    name: str
+    make: Callable[..., dict[str, Made]]
+    tools: tuple[Tool, ...]
+    requires: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments of the function and their defaults."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @property
+    def missing(self) -> list[str]:
+        """Modules that cannot be found here."""
+        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+
+
+FAMILIES: dict[str, Family] = {}
+#: Name of a tool -> it and its family.
+TOOLS: dict[str, tuple[Tool, Family]] = {}
+#: Published generators that are not here, and why.
+NOT_RUN: dict[str, str] = {
+    "scDesign2, scDesign3": "R packages; the Python interface of scDesign3 (scDesign3Py) calls R through rpy2 and needs an "
+    "installed R. Our own implementation of scDesign2's model stands in for the first.",
+    "splatter, SPARSim, muscat": "R packages.",
+    "CFGen": "No release: a research repository for Python 3.10 with a conda environment of its own.",
+    "scDiffusion, cscGAN, scGAN": "Research code without a release that can be installed beside this package.",
+    "SERGIO": "Simulates a given gene network; it is not fitted to cells.",
+    "CTGAN": "For tables of tens of columns: one-hot modes of each of 1,000 genes give a network of tens of thousands of inputs, "
+    "out of reach of one CPU thread.",
+}
+
+
+def register(
+    name: str, *tools: Tool, requires: tuple[str, ...] = ()
+) -> Callable[[Callable[..., dict[str, Made]]], Callable[..., dict[str, Made]]]:
+    """Enter a function ``(split, seed, *, settings...) -> {tool: Made}``."""
+
+    def enter(make: Callable[..., dict[str, Made]]) -> Callable[..., dict[str, Made]]:
+        clash = [t.name for t in tools if t.name in TOOLS]
+        if name in FAMILIES or clash:
+            raise ValueError(f"Expected new names, found {[name, *clash]} again.")
+        family = FAMILIES[name] = Family(name, make, tools, requires)
+        TOOLS.update({t.name: (t, family) for t in tools})
+        return make
+
+    return enter
+
+
+def types_of(split: Split) -> np.ndarray:
+    """Type of each training cell."""
+    return split.train.obs[TYPE].astype(str).to_numpy()
+
+
+def dense(x: Any) -> np.ndarray:
+    return np.asarray(x.toarray() if sp.issparse(x) else x)
