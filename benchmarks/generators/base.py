@@ -65,14 +65,15 @@ FAMILIES: dict[str, Family] = {}
 TOOLS: dict[str, tuple[Tool, Family]] = {}
 #: Published generators that are not here, and why.
 NOT_RUN: dict[str, str] = {
-    "scDesign2, scDesign3": "R packages; the Python interface of scDesign3 (scDesign3Py) calls R through rpy2 and needs an "
-    "installed R. Our own implementation of scDesign2's model stands in for the first.",
-    "splatter, SPARSim, muscat": "R packages.",
-    "CFGen": "No release: a research repository for Python 3.10 with a conda environment of its own.",
-    "scDiffusion, cscGAN, scGAN": "Research code without a release that can be installed beside this package.",
-    "SERGIO": "Simulates a given gene network; it is not fitted to cells.",
-    "CTGAN": "For tables of tens of columns: one-hot modes of each of 1,000 genes give a network of tens of thousands of inputs, "
-    "out of reach of one CPU thread.",
+    "scDesign2, scDesign3": "R packages. scDesign3Py 1.0.0 is on PyPI, but calls the R package through rpy2 and needs an "
+    "installed R. Our own implementation of scDesign2's model stands in.",
+    "splatter": "R package.",
+    "CFGen": "A research repository for Python 3.10 with a conda environment of its own, without a release.",
+    "scDiffusion, scGAN": "No package was found.",
+    "celldiff 0.1.0": "Installs torchvision, which breaks beside a CPU build of torch.",
+    "CTGAN 0.12.1": "Can be installed (it adds rdt and Faker only), but is no generator of cells, and was not tried: it splits "
+    "each column into up to ten modes, so that 1,000 genes become about 11,000 inputs.",
+    "SERGIO": "Simulates a gene network that has to be given; it is not fitted to cells.",
 }
 
 

@@ -67,7 +67,7 @@ def judged(split: Split, made: Made, *, is_fresh: bool, seed: int, n_resamples: 
         with np.errstate(divide="ignore", invalid="ignore"):
             found[kind] |= dict(zip(COUNTS, count_measures(x, real, real.sum(axis=1)), strict=True))
     for kind, of in (("value", cells), ("floor", split.train)):
-        found[kind]["slope_apart"] = slope_apart(split, of)
+        found[kind]["slope_apart"] = slope_apart(split, of, is_fresh=is_fresh)
     _memory(found, split, cells, is_fresh=is_fresh, seed=seed)
     found["value"] |= {
         "fit_seconds": made.fit_seconds,
@@ -79,9 +79,13 @@ def judged(split: Split, made: Made, *, is_fresh: bool, seed: int, n_resamples: 
     return found
 
 
-def slope_apart(split: Split, cells: AnnData) -> float:
-    """Slope of log-fold changes, mean over types, at genes that other real cells chose: neither T nor H flatters it."""
-    parts = (split.held_out, cells, split.unseen)
+def slope_apart(split: Split, cells: AnnData, *, is_fresh: bool) -> float:
+    """Slope of log-fold changes, mean over types, at genes that other real cells chose.
+
+    Neither the cells that were trained on nor the held-out ones choose them, as either would move the slope.
+    """
+    reference = split.projection if is_fresh else split.apart
+    parts = (split.held_out, cells, reference)
     x = [dense(logged(p).X) for p in parts]
     y = [p.obs[TYPE].astype(str).to_numpy() for p in parts]
     found = metrics.marker_agreement(x[0], x[1], y[0], y[1], reference=x[2], reference_labels=y[2])

@@ -70,7 +70,7 @@ def _settings(plan: Plan, rare_cells: int) -> dict[str, object]:
     return {"rare_cells": rare_cells, "max_epochs": plan.max_epochs}
 
 
-def rare_key(plan: Plan, rare_cells: int, donor: str, kind: str, seed: int):  # noqa: ANN201
+def rare_key(plan: Plan, rare_cells: int, donor: str, kind: str, seed: int):
     """Keys of a donor and a type, by protocol: the arm."""
     hash_ = settings_hash(_settings(plan, rare_cells))
     name = f"{SET}, {donor}"
@@ -107,7 +107,7 @@ def fold(full: AnnData, donor: str, rare: list[str], rare_cells: int, plan: Plan
     return cells, int(common.median())
 
 
-def helped(model, cells: AnnData, kind: str, goal: int, seed: int) -> tuple[dict[str, dict[str, float]], str]:  # noqa: ANN001
+def helped(model, cells: AnnData, kind: str, goal: int, seed: int) -> tuple[dict[str, dict[str, float]], str]:
     """Recall of the type and balanced accuracy of every arm of ``tl.balance`` on the cells that the model has not seen."""
     share = model.n_obs / cells.n_obs  # `to` counts all cells; the training part gets its share of them
     try:
