@@ -10,7 +10,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import scanpy as sc
@@ -18,7 +18,6 @@ from anndata import AnnData
 from harness.store import Key, settings_hash
 
 import diffaug
-from diffaug.tl._balance import ARMS
 from generators.run import DONE, Plan, Runner, versions
 
 logger = logging.getLogger("bench")
@@ -70,9 +69,13 @@ def _settings(plan: Plan, rare_cells: int) -> dict[str, object]:
     return {"rare_cells": rare_cells, "max_epochs": plan.max_epochs}
 
 
-def rare_key(plan: Plan, rare_cells: int, donor: str, kind: str, seed: int):
+def rare_hash(plan: Plan, rare_cells: int) -> str:
+    return settings_hash(_settings(plan, rare_cells))
+
+
+def rare_key(plan: Plan, rare_cells: int, donor: str, kind: str, seed: int) -> Callable[[str], Key]:
     """Keys of a donor and a type, by protocol: the arm."""
-    hash_ = settings_hash(_settings(plan, rare_cells))
+    hash_ = rare_hash(plan, rare_cells)
     name = f"{SET}, {donor}"
     return lambda arm: Key(name, plan.max_obs, plan.n_top_genes, f"{PREFIX}: {kind}", hash_, seed, arm)
 
@@ -107,7 +110,9 @@ def fold(full: AnnData, donor: str, rare: list[str], rare_cells: int, plan: Plan
     return cells, int(common.median())
 
 
-def helped(model, cells: AnnData, kind: str, goal: int, seed: int) -> tuple[dict[str, dict[str, float]], str]:
+def helped(
+    model: diffaug.DiffAug, cells: AnnData, kind: str, goal: int, seed: int
+) -> tuple[dict[str, dict[str, float]], str]:
     """Recall of the type and balanced accuracy of every arm of ``tl.balance`` on the cells that the model has not seen."""
     share = model.n_obs / cells.n_obs  # `to` counts all cells; the training part gets its share of them
     try:
@@ -119,7 +124,3 @@ def helped(model, cells: AnnData, kind: str, goal: int, seed: int) -> tuple[dict
     found = out.uns["diffaug_balance"]
     values = zip(found["arm"], found["rare_recall"], found["balanced_accuracy"], strict=True)
     return {str(arm): {"recall": float(r), "balanced_accuracy": float(b)} for arm, r, b in values}, ""
-
-
-def arms() -> Iterator[str]:
-    return iter(ARMS)
