@@ -56,6 +56,7 @@ def main() -> int:
     from generators.page import write_page
     from generators.rare import run_rare
     from generators.run import Plan, Runner
+    from generators.summary import seeds_in
 
     torch.set_num_threads(args.threads)
     if args.list:
@@ -93,6 +94,8 @@ def main() -> int:
             run_rare(runner, args.rare_cells) if args.rare else runner.run(retry=args.retry)
         finally:
             runner.rows.write()
+    if seeds := seeds_in(runner.rows.table(), plan):
+        args.seeds = seeds  # the page shows all seeds that there are, also after a call for fewer
     print(f"wrote {write_page(runner, out, args.rare_cells, command(args)).relative_to(out.parent)}")
     return 0
 

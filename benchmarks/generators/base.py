@@ -93,6 +93,19 @@ def register(
     return enter
 
 
+def in_order(*names: str) -> None:
+    """Sort the families as the tables shall show them; every one has to be named."""
+    if set(names) != set(FAMILIES):
+        raise ValueError(
+            f"Expected the names of all families, found {sorted(set(names) ^ set(FAMILIES))} on one side only."
+        )
+    entered = dict(FAMILIES)
+    FAMILIES.clear()
+    FAMILIES.update({name: entered[name] for name in names})
+    TOOLS.clear()
+    TOOLS.update({t.name: (t, f) for f in FAMILIES.values() for t in f.tools})
+
+
 def types_of(split: Split) -> np.ndarray:
     """Type of each training cell."""
     return split.train.obs[TYPE].astype(str).to_numpy()

@@ -12,6 +12,7 @@ from diffaug.metrics import MeanInterval
 from generators.base import NOT_RUN, TOOLS
 from generators.rare_page import rare_section
 from generators.run import DONE, Runner
+from generators.split import LEAST_COUNTS, LEAST_DONORS, LEAST_OF_TYPE, N_HELD_OUT_DONORS
 from generators.summary import (
     GOALS,
     MORE,
@@ -110,14 +111,14 @@ def _head(rows: pd.DataFrame, sets: Sequence[str], command: str, plan) -> str:
 
 Every tool is given the same training cells (T) and makes one cell for each of them, of its type, as counts. The library's
 own report ({{doc}}`../report`) then judges these against held-out real cells (H), with principal components of further real
-cells (P). Where a set has six or more donors or batches, three are held out; else cells are drawn within types. Each seed
-has a split of its own. The 1,000 or fewer variable genes are chosen on T, and cells with fewer than 5 counts on them, and
-types with fewer than 4 cells in T, are left out.
+cells (P). Where a set has {LEAST_DONORS} or more donors or batches, {N_HELD_OUT_DONORS} are held out; else cells are drawn within types. Each seed
+has a split of its own. At most {plan.n_top_genes:,} variable genes are chosen on T. Cells with fewer than {LEAST_COUNTS} counts on
+them, and types with fewer than {LEAST_OF_TYPE} cells in T, are left out.
 
 {_table(lines)}
 
-Command: `{command}` ({rows["machine"].iloc[0]}, {plan.threads} thread(s); {versions}). Intervals are 95 %, Student's t: over
-sets in tables of several sets, over seeds in those of one. The interval over the seeds of one set is of few seeds and wide.
+Commands: `{command}`, and the same with `--rare` for the last table ({rows["machine"].iloc[0]}, {plan.threads} thread(s); {versions}). Intervals
+are 95 %, Student's t: over sets in tables of several sets, over seeds in those of one, which are few, so that these are wide.
 
 Two controls are real cells: *real cells* were seen by nobody, and are what a perfect generator would make; *copies* are T
 itself. The line *real (floor)* is T against H, in the report's own way."""

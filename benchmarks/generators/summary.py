@@ -30,7 +30,7 @@ def _from(ideal: float) -> Callable[[float], float]:
     return lambda value: abs(value - ideal)
 
 
-SCORE = Column("mean_score", "score", lambda v: -v)
+SCORE = Column("mean_score", "score", lambda v: max(1.0 - v, 0.0))  # luck above real cells is no better
 AUC = Column("auc_pcs", "AUC, components", MEASURES["auc_pcs"].loss)
 SLOPE = Column("slope_apart", "log-fold slope", _from(1))
 ZEROS = Column("zero_fraction", "zero error", _from(0))
@@ -81,6 +81,11 @@ def shown_rows(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     rows = table[(table["max_obs"] == plan.max_obs) & (table["n_top_genes"] == plan.n_top_genes)]
     rows = rows[rows["set"].isin(plan.sets) & rows["method"].isin(hashes)]
     return rows[rows["settings_hash"] == rows["method"].map(hashes)]
+
+
+def seeds_in(table: pd.DataFrame, plan: Plan) -> int:
+    """How many seeds there are rows of."""
+    return int(shown_rows(table, plan)["seed"].nunique())
 
 
 def whole(rows: pd.DataFrame) -> pd.DataFrame:
