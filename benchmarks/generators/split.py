@@ -79,7 +79,7 @@ def split_cells(name: str, seed: int, max_obs: int | None = None, n_top_genes: i
     """The parts of a data set. The seed draws the cells, the donors and the parts.
 
     Half of ``max_obs`` cells are trained on. Where donors are held out, ``max_obs`` are drawn of the training donors
-    and half as many of the others. Variable genes are chosen on the training cells only.
+    and a third as many of the others. Variable genes are chosen on the training cells only.
     """
     m = diffaug.datasets.manifest(name)
     if m.kind != "counts":
@@ -101,7 +101,7 @@ def split_adata(adata: AnnData, seed: int, max_obs: int | None, n_top_genes: int
     if by == "donor":
         donors = adata.obs[DONOR].astype(str).to_numpy()
         held = np.isin(donors, rng.permutation(np.unique(donors))[:N_HELD_OUT_DONORS])
-    most = (max_obs, max_obs // 2) if max_obs else (adata.n_obs, adata.n_obs)
+    most = (max_obs, max_obs // 3) if max_obs else (adata.n_obs, adata.n_obs)
     some, others = (rng.permutation(np.flatnonzero(mask))[:n] for mask, n in zip((~held, held), most, strict=True))
     rows = np.sort(np.concatenate([some, others]))
     adata, held = adata[rows].copy(), held[rows]
