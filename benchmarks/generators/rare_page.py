@@ -53,7 +53,7 @@ def rare_section(table: pd.DataFrame, plan: Plan, rare_cells: int) -> str:
     return "\n\n".join(
         [
             "## Rare types",
-            f"On {SET} each donor is held out once. Of each of the three rarest types, {rare_cells} cells of the other donors "
+            f"On {SET} each donor is held out once ({rows['seed'].nunique()} seed(s)). Of each of the three rarest types, {rare_cells} cells of the other donors "
             "are left; one type after the other is filled to the median size of the common types, with cells repeated "
             "(oversampling), SMOTE, or DiffAug's, and a logistic regression on 30 components learns from them (`tl.balance`). "
             "Gains are DiffAug minus the other arm on the same held-out donor, with a 95 % interval (Student's t) over donors; "

@@ -15,6 +15,8 @@ from generators.base import FAMILIES, TOOLS
 from generators.run import DONE, Plan
 
 OURS = "diffaug"
+#: Suffix of a measure that is shown as a share of what real cells reach.
+SHARE = "/floor"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ RANKED = (
     Column("marker_recall", "markers", _from(1)), SLOPE, TRANSFER, CLOSER,
 )  # fmt: skip
 MORE = (
+    Column(f"correlation{SHARE}", "gene-gene, share of real", _from(1)),
     Column("count_fano", "Fano ratio", _from(1)), Column("count_library", "library sizes", _from(0)),
     Column("count_zeros", "zero error of counts", _from(0)), Column("count_slope", "variance slope", _from(0)),
     Column("auc_genes", "AUC, genes", _from(0.5)), Column("marker_recall", "marker recall", _from(1)),
@@ -72,7 +75,7 @@ GOALS = (
     Goal(TRANSFER, "real less 0.02", lambda v, floor: floor - v - 0.02),
 )
 #: What real cells score by definition, where the report has no floor.
-IDEAL_FLOORS = {"mean_score": 1.0, "closer": 0.5}
+IDEAL_FLOORS = {"mean_score": 1.0, "closer": 0.5, f"correlation{SHARE}": 1.0}
 
 
 def shown_rows(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -96,7 +99,13 @@ def whole(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def values(rows: pd.DataFrame, measure: str, protocol: str = "value") -> pd.DataFrame:
-    """``set``, ``method``, ``seed`` and ``value`` of a measure."""
+    """``set``, ``method``, ``seed`` and ``value`` of a measure; with :data:`SHARE` at its end, as a share of its floor."""
+    if measure.endswith(SHARE):
+        plain = measure.removesuffix(SHARE)
+        keys = ["set", "method", "seed"]
+        both = values(rows, plain, protocol).merge(values(rows, plain, "floor"), on=keys, suffixes=("", "_floor"))
+        both = both[both["value_floor"] > 0]
+        return both.assign(value=both["value"] / both["value_floor"])[[*keys, "value"]].reset_index(drop=True)
     found = rows[(rows["protocol"] == protocol) & (rows["metric"] == measure)]
     return found[["set", "method", "seed", "value"]].dropna(subset="value").reset_index(drop=True)
 

@@ -131,6 +131,13 @@ def test_rows_of_other_settings_are_not_shown(runner: Runner, tmp_path: Path) ->
     assert "no rows" in text and "paul15" not in text
 
 
+def test_agreement_is_a_share_of_that_of_real_cells(runner: Runner) -> None:
+    found = summary.over_seeds(rows_of(runner), f"correlation{summary.SHARE}", "diffaug", "paul15")
+    assert found is not None and found.mean == pytest.approx(0.3 / 0.4)
+    text = page.page(runner, 10, "x")[0]
+    assert "Defaults of DiffAug were chosen with a look at paul15" in text and "baron_pancreas took no part." in text
+
+
 # --- rare types -------------------------------------------------------------------------------------------------------
 
 
