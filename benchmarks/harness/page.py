@@ -157,10 +157,6 @@ class Page:
             lines.append([title, "", "", *(NONE if o is None else _signed(o[i]) for o in overall.values())])
         return _markdown(["set", "seeds", "lambda in force", *columns], lines)
 
-    def gain_scores(self) -> Sequence[Score]:
-        """The sharp scores where they were measured, else those of the main table."""
-        return GAIN if any(len(values(self.rows, s)) for s in GAIN if s.protocol == "crossval") else NATIVE
-
     def per_set_table(self, score: Score) -> str:
         """Means over seeds of every method on every set; the best of a set is bold."""
         found = per_set(self.rows, score, self.methods, self.sets)
@@ -287,7 +283,7 @@ class Page:
                 )
         panels = {
             s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0])
-            for s in self.gain_scores()
+            for s in GAIN
         }
         panels = {title: panel for title, panel in panels.items() if panel[0]}
         if panels:
@@ -368,7 +364,7 @@ class Page:
                     "DiffAug minus its twin with the loop off, which has as many encoder epochs with hand-made views only."
                     " Intervals of a set are over its seeds.",
                     drawn["gain"],
-                    when(self.gain_scores(), self.gains_table),
+                    when(GAIN, self.gains_table),
                 )
                 if both
                 else "",

@@ -20,29 +20,24 @@ class Score(NamedTuple):
     metric: str
 
 
+#: Each cell is tested once, so that methods are compared on all cells; the paper's 90/10 tests a tenth of them.
 NATIVE = (
-    Score("linear", "linear", "accuracy"),
-    Score("k-NN", "knn", "accuracy"),
+    Score("linear", "crossval", "linear"),
+    Score("k-NN", "crossval", "knn"),
     Score("k-means", "kmeans", "accuracy"),
 )
-#: The loop's gain is small, so it is read from what tests each cell.
-GAIN = (
-    Score("linear, 5 folds", "crossval", "linear"),
-    Score("k-NN, 5 folds", "crossval", "knn"),
-    Score("k-means", "kmeans", "accuracy"),
-    Score("NMI", "kmeans", "nmi"),
-)
+GAIN = (*NATIVE, Score("NMI", "kmeans", "nmi"), Score("ARI", "kmeans", "ari"))
 #: The share of generated views that the fit decided on.
 RATE = Score("lambda in force", "compute", "view_rate")
 NATIVE_MORE = (
-    Score("linear, 5 folds", "crossval", "linear"),
-    Score("k-NN, 5 folds", "crossval", "knn"),
-    Score("linear, balanced", "linear", "balanced_accuracy"),
-    Score("linear, 5 x 5-fold", "linear5x5", "accuracy"),
-    Score("RBF SVM", "rbf", "accuracy"),
-    Score("k-NN, balanced", "knn", "balanced_accuracy"),
     Score("NMI", "kmeans", "nmi"),
     Score("ARI", "kmeans", "ari"),
+    Score("linear, 90/10", "linear", "accuracy"),
+    Score("linear, 90/10, balanced", "linear", "balanced_accuracy"),
+    Score("k-NN, 90/10", "knn", "accuracy"),
+    Score("k-NN, 90/10, balanced", "knn", "balanced_accuracy"),
+    Score("linear, 5 x 5-fold", "linear5x5", "accuracy"),
+    Score("RBF SVM", "rbf", "accuracy"),
 )
 FLAT = (
     Score("linear", "linear2d", "accuracy"),

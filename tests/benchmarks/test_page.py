@@ -14,10 +14,10 @@ from harness.page import Page
 from harness.run import Plan
 from harness.sets import Slice
 from harness.store import COLUMNS, settings_hash
-from harness.summary import NATIVE
+from harness.summary import FLAT, NATIVE
 from peers import PEERS
 
-SETS = {"paul15": 0.5, "mca_bladder": 0.8, "isolet": 0.9, "kang_pbmc": 0.7}
+SETS = {"paul15": 0.5, "mca_bladder": 0.8, "coil20": 0.9, "kang_pbmc": 0.7}
 METHODS = {"raw": -0.05, "pca50": -0.02, "scvi": 0.01, "loop_off": -0.01, "diffaug": 0.0}
 LINEAR = NATIVE[0]
 SETTINGS: dict[str, dict[str, Any]] = {"raw": {}, "pca50": {"n": 50}, "scvi": {"e": 1}, "diffaug": {"lambda": 0.1}}
@@ -30,7 +30,7 @@ def row(name: str, method: str, seed: int, protocol: str, metric: str, value: fl
         "shown": method, "stochastic": method not in ("raw", "pca50"), "settings": "{}",
         "settings_hash": settings_hash(SETTINGS[OWNER.get(method, method)]), "max_obs": 200, "n_top_genes": 50,
         "n_obs": 200, "n_obs_total": 2660, "n_features": 50, "n_classes": 16,
-        "labels": "independent" if name == "isolet" else "circular", "kind": "other" if name == "isolet" else "counts",
+        "labels": "independent" if name == "coil20" else "circular", "kind": "other" if name == "coil20" else "counts",
         "grouped": False, "n_dims": 50, "versions": "{}", "machine": "x86_64 CPU", "threads": 1,
         "date": "2026-01-01T00:00:00Z",
     }  # fmt: skip
@@ -44,12 +44,12 @@ def table() -> pd.DataFrame:
     rows = []
     for name, base in SETS.items():
         for method, step in METHODS.items():
-            if method == "scvi" and name == "isolet":
+            if method == "scvi" and name == "coil20":
                 continue
             for seed in range(1 if method in ("raw", "pca50") else 3):
                 wobble = 0.001 * (seed - 1) * (method not in ("raw", "pca50"))  # the seed moves both sides of a pair
-                for protocol in ("linear", "knn", "kmeans", "linear2d"):
-                    rows.append(row(name, method, seed, protocol, "accuracy", base + step + wobble))
+                for score in (*NATIVE, FLAT[0]):
+                    rows.append(row(name, method, seed, score.protocol, score.metric, base + step + wobble))
                 for metric, value in (
                     ("seconds", 10.0 + seed),
                     ("peak_mb", 500.0),
@@ -59,16 +59,16 @@ def table() -> pd.DataFrame:
                     rows.append(row(name, method, seed, "compute", metric, value))
                 if method == "diffaug":
                     rows.append(row(name, method, seed, "compute", "view_rate", base))
-    rows.append(row("isolet", "raw", 0, "knn", "error", np.nan, error="ValueError: too few"))
+    rows.append(row("coil20", "raw", 0, "kmeans", "error", np.nan, error="ValueError: too few"))
     rows = [
         r
         for r in rows
-        if not (r["set"] == "isolet" and r["method"] == "raw" and r["protocol"] == "knn" and not r["error"])
+        if not (r["set"] == "coil20" and r["method"] == "raw" and r["protocol"] == "kmeans" and not r["error"])
     ]
     rows.append(
-        row("paul15", "diffaug", 0, "linear", "accuracy", 0.99, settings_hash="old", date="2025-01-01T00:00:00Z")
+        row("paul15", "diffaug", 0, *LINEAR[1:], 0.99, settings_hash="old", date="2025-01-01T00:00:00Z")
     )
-    rows.append(row("paul15", "diffaug", 0, "linear", "accuracy", 0.11, max_obs=0))
+    rows.append(row("paul15", "diffaug", 0, *LINEAR[1:], 0.11, max_obs=0))
     return pd.DataFrame(rows)
 
 
@@ -77,7 +77,7 @@ def page(table: pd.DataFrame, folder: Path, *, any_settings: bool = False) -> Pa
         slices=tuple(Slice(name, 200, 50) for name in SETS),
         peers=("raw", "pca50", "scvi", "diffaug"),
         n_seeds=3,
-        protocols=("linear", "knn"),
+        protocols=("crossval", "kmeans"),
         cache=folder / "cache",
         parquet=folder / "r.parquet",
         any_settings=any_settings,
@@ -121,7 +121,7 @@ def test_differences_find_what_the_means_hide(table: pd.DataFrame, tmp_path: Pat
 
 def test_gain_of_a_set_is_over_its_seeds(table: pd.DataFrame, tmp_path: Path) -> None:
     rows = page(table, tmp_path).rows.copy()
-    here = (rows["set"] == "paul15") & (rows["method"] == "diffaug") & (rows["protocol"] == "linear")
+    here = (rows["set"] == "paul15") & (rows["method"] == "diffaug") & (rows["metric"] == "linear")
     rows.loc[here, "value"] += [0.0, 0.03, 0.06]
     found = summary.gains(rows, LINEAR)["paul15"]
     assert (found.mean, found.n_groups) == (pytest.approx(0.04), 3)
@@ -130,7 +130,7 @@ def test_gain_of_a_set_is_over_its_seeds(table: pd.DataFrame, tmp_path: Path) ->
 
 def test_rows_of_other_settings_and_sizes_are_left_out(table: pd.DataFrame, tmp_path: Path) -> None:
     strict = page(table, tmp_path)
-    value = strict.rows.query("set == 'paul15' and method == 'diffaug' and seed == 0 and protocol == 'linear'")["value"]
+    value = strict.rows.query("set == 'paul15' and method == 'diffaug' and seed == 0 and metric == 'linear'")["value"]
     assert value.tolist() == [pytest.approx(0.499)]
     assert strict.n_other == 1
     assert "1 rows of these sets and methods have other settings" in strict.text()
@@ -154,12 +154,12 @@ def test_the_page(table: pd.DataFrame, tmp_path: Path) -> None:
     assert "chosen with the labels of paul15, mca_bladder, kang_pbmc" in native
     assert cells(native.split("On the other 1 sets")[1], "PCA-50")[1:3] == ["1", "+0.020 [–]; bootstrap [–]"]
     assert cells(flat.split("minus |")[0], "Raw genes")[2].startswith("0.675")
-    assert cells(gain, "isolet")[1:4] == ["3", "0.90", "+0.010 [+0.010, +0.010]"]
-    assert "paul15 °‡" in gain and "isolet °" not in gain
+    assert cells(gain, "coil20")[1:4] == ["3", "0.90", "+0.010 [+0.010, +0.010]"]
+    assert "paul15 °‡" in gain and "coil20 °" not in gain
     each = text.split("## Each set")[1].split("## Time")[0]
-    knn = each.split("Accuracy of k-NN")[1].split("Accuracy of k-means")[0]
-    assert cells(knn, "Raw genes")[1:] == ["0.450", "0.750", "failed", "0.650"]
-    assert cells(knn, "scVI")[3] == "–"
+    k_means = each.split("Accuracy of k-means")[1]
+    assert cells(k_means, "Raw genes")[1:] == ["0.450", "0.750", "failed", "0.650"]
+    assert cells(k_means, "scVI")[3] == "–"
     assert cells(text.split("## Time and memory")[1].split("## Sets")[0], "scVI")[1:] == [
         "11.0",
         "12.0",
@@ -167,8 +167,8 @@ def test_the_page(table: pd.DataFrame, tmp_path: Path) -> None:
         "100",
         "9",
     ]
-    assert "Raw genes failed on isolet, `knn` (seeds 0): `ValueError: too few`" in text
-    assert "scVI needs counts, which these sets do not have: isolet." in text
+    assert "Raw genes failed on coil20, `kmeans` (seeds 0): `ValueError: too few`" in text
+    assert "scVI needs counts, which these sets do not have: coil20." in text
     assert text.rstrip().endswith("Notes of a reader.")
     for name in re.findall(r"\]\((embeddings_\w+\.svg)\)", text):
         assert (tmp_path / name).stat().st_size > 1000
