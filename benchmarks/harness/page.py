@@ -281,10 +281,7 @@ class Page:
                 drawn[name] = self._keep(
                     figure, name, f"Every method minus {self.lines[OURS]}, with 95 % intervals over sets"
                 )
-        panels = {
-            s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0])
-            for s in GAIN
-        }
+        panels = {s.shown: (gains(self.rows, s), differences(self.rows, s, [TWIN]).get(TWIN, (None,))[0]) for s in GAIN}
         panels = {title: panel for title, panel in panels.items() if panel[0]}
         if panels:
             drawn["gain"] = self._keep(

@@ -65,9 +65,7 @@ def table() -> pd.DataFrame:
         for r in rows
         if not (r["set"] == "coil20" and r["method"] == "raw" and r["protocol"] == "kmeans" and not r["error"])
     ]
-    rows.append(
-        row("paul15", "diffaug", 0, *LINEAR[1:], 0.99, settings_hash="old", date="2025-01-01T00:00:00Z")
-    )
+    rows.append(row("paul15", "diffaug", 0, *LINEAR[1:], 0.99, settings_hash="old", date="2025-01-01T00:00:00Z"))
     rows.append(row("paul15", "diffaug", 0, *LINEAR[1:], 0.11, max_obs=0))
     return pd.DataFrame(rows)
 
