@@ -89,6 +89,22 @@ def _kmeans(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {name: float(np.mean([scores[name] for scores in found])) for name in found[0]}
 
 
+def _leiden(judged: Judged) -> dict[str, float]:
+    """What a user of scanpy gets: the number of clusters is not told."""
+    import scanpy as sc
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    cells = AnnData(obs=judged.data.obs[[]], obsm={"x": judged.x})
+    sc.pp.neighbors(cells, n_neighbors=K, use_rep="x")
+    found = []
+    for seed in range(KMEANS_SEEDS):
+        sc.tl.leiden(cells, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
+        clusters = cells.obs["leiden"].to_numpy()
+        nmi = normalized_mutual_info_score(judged.labels, clusters)
+        found.append((nmi, adjusted_rand_score(judged.labels, clusters), len(np.unique(clusters))))
+    return dict(zip(("nmi", "ari", "n_clusters"), np.mean(found, axis=0).tolist(), strict=True))
+
+
 def _structure(judged: Judged) -> dict[str, float]:
     genes = z_scored(judged.data)
     return {
@@ -155,6 +171,11 @@ PROTOCOLS: dict[str, Protocol] = {
             "kmeans",
             lambda j: _kmeans(j.x, j.labels),
             said=f"k-means with as many clusters as classes, Hungarian matching, mean over {KMEANS_SEEDS} seeds",
+        ),
+        Protocol(
+            "leiden",
+            _leiden,
+            said=f"Leiden clusters as scanpy makes them ({K} neighbours, resolution 1), mean over {KMEANS_SEEDS} seeds",
         ),
         Protocol(
             "rbf",

@@ -26,12 +26,14 @@ NATIVE = (
     Score("k-NN", "crossval", "knn"),
     Score("k-means", "kmeans", "accuracy"),
 )
-GAIN = (*NATIVE, Score("NMI", "kmeans", "nmi"), Score("ARI", "kmeans", "ari"))
+GAIN = (*NATIVE, Score("NMI", "kmeans", "nmi"), Score("Leiden NMI", "leiden", "nmi"))
 #: The share of generated views that the fit decided on.
 RATE = Score("lambda in force", "compute", "view_rate")
 NATIVE_MORE = (
     Score("NMI", "kmeans", "nmi"),
     Score("ARI", "kmeans", "ari"),
+    Score("Leiden NMI", "leiden", "nmi"),
+    Score("Leiden ARI", "leiden", "ari"),
     Score("linear, 90/10", "linear", "accuracy"),
     Score("linear, 90/10, balanced", "linear", "balanced_accuracy"),
     Score("k-NN, 90/10", "knn", "accuracy"),

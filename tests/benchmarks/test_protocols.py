@@ -71,6 +71,13 @@ def test_scores_are_those_of_the_package(judged: Judged, maps: list[int]) -> Non
     assert PROTOCOLS["stability"].score(judged)["neighbor_overlap"] < 0.3  # the first is shuffled
 
 
+def test_leiden_finds_clusters_that_are_there_and_none_where_there_are_none(judged: Judged) -> None:
+    found = PROTOCOLS["leiden"].score(judged)
+    assert found["nmi"] > 0.6 and 3 <= found["n_clusters"] < 12  # resolution 1 splits small clouds
+    shuffled = Judged(judged.first, "umap", judged.data)  # type: ignore[arg-type]
+    assert PROTOCOLS["leiden"].score(shuffled)["ari"] < 0.1
+
+
 def test_a_map_is_made_once_and_kept(judged: Judged, maps: list[int]) -> None:
     np.testing.assert_array_equal(judged.map, judged.x[:, -2:])
     again = Judged(judged.entry, "umap", judged.data)
