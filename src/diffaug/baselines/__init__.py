@@ -2,6 +2,7 @@
 
 from diffaug.baselines._baseline import METHODS, Baseline
 from diffaug.baselines._byol import BYOLSettings, byol_loss
+from diffaug.baselines._dino import DINOSettings, dino_loss
 from diffaug.baselines._dlme import DLMESettings, dlme_loss
 from diffaug.baselines._moco import MoCoSettings, moco_loss
 from diffaug.baselines._simclr import SimCLRSettings
@@ -11,11 +12,13 @@ __all__ = [
     "METHODS",
     "BYOLSettings",
     "Baseline",
+    "DINOSettings",
     "DLMESettings",
     "MoCoSettings",
     "SimCLRSettings",
     "SimSiamSettings",
     "byol_loss",
+    "dino_loss",
     "dlme_loss",
     "moco_loss",
     "simsiam_loss",
