@@ -286,6 +286,7 @@ def _paper_set(original: Any, sets: Sequence[str]) -> dict[str, Any]:
         "stand_ins": list(original.stand_ins),
         "used": [name for name in (original.name, *original.stand_ins) if name in sets],
         "itself": original.name in sets,
+        "domain": original.domain,
     }
 
 
@@ -296,6 +297,8 @@ def _paper_set_line(original: dict[str, Any], sets: Sequence[str]) -> str:
     value = original["paper"]["value"]
     if original["itself"]:
         return f"{original['name']} (paper: {value}): itself."
+    if original["domain"] != "bio" and not original["used"]:  # why not is said once for all, if it is no choice
+        return f"{original['name']} (paper: {value}): not run here."
     if original["used"]:
         use = f"in its place: {', '.join(original['used'])}."
     elif original["stand_ins"]:
@@ -342,7 +345,7 @@ def _split_notes(domain: Domain, settings: Settings, sets: Sequence[str], absent
     network = f"{base.domain.encoder}, width {base.domain.encoder_width:g}" if domain == "vision" else "Hyena"
     epochs = {
         "vision": "A 200, B 400, A 800 epochs of batches of 256",
-        "dna": "networks; its epochs for DNA are not at hand",
+        "dna": "epochs not at hand",
     }
     notes.append(
         f"Recipe, where a row does not say otherwise: loss {base.loss.name}, encoder {network}, {_length(base)}, "

@@ -41,6 +41,8 @@ class PaperSet:
         Why it is not here itself.
     stand_ins
         Sets that can be had in its place.
+    domain
+        Its domain.
     """
 
     name: str
@@ -48,6 +50,7 @@ class PaperSet:
     paper: PaperNumber
     reason: str
     stand_ins: tuple[str, ...]
+    domain: Domain = "bio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,7 @@ def paper_sets(domain: Domain = "bio") -> list[PaperSet]:
     found = []
     for name, number in _BY_SET[domain].items():
         m = datasets.manifest(name)
-        found.append(PaperSet(name, m.title, number, m.reason or "", m.stand_ins or _STAND_INS.get(name, ())))
+        found.append(PaperSet(name, m.title, number, m.reason or "", m.stand_ins or _STAND_INS.get(name, ()), domain))
     return found
 
 

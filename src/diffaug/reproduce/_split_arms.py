@@ -52,6 +52,8 @@ _TABLE1 = Artefact(
         "human_ensembl_regulatory; 75.6 % of the positive test intervals of human_enhancers_ensembl are training intervals; "
         "49 % of the test intervals of human_nontata_promoters overlap training ones. The paper's CNN row is shifted for "
         "human_enhancers_cohn and human_enhancers_ensembl.",
+        "Genomic Benchmarks are distributed as coordinates, for which no file of sequences with a known checksum was found: "
+        "put them at dna/<name> in the folder that DIFFAUG_DATA_DIR names, and name the genome with --reference.",
         "Pretrained weights (HyenaDNA, DNA-BERT, Nucleotide Transformer) are no rows here: `diffaug.dna.load_pretrained'.",
     ),
     domain="dna",
