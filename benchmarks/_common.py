@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -80,25 +81,51 @@ class Results:
             pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str)) if self.file.exists() else pd.DataFrame()
         )
 
-    def has(self, **key: Any) -> bool:
+    def _rows(self, key: Mapping[str, Any]) -> pd.DataFrame:
         if self.table.empty:
-            return False
-        return bool((self.table[list(key)] == {k: str(v) for k, v in key.items()}).all(axis=1).any())
+            return self.table
+        return self.table[(self.table[list(key)] == {k: str(v) for k, v in key.items()}).all(axis=1)]
 
-    def once(self, measure: Callable[[], Mapping[str, Any]], **key: Any) -> None:
-        """Measure and keep a row unless it is there."""
-        if self.has(**key):
+    def has(self, **key: Any) -> bool:
+        return not self._rows(key).empty
+
+    def once(
+        self, measure: Callable[[], Mapping[str, Any]], *, settings: Mapping[str, Any] | None = None, **key: Any
+    ) -> None:
+        """Measure and keep a row unless it is there.
+
+        ``settings`` are what the row depends on beside its key. They are kept with it, and a row of other ones is an error:
+        a table must not hold numbers of two protocols under one name.
+        """
+        there = self._rows(key)
+        about = {} if settings is None else {"settings": json.dumps(settings, sort_keys=True)}
+        if not there.empty:
+            found = there.iloc[0].get("settings")
+            if about and found != about["settings"]:
+                raise ValueError(
+                    f"Expected a row of {key} with settings {about['settings']} in {self.file.name}, found {found}. "
+                    "Take the row out, or run with the settings it has."
+                )
             return
-        row = {**{k: str(v) for k, v in key.items()}, **measure()}
+        row = {**{k: str(v) for k, v in key.items()}, **about, **measure()}
         row = {k: f"{v:.6g}" if isinstance(v, float | np.floating) else v for k, v in row.items()}
-        fresh = not self.file.exists()
-        with self.file.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        self._keep(row)
         self.table = pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str))
         print(row, flush=True)
+
+    def _keep(self, row: Mapping[str, Any]) -> None:
+        """Write the file anew with one more row: it is whole whenever the run is killed, and columns may be added."""
+        rows: list[Mapping[str, Any]] = []
+        if self.file.exists():
+            with self.file.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        rows.append(row)
+        scratch = self.file.with_suffix(".part")
+        with scratch.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for r in rows for k in r)))
+            writer.writeheader()
+            writer.writerows(rows)
+        scratch.replace(self.file)
 
 
 def machine() -> str:
@@ -116,5 +143,6 @@ def markdown(table: pd.DataFrame) -> str:
 
 def write_page(name: str, text: str) -> None:
     """A page of the documentation, made from results."""
-    (PAGES / f"{name}.md").write_text(text.strip() + "\n", encoding="utf-8")
-    print(f"wrote docs/benchmarks/{name}.md")
+    page = PAGES / f"{name}.md"
+    page.write_text(text.strip() + "\n", encoding="utf-8")
+    print(f"wrote {page}")

@@ -25,12 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import Results, machine, markdown, write_page
+from _rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 
 from diffaug import DiffAug, dna
 from diffaug.backends import get_backend
 from diffaug.backends._hyena import causal_convolution
 from diffaug.backends._unet1d import UNet1d
-from diffaug.baselines import Baseline
+from diffaug.baselines import VIEW_GENERATORS, ViewGenerator
 from diffaug.core.config import Config
 from diffaug.core.devices import tuned_cpu
 from diffaug.metrics import kmeans_scores
@@ -50,8 +51,11 @@ SUPERVISED = ("majority", "length", *(f"kmer{k}" for k in range(1, 7)), "onehot"
 #: Frozen features under a linear SVM and k-means.
 SSL = ("translocation", "reverse_complement", "insertion", "mixup", "evoaug")
 OURS = ("loop off", "diffaug")
-FROZEN = ("random", *(f"simclr + {kind}" for kind in SSL), *OURS)
-GENERATED = ("held out", "diffaug", "random condition", "shuffled letters", "shuffled pairs", "copies")
+LEARNERS = ("moco", "byol", "simsiam", "dino")
+#: One learner with views of each generator, and DiffAug's views under three.
+WITH_VIEWS = ("simclr + vae", "simclr + gan", "simclr+", "byol+", "simsiam+")
+FROZEN = ("random", *(f"simclr + {kind}" for kind in SSL), *LEARNERS, *WITH_VIEWS, *OURS)
+GENERATED = ("held out", "diffaug", "vae", "gan", "random condition", "shuffled letters", "shuffled pairs", "copies")
 #: Motifs whose place is looked at: introns start with GT and end with AG.
 MOTIFS = {"gue_splice_small": {"donor": "GT", "acceptor": "AG"}}
 MAX_CLUSTERED = 3000
@@ -75,6 +79,10 @@ class Plan:
 
     def config(self) -> Config | dict[str, Any] | str:
         return SMOKE if self.smoke else self.preset
+
+    def about(self) -> dict[str, Any]:
+        """What a row depends on beside its key."""
+        return {"preset": "smoke" if self.smoke else self.preset, "max_train": self.max_train}
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -127,23 +135,36 @@ def fitted(name: str, seed: int, plan: Plan, condition: str = "semantic") -> Dif
     return model.fit(train_array(name, plan)[0], twin=condition == "semantic", progress=False)
 
 
-def features(name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[str, Path]) -> np.ndarray:
+def features(
+    name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[str, Path]
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Vectors of all sequences, and the seconds that they took."""
     train, everything = train_array(name, plan)
+    if method in OURS:
+        return of_fit(fitted(name, seed, plan), "diffaug" if method == "diffaug" else "loop_off", everything)
+    row, begin = rival(method), time.perf_counter()
+    if row is not None:
+        return embedded(
+            row,
+            train,
+            everything,
+            plan.config(),
+            backend="dna",
+            seed=seed,
+            device=plan.device,
+            views=[row.source] if row.source in SSL else None,
+            diffaug=lambda: fitted(name, seed, plan),
+        )
     if method in pretrained:
         model = dna.load_pretrained(pretrained[method], device=plan.device)
-        return model.embed(dna.crop(table_of(name, plan).sequences, model.max_length))
-    if method == "random":
+        x = model.embed(dna.crop(table_of(name, plan).sequences, model.max_length))
+    elif method == "random":
         domain = DiffAug(plan.config(), backend="dna").config.domain
         text = dna.decode(everything)
-        return dna.random_embedding(text, config=domain, random_state=seed, device=plan.device)
-    if method in OURS:
-        model = fitted(name, seed, plan)
-        used = model if method == "diffaug" else model.twin
-        assert used is not None
-        return used.embed(everything).semantic
-    kind = method.removeprefix("simclr + ")
-    peer = Baseline("simclr", plan.config(), views=kind, backend="dna", random_state=seed, device=plan.device)
-    return peer.fit(train, progress=False).embed(everything).semantic
+        x = dna.random_embedding(text, config=domain, random_state=seed, device=plan.device)
+    else:
+        raise ValueError(f"Expected a method among {[*SUPERVISED, *FROZEN, *pretrained]}, found {method!r}.")
+    return x, {"seconds": time.perf_counter() - begin, "view_seconds": 0.0, "view_rate": 0.0}
 
 
 def measure(name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[str, Path]) -> dict[str, Any]:
@@ -155,8 +176,9 @@ def measure(name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[s
     clusters = {"kmeans": np.nan, "nmi": np.nan}
     if method in SUPERVISED:
         score = dna.peer_score(table, method, random_state=seed, device=plan.device)
+        seconds = {"seconds": time.perf_counter() - begin, "view_seconds": 0.0, "view_rate": 0.0}
     else:
-        x = features(name, method, seed, plan, pretrained)
+        x, seconds = features(name, method, seed, plan, pretrained)
         score = dna.split_probe(x, table)
         test = np.flatnonzero(table.split == "test")[:MAX_CLUSTERED]
         found = kmeans_scores(x[test], table.labels[test].astype(str), n_init=5)
@@ -168,7 +190,8 @@ def measure(name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[s
         "n_train": score.n_train,
         "n_test": score.n_test,
         "length": max(map(len, table.sequences)),
-        "seconds": time.perf_counter() - begin,
+        **seconds,
+        "machine": machine(),
     }
 
 
@@ -188,6 +211,10 @@ def synthetic(name: str, source: str, seed: int, plan: Plan) -> tuple[list[str],
         return drawn, rows
     if source.startswith("shuffled"):
         return dna.shuffle(drawn, k=1 if source.endswith("letters") else 2, random_state=seed), rows
+    if source in VIEW_GENERATORS:  # each a view of the sequence, as DiffAug's is drawn under its condition
+        x = train_array(name, plan)[0]
+        maker = ViewGenerator(source, plan.config(), backend="dna", random_state=seed, device=plan.device)
+        return dna.decode(maker.fit(x, progress=False).augment(x[rows], random_state=seed)[:, 0]), rows
     model = fitted(name, seed, plan, "semantic" if source == "diffaug" else "noise")
     made = model.generate(source=rows, random_state=seed)
     return dna.decode(made.values), made.source
@@ -218,6 +245,7 @@ def measure_generated(name: str, source: str, seed: int, plan: Plan) -> dict[str
         "class_kept": class_kept(name, made, rows, plan),
         **motifs(name, made, rows, plan),
         "seconds": seconds,
+        "machine": machine(),
     }
     return row
 
@@ -344,14 +372,18 @@ def costs(results: Results, smoke: bool) -> None:
 
 
 def scores(table: pd.DataFrame, column: str) -> str:
-    """Mean over seeds, with the standard deviation where there are several: methods as rows, sets as columns."""
+    """Mean over seeds, with the standard deviation where there are several: methods as rows, sets as columns.
+
+    A mean over the sets is one over all of them.
+    """
     groups = table.groupby(["method", "set"], sort=False)[column]
     mean, spread = groups.mean().unstack("set"), groups.std().unstack("set")
     text = mean.mul(100).round(1).astype(str)
     text = text.where(spread.isna(), text + " ± " + spread.mul(100).round(1).astype(str))
     order = [m for m in (*SUPERVISED, *FROZEN) if m in text.index]
     text = text.reindex([*order, *(m for m in text.index if m not in order)])
-    text["mean"] = mean.mean(axis=1).mul(100).round(1).reindex(text.index).astype(str)
+    of_all = mean.mean(axis=1, skipna=False).mul(100).round(1)
+    text["mean"] = of_all.reindex(text.index).astype(str)
     return markdown(text.dropna(how="all").replace("nan", "-"))
 
 
@@ -366,9 +398,11 @@ def gains(table: pd.DataFrame) -> str:
 
 
 def render(plan: Plan) -> None:
-    embedded = Results("dna", ("set", "split", "method", "seed")).table
+    scored = Results("dna", ("set", "split", "method", "seed")).table
     made = Results("dna_generated", ("set", "source", "seed")).table
     cost = Results("dna_costs", ("what", "length")).table
+    machines = [table["machine"] for table in (scored, made) if "machine" in table]
+    made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
     parts = [
         f"""
 # DNA
@@ -376,21 +410,25 @@ def render(plan: Plan) -> None:
 Frozen features under a linear SVM that is fitted on the training part and scored on the test part; supervised rows are
 trained on the training part with its labels. No row's training, epoch or settings was chosen by a label of the test part,
 and of the frozen ones by none at all. *random* is the same encoder, never trained. *loop off* is the twin of *diffaug*:
-the same warm-up, batches and hand-made views for as many epochs, without a generated view. SimCLR rows differ in the
-hand-made view alone. Per cent; mean and standard deviation over the seeds.
+the same warm-up, batches and hand-made views for as many epochs, without a generated view. Rows *simclr +* a hand-made
+view differ in that view alone; *moco*, *byol*, *simsiam* and *dino* have that of *diffaug*. In *+ vae*, *+ gan* and *+* a
+view is, with probability {VIEW_RATE:g}, one of {N_VIEWS} that a VAE, a conditional GAN (both defined in {{doc}}`/method`) or
+DiffAug of the same seed has made of the sequence. Per cent; mean and standard deviation over the seeds.
 
-Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({machine()}).
+Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({made_on}).
 """
     ]
     for split in ("official", "deduplicated"):
-        rows = embedded[embedded["split"] == split] if len(embedded) else embedded
+        rows = scored[scored["split"] == split] if len(scored) else scored
         if len(rows):
             frozen = rows[~rows["method"].isin(SUPERVISED)]
             parts.append(f"\n## Accuracy, {split} split\n\n{scores(rows, 'accuracy')}\n")
             parts.append(f"\nk-means on the test part, Hungarian accuracy:\n\n{scores(frozen, 'kmeans')}\n")
             parts.append(f"\nDifference *diffaug* less *loop off*, points:\n\n{gains(rows)}\n")
     if len(made):
-        shown = made.drop(columns=["seed"]).groupby(["set", "source"], sort=False).mean().round(3)
+        shown = (
+            made.drop(columns=["seed", "settings", "machine"]).groupby(["set", "source"], sort=False).mean().round(3)
+        )
         parts.append(
             f"""
 ## Generated sequences
@@ -398,7 +436,7 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({machine()}
 *js* is the Jensen-Shannon distance of the words of 2, 4 and 6 bases to those of the test part, its floor that of the
 training part. *class kept* is what the better of two supervised classifiers says. *motif* is the share of generated
 donors (acceptors) with GT (AG) at the place where the real ones have it most, *motif_real* that of the real ones. *held
-out* are real sequences in place of generated ones; *copies*, shuffles and a random condition are controls.
+out* are real sequences in place of generated ones; *vae* and *gan* are views of training sequences by these; *copies*, shuffles and a random condition are controls.
 
 {markdown(shown.T)}
 """
@@ -441,7 +479,7 @@ def main() -> None:
         _common.RESULTS = _common.PAGES = Path(tempfile.mkdtemp(prefix="bench_dna-"))
         args.sets, args.costs = ("made_here",), True
     pretrained = {name: Path(folder) for name, _, folder in (item.partition("=") for item in args.pretrained)}
-    embedded = Results("dna", ("set", "split", "method", "seed"))
+    rows = Results("dna", ("set", "split", "method", "seed"))
     made = Results("dna_generated", ("set", "source", "seed"))
     for name in args.sets if not args.render else ():
         for seed in range(args.seeds):
@@ -449,10 +487,13 @@ def main() -> None:
                 if seed and method in (*SUPERVISED[:-1], *pretrained):
                     continue  # nothing in them is random
                 key = {"set": name, "split": plan.split, "method": method, "seed": seed}
-                embedded.once(lambda n=name, m=method, s=seed: measure(n, m, s, plan, pretrained), **key)
+                rows.once(
+                    lambda n=name, m=method, s=seed: measure(n, m, s, plan, pretrained), settings=plan.about(), **key
+                )
             for source in args.sources if plan.split == "official" else ():
                 made.once(
                     lambda n=name, o=source, s=seed: measure_generated(n, o, s, plan),
+                    settings=plan.about(),
                     set=name,
                     source=source,
                     seed=seed,

@@ -2,7 +2,8 @@
 
 Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py [--parts embed views rate cost grids]
      [--sets digits cifar10_12k] [--seeds 3] [--methods raw random ...] [--max-obs N] [--max-epochs N] [--tag NAME]
-Resumes where it stopped; writes docs/benchmarks/results/vision_*.csv and docs/benchmarks/vision.md.
+Resumes where it stopped; writes docs/benchmarks/results/vision_*.csv and docs/benchmarks/vision.md. --smoke runs everything
+once, tiny, on digits, into a scratch folder.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import _common
 import numpy as np
 import pandas as pd
 import torch
-from _common import PAGES, Results, machine, markdown, write_page
+from _common import Results, machine, markdown, write_page
+from _rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
@@ -27,6 +32,7 @@ from torch import nn
 import diffaug
 from diffaug import metrics, vision
 from diffaug.backends import get_backend
+from diffaug.baselines import VIEW_GENERATORS, ViewGenerator
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
@@ -35,8 +41,11 @@ from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.training import draw, encode
 
 SETS = ("digits", "cifar10_12k")
-BASELINES = ("simclr", "moco", "byol", "simsiam")
-METHODS = ("raw", "random", *BASELINES, "simclr+mixup", "loop_off", "diffaug", "byol+", "simsiam+")
+LEARNERS = ("simclr", "moco", "byol", "simsiam", "dino")
+#: One learner with views of each source, and DiffAug's views under three.
+WITH_VIEWS = ("simclr + mixup", "simclr + vae", "simclr + gan", "simclr+", "byol+", "simsiam+")
+METHODS = ("raw", "random", *LEARNERS, *WITH_VIEWS, "loop_off", "diffaug")
+KINDS = ("real", "diffaug", "vae", "gan", "standard", "crop", "mixup", "random_condition")
 RATES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 #: What is known of a set without its labels: a mirrored digit is another sign, and of eight pixels little can be taken.
 DOMAIN: dict[str, dict[str, Any]] = {
@@ -50,6 +59,13 @@ class Task:
     max_obs: int | None = None
     max_epochs: int | None = None
     device = "auto"
+
+    @classmethod
+    def about(cls, name: str, **more: Any) -> dict[str, Any]:
+        """What a row depends on beside its key: the changes of the preset, and sizes."""
+        return {
+            "preset": "default", "domain": DOMAIN.get(name, {}), "max_obs": cls.max_obs, "max_epochs": cls.max_epochs, **more
+        }  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -87,26 +103,24 @@ def fitted(name: str, seed: int) -> diffaug.DiffAug:
 # --- embeddings ------------------------------------------------------------------------------------------------------
 
 
-def embedding(name: str, method: str, seed: int) -> np.ndarray:
+def embedding(name: str, method: str, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Vectors of all images, and the seconds that they took."""
     found = images(name)
     x, train = found.images, found.part("train").images
-    if method == "raw":
-        return x.reshape(len(x), -1).astype(np.float32)
-    if method == "random":
-        return random_encoder(name, seed, x, train)
     if method in ("diffaug", "loop_off"):
-        model = fitted(name, seed)
-        return (model if method == "diffaug" else model.twin).embed(x).semantic
-    from diffaug.baselines import Baseline
-
-    kinds = ["standard", "mixup"] if method.endswith("+mixup") else None
-    peer = Baseline(
-        method.partition("+")[0], settings(name), views=kinds, augment_both=True, backend="vision", random_state=seed,
-        device=Task.device,
+        return of_fit(fitted(name, seed), method, x)
+    begin = time.perf_counter()
+    if method in ("raw", "random"):
+        made = random_encoder(name, seed, x, train) if method == "random" else x.reshape(len(x), -1).astype(np.float32)
+        return made, {"seconds": time.perf_counter() - begin, "view_seconds": 0.0, "view_rate": 0.0}
+    row = rival(method)
+    if row is None:
+        raise ValueError(f"Expected a method among {list(METHODS)}, found {method!r}.")
+    return embedded(
+        row, train, x, settings(name), backend="vision", seed=seed, device=Task.device,
+        views=["standard", "mixup"] if row.source == "mixup" else None, augment_both=True,
+        max_epochs=Task.max_epochs, diffaug=lambda: fitted(name, seed),
     )  # fmt: skip
-    generated = fitted(name, seed).augment(train, 2, random_state=seed) if method.endswith("+") else None
-    peer.fit(train, generated=generated, max_epochs=Task.max_epochs, progress=False)
-    return peer.embed(x).semantic
 
 
 def random_encoder(name: str, seed: int, x: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -119,22 +133,17 @@ def random_encoder(name: str, seed: int, x: np.ndarray, train: np.ndarray) -> np
 
 
 def measure_embedding(name: str, method: str, seed: int) -> dict[str, Any]:
-    begin = time.perf_counter()
     found = images(name)
-    x = embedding(name, method, seed)
-    seconds = time.perf_counter() - begin
-    if method in ("diffaug", "loop_off"):  # of one fit together
-        model = fitted(name, seed)
-        seconds = sum(r.seconds for r in (model if method == "diffaug" else model.twin).history)
+    x, seconds = embedding(name, method, seed)
     scores = vision.evaluate(x, found.labels, split=found.split)
     rank = metrics.effective_rank(x[np.random.default_rng(0).permutation(len(x))[:2000]])
-    return {**scores._asdict(), "effective_rank": rank, "width": x.shape[1], "seconds": seconds}
+    return {**scores._asdict(), "effective_rank": rank, "width": x.shape[1], **seconds, "machine": machine()}
 
 
 # --- views -----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(SETS))  # one for each set, and not anew for each seed
 def oracle(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Classifier trained with labels on real training images; it judges views and has no part in any fit."""
     train = images(name).part("train")
@@ -192,16 +201,24 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
     x, y = test.images[rows], test.labels[rows]
     judge = oracle(name)
     if kind == "real":
-        return {"class_kept": float((judge(x) == y).mean()), "cosine": 1.0, "pixel_distance": 0.0, "n": len(x)}
+        return {
+            "class_kept": float((judge(x) == y).mean()), "cosine": 1.0, "pixel_distance": 0.0, "n": len(x),
+            "machine": machine(),
+        }  # fmt: skip
+    model: Any = fitted(name, seed)  # its encoder says how alike an image and its view are, whoever made the view
     if kind == "random_condition":
         config = settings(name, diffusion={"condition": "noise"}, training={"view_rate": 0.0, "mixed_epochs": 0})
         train = images(name).part("train").images
-        model = vision.fit(
+        other = vision.fit(
             train, config=config, random_state=seed, max_epochs=Task.max_epochs, device=Task.device, progress=False
         )
+        views = other.augment(x, n_views, random_state=seed)
+    elif kind in VIEW_GENERATORS:
+        train = images(name).part("train").images
+        maker = ViewGenerator(kind, settings(name), backend="vision", random_state=seed, device=Task.device)
+        views = maker.fit(train, max_epochs=Task.max_epochs, progress=False).augment(x, n_views, random_state=seed)
     else:
-        model = fitted(name, seed)
-    views = model.augment(x, n_views, kind="diffaug" if kind == "random_condition" else kind, random_state=seed)
+        views = model.augment(x, n_views, kind=kind, random_state=seed)
     flat = views.reshape(-1, *views.shape[2:])
     spread = float(x.max()) - float(x.min())
     distance = np.abs(views.astype(np.float64) - x[:, None]).mean() / spread
@@ -211,6 +228,7 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
         "cosine": float(np.median(cosine)),
         "pixel_distance": float(distance),
         "n": len(flat),
+        "machine": machine(),
     }
 
 
@@ -218,9 +236,13 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
 
 
 def measure_rate(name: str, rate: str, seed: int) -> dict[str, Any]:
-    """A fit at ``view_rate`` lambda; at 0 the generator is left out."""
+    """A fit at lambda as asked, also where the views are poor; at 0 the generator is left out."""
     found = images(name)
-    training = {"view_rate": float(rate), **({"generator_epochs": 0} if float(rate) == 0 else {})}
+    training = {
+        "view_rate": float(rate),
+        "adapt_view_rate": False,
+        **({"generator_epochs": 0} if float(rate) == 0 else {}),
+    }
     begin = time.perf_counter()
     model = vision.fit(
         found.part("train").images, config=settings(name, training=training), random_state=seed,
@@ -232,9 +254,10 @@ def measure_rate(name: str, rate: str, seed: int) -> dict[str, Any]:
     last = model.history[-1]
     return {
         **scores._asdict(),
-        "effective_rank": metrics.effective_rank(x[:2000]),
+        "effective_rank": metrics.effective_rank(x[np.random.default_rng(0).permutation(len(x))[:2000]]),
         "generated_share": last.n_generated / max(1, last.n_positives),
         "seconds": seconds,
+        "machine": machine(),
     }
 
 
@@ -319,7 +342,7 @@ def _cost(case: str, repeats: int, device_name: str) -> dict[str, Any]:
 
 def draw_grid(name: str, seed: int = 0) -> None:
     """Test images, generated views and hand-made ones (as the paper's Figures 3 and 6)."""
-    target = PAGES.parent / "_static" / f"vision_{name}.png"
+    target = _common.PAGES.parent / "_static" / f"vision_{name}.png"
     if target.exists():
         return
     test = images(name).part("test")
@@ -334,7 +357,10 @@ def draw_grid(name: str, seed: int = 0) -> None:
 
 
 def spread_of(table: pd.DataFrame, keys: list[str], scores: list[str]) -> str:
-    """Mean over the seeds, with the standard deviation where there are several."""
+    """Mean over the seeds, with the standard deviation where there are several; methods in the order of this file."""
+    order = {name: i for i, name in enumerate((*METHODS, *KINDS, *(f"{r:g}" for r in RATES)))}
+    place = [*zip(table["set"], (order.get(v, len(order)) for v in table[keys[-1]]), strict=True)]
+    table = table.iloc[sorted(range(len(table)), key=lambda i: place[i])]
     grouped = table.groupby(keys, sort=False)[scores]
     mean, std = grouped.mean().round(4), grouped.std().round(4)
     shown = mean.astype(str)
@@ -347,10 +373,12 @@ def render(results: dict[str, Results]) -> None:
         return "Not run yet." if table.empty else spread_of(table, keys, scores)
 
     costs = results["cost"].table
+    machines = [r.table["machine"] for r in results.values() if "machine" in r.table]
+    made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
     pictures = "\n\n".join(
         f"![{name}: originals, generated views, hand-made views](../_static/vision_{name}.png)"
         for name in SETS
-        if (PAGES.parent / "_static" / f"vision_{name}.png").exists()
+        if (_common.PAGES.parent / "_static" / f"vision_{name}.png").exists()
     )
     write_page(
         "vision",
@@ -364,26 +392,32 @@ number here compares with published ones, and on the full set methods of the Sim
 93 % today, more than the baselines of the paper's own table.
 
 `raw` are the pixels, `random` is the untrained encoder, `loop_off` the twin of the fit that sees no generated view.
-The peers have the same encoder, optimiser and number of encoder epochs, and views on both sides of a pair; `+mixup` mixes
-images for half of them, and `+` adds the generated views of the fit of the same seed.
+The peers have the same encoder, optimiser and number of encoder epochs, and views on both sides of a pair, where
+`diffaug` and `loop_off` have one image and one view. `+ mixup` mixes images for half of the views. In `+ vae`, `+ gan` and
+`+` a view is, with probability {VIEW_RATE:g}, one of {N_VIEWS} that a VAE, a conditional GAN (both defined in
+{{doc}}`/method`) or DiffAug of the same seed has made of the image. `view_rate` is the lambda in force,
+which a fit of DiffAug may lower by itself. `view_seconds` is the time of the VAE or GAN; that of DiffAug's generator stands
+in the row `diffaug`.
 
-Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py` ({machine()})
+Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py` ({made_on})
 
 ## Embeddings
 
-{section("embed", ["set", "method"], ["linear", "knn", "kmeans", "nmi", "ari", "effective_rank", "seconds"])}
+{section("embed", ["set", "method"], ["linear", "knn", "kmeans", "nmi", "ari", "effective_rank", "view_rate", "seconds", "view_seconds"])}
 
 ## Views
 
 Share of views of test images that an oracle, trained with labels on real images, puts into the class of their image; the
 same for real images is its ceiling, and views under a random condition (ablation A2) are the control. Cosine is the median
-between an image and its view in the semantic space, pixel distance the mean change of a pixel as a share of the range.
+between an image and its view in the semantic space of the row `diffaug`, whoever made the view; pixel distance the mean change of a pixel as a share of the range.
 
 {section("views", ["set", "kind"], ["class_kept", "cosine", "pixel_distance"])}
 
 {pictures}
 
 ## Lambda
+
+Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen.
 
 {section("rate", ["set", "rate"], ["linear", "knn", "kmeans", "effective_rank", "generated_share"])}
 
@@ -401,7 +435,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["embed", "views", "rate", "cost", "grids"])
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD")
     parser.add_argument("--rates", nargs="+", default=[f"{r:g}" for r in RATES])
     parser.add_argument("--cases", nargs="+", default=list(COSTS))
     parser.add_argument("--max-obs", type=int)
@@ -409,9 +443,16 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tag", default="", help="write to files of this name instead, and no page: for a trial run")
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
+    parser.add_argument("--smoke", action="store_true", help="everything once, tiny, into a scratch folder")
     args = parser.parse_args()
+    if args.smoke:
+        scratch = Path(tempfile.mkdtemp(prefix="bench_vision-"))
+        _common.RESULTS, _common.PAGES = scratch / "results", scratch / "pages"
+        _common.PAGES.mkdir()
+        args.sets, args.seeds, args.max_obs, args.max_epochs = ("digits",), 1, 200, 6
+        args.rates, args.cases, args.tag = ["0", "0.5"], ["default-8"], ""
     Task.max_obs, Task.max_epochs, Task.device = args.max_obs, args.max_epochs, args.device
-    if not args.tag and (args.max_obs or args.max_epochs):
+    if not (args.tag or args.smoke) and (args.max_obs or args.max_epochs):
         parser.error("--max-obs and --max-epochs are for a trial run: name it with --tag.")
     keys = {
         "embed": ("set", "method", "seed"),
@@ -428,22 +469,25 @@ def main() -> None:
                     if method == "raw" and seed:
                         continue
                     results["embed"].once(
-                        lambda n=name, m=method, s=seed: measure_embedding(n, m, s), set=name, method=method, seed=seed
-                    )
+                        lambda n=name, m=method, s=seed: measure_embedding(n, m, s), settings=Task.about(name),
+                        set=name, method=method, seed=seed,
+                    )  # fmt: skip
             if "views" in parts:
-                for kind in ("real", "diffaug", "standard", "crop", "mixup", "random_condition"):
+                for kind in KINDS:
                     if kind == "real" and seed:
                         continue
                     results["views"].once(
-                        lambda n=name, k=kind, s=seed: measure_views(n, k, s), set=name, kind=kind, seed=seed
-                    )
+                        lambda n=name, k=kind, s=seed: measure_views(n, k, s), settings=Task.about(name),
+                        set=name, kind=kind, seed=seed,
+                    )  # fmt: skip
             if "grids" in parts and seed == 0 and not args.tag:
                 draw_grid(name)
             if "rate" in parts:
                 for rate in args.rates:
                     results["rate"].once(
-                        lambda n=name, r=rate, s=seed: measure_rate(n, r, s), set=name, rate=rate, seed=seed
-                    )
+                        lambda n=name, r=rate, s=seed: measure_rate(n, r, s), settings=Task.about(name),
+                        set=name, rate=rate, seed=seed,
+                    )  # fmt: skip
     if "cost" in parts:
         for case in args.cases:
             results["cost"].once(lambda c=case: measure_cost(c), case=case)

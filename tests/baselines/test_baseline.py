@@ -16,6 +16,7 @@ from torch import Tensor
 from diffaug import Config, DiffAug
 from diffaug.baselines import METHODS, Baseline, _baseline
 from diffaug.baselines._byol import BYOL
+from diffaug.baselines._dino import DINO
 from diffaug.baselines._method import Method, Pass, both_latents
 from diffaug.baselines._training import PairTrainer
 from diffaug.core.similarity import squared_distances
@@ -369,6 +370,44 @@ def test_byol_without_its_guards_collapses(monkeypatch: pytest.MonkeyPatch) -> N
     assert collapsed.history[-1].encoder_loss < 0.05 * collapsed.history[0].encoder_loss
 
 
+def teacher_entropies(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[float, float]:
+    """Entropy of the teacher's shares: mean over events, and of the mean over events; 1 is that of equal shares.
+
+    As in Fig. 7 of Caron et al. (2021): both at 0, or both at 1, are the two ways to collapse.
+    """
+    last: list[Tensor] = []
+    inner = DINO.loss
+
+    def loss(method: DINO, made: Pass, index: Tensor) -> Tensor:
+        last[:] = [torch.softmax((made.extra[1] - method.center) / method.teacher_temperature, dim=1)]
+        return inner(method, made, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DINO, "loss", loss)
+        x, _ = planted()
+        made("dino", LEARN, settings={"n_prototypes": 64, **settings}).fit(x, progress=False)
+    shares = last[0]
+    of_each = -(shares * shares.clamp_min(1e-30).log()).sum(dim=1).mean()
+    mean = shares.mean(dim=0)
+    return float(of_each) / np.log(64), float(-(mean * mean.clamp_min(1e-30).log()).sum()) / np.log(64)
+
+
+def test_dino_collapses_without_centring_or_without_sharpening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher is sure of each event, and says different things of different events; each guard keeps one of these."""
+    own, mean = teacher_entropies(monkeypatch)
+    assert own < 0.8 < mean
+    blunt = {"teacher_temperature_first": 1.0, "teacher_temperature": 1.0}
+    assert min(teacher_entropies(monkeypatch, **blunt)) > 0.99
+    inner = DINO.after_step
+
+    def without_center(method: DINO, *given: Any) -> None:
+        inner(method, *given)
+        method.center.zero_()
+
+    monkeypatch.setattr(DINO, "after_step", without_center)
+    assert teacher_entropies(monkeypatch)[1] < mean - 0.3
+
+
 # --- settings and errors ---------------------------------------------------------------------------------------------
 
 
@@ -396,7 +435,7 @@ def test_method_settings() -> None:
 def test_unknown_method(method: Any, hint: str) -> None:
     with pytest.raises(ValueError) as error:
         made(method)
-    expected = f"Expected `method` in ['simclr', 'moco', 'byol', 'simsiam', 'dlme'], found {method!r}.{hint}"
+    expected = f"Expected `method` in ['simclr', 'moco', 'byol', 'simsiam', 'dino', 'dlme'], found {method!r}.{hint}"
     assert str(error.value) == expected
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffaug.baselines import byol_loss, dlme_loss, moco_loss, simsiam_loss
+from diffaug.baselines import byol_loss, dino_loss, dlme_loss, moco_loss, simsiam_loss
 from diffaug.baselines._byol import cosine_momentum
+from diffaug.baselines._dino import warmed_temperature
 
 
 def vectors(n: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -99,8 +100,9 @@ def test_momentum_of_byol_rises_along_a_cosine() -> None:
         byol_loss,
         simsiam_loss,
         lambda p, z: moco_loss(p, z, torch.nn.functional.normalize(vectors(6, 5, 2), dim=1)),
+        lambda p, z: dino_loss(p, z, torch.zeros(5, dtype=torch.float64)),
     ],
-    ids=["byol", "simsiam", "moco"],
+    ids=["byol", "simsiam", "moco", "dino"],
 )
 def test_no_gradient_flows_into_the_target(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     p, z = vectors(7, 5).requires_grad_(), vectors(7, 5, 1).requires_grad_()
@@ -108,6 +110,53 @@ def test_no_gradient_flows_into_the_target(loss: Callable[[Tensor, Tensor], Tens
     assert z.grad is None
     assert p.grad is not None and p.grad.abs().max() > 0
     assert torch.autograd.gradcheck(lambda a: loss(a, z.detach()), (p,))
+
+
+# --- DINO ------------------------------------------------------------------------------------------------------------
+
+
+def dino_loop(s: np.ndarray, t: np.ndarray, c: np.ndarray, tps: float, tpt: float) -> float:
+    """Caron et al. (2021), Algorithm 1: t = softmax((t - C) / tpt), s = softmax(s / tps), -(t * log(s)).sum().mean()."""
+    total = 0.0
+    for row, other in zip(s, t, strict=True):
+        student = [math.exp(v / tps) for v in row]
+        teacher = [math.exp((v - w) / tpt) for v, w in zip(other, c, strict=True)]
+        for a, b in zip(student, teacher, strict=True):
+            total -= b / sum(teacher) * math.log(a / sum(student))
+    return total / len(s)
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(0.1, 0.04), (0.1, 0.1), (1.0, 0.5)])
+def test_dino_is_algorithm_1(student: float, teacher: float) -> None:
+    s, t, c = torch.tanh(vectors(6, 9)), torch.tanh(vectors(6, 9, 1)), vectors(1, 9, 2)[0] / 5
+    found = dino_loss(s, t, c, student_temperature=student, teacher_temperature=teacher).item()
+    assert found == pytest.approx(dino_loop(s.numpy(), t.numpy(), c.numpy(), student, teacher), rel=1e-10)
+    # The control: centre and both temperatures matter.
+    for other in (
+        dino_loss(s, t, 0 * c, student_temperature=student, teacher_temperature=teacher),
+        dino_loss(s, t, c, student_temperature=2 * student, teacher_temperature=teacher),
+        dino_loss(s, t, c, student_temperature=student, teacher_temperature=2 * teacher),
+    ):
+        assert other.item() != pytest.approx(found, rel=1e-3)
+
+
+def test_dino_is_least_where_the_student_says_what_the_teacher_does() -> None:
+    """There it is the teacher's entropy (Gibbs' inequality), and at equal scores the logarithm of their number."""
+    t, c = torch.tanh(vectors(6, 9)), torch.zeros(9, dtype=torch.float64)
+    shares = torch.softmax(t / 0.5, dim=1)
+    entropy = -(shares * shares.log()).sum(dim=1).mean().item()
+    least = dino_loss(t, t, c, student_temperature=0.5, teacher_temperature=0.5).item()
+    assert least == pytest.approx(entropy, rel=1e-12)
+    moved = dino_loss(t + 0.1 * vectors(6, 9, 3), t, c, student_temperature=0.5, teacher_temperature=0.5)
+    assert moved.item() > least
+    assert dino_loss(0 * t, t, c).item() == pytest.approx(math.log(9))
+
+
+def test_temperature_of_the_teacher_rises_along_a_line() -> None:
+    found = [warmed_temperature(0.04, 0.07, 0.3, k / 10) for k in range(11)]
+    np.testing.assert_allclose(found[:4], [0.04, 0.05, 0.06, 0.07], rtol=1e-12)
+    assert found[4:] == [0.07] * 7
+    assert warmed_temperature(0.04, 0.07, 0.0, 0.0) == 0.07  # no warm-up
 
 
 # --- DLME ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffaug.baselines._baseline import _METHODS
 from diffaug.baselines._byol import BYOL, BYOLSettings, byol_loss, cosine_momentum
+from diffaug.baselines._dino import DINO, dino_loss, warmed_temperature
 from diffaug.baselines._method import Method, Sizes
 from diffaug.baselines._moco import MoCo, MoCoSettings, moco_loss
 from diffaug.baselines._simsiam import SimSiam, SimSiamSettings, simsiam_loss
@@ -57,7 +58,7 @@ def step(method: Method, index: Tensor, seed: int = 0, progress: float = 0.0, lr
 @pytest.mark.parametrize("name", _METHODS)
 def test_every_trained_weight_gets_a_gradient_and_no_frozen_one_does(name: str) -> None:
     method = made(name)
-    frozen = {"moco": "key_encoder", "byol": "target"}.get(name, "-")
+    frozen = {"moco": "key_encoder", "byol": "target", "dino": "teacher"}.get(name, "-")
     result = method(*pair())
     method.loss(result, torch.arange(BATCH)).backward()
     for key, p in method.named_parameters():
@@ -213,6 +214,63 @@ def test_bottleneck_of_simsiam(n_hidden: int | None, n_latent: int, expected: in
     assert method.predictor[0].out_features == expected  # type: ignore[index, union-attr]
 
 
+# --- DINO ------------------------------------------------------------------------------------------------------------
+
+
+def test_teacher_of_dino_by_hand() -> None:
+    """Its weights, its prototypes, the centre and the temperature, step by step."""
+    method = made("dino", n_prototypes=12, momentum=0.5, center_momentum=0.8)
+    assert isinstance(method, DINO)
+    parts = {"encoder": (method.teacher, method.encoder), "prototypes": (method.teacher_prototypes, method.prototypes)}
+    mine = {name: weights(teacher) for name, (teacher, _) in parts.items()}
+    assert all(torch.equal(mine[name], weights(student)) for name, (_, student) in parts.items())
+    center = torch.zeros(12)
+    for k in range(5):
+        with torch.no_grad():
+            x, views = pair(k)
+            scores = method.teacher_prototypes(method.teacher(torch.cat([x, views]))[1])
+        step(method, torch.arange(BATCH), k, progress=k / 5)
+        center = 0.8 * center + 0.2 * scores.mean(dim=0)
+        torch.testing.assert_close(method.center, center)
+        assert method.teacher_temperature == warmed_temperature(0.04, 0.07, 0.3, k / 5)
+        decay = cosine_momentum(0.5, k / 5)
+        for name, (teacher, student) in parts.items():
+            mine[name] = decay * mine[name] + (1 - decay) * weights(student)
+            torch.testing.assert_close(weights(teacher), mine[name])
+            assert not torch.allclose(mine[name], weights(student), atol=1e-3)
+    assert center.abs().max() > 0.01
+
+
+def test_dino_is_symmetric_and_looks_at_the_other_view() -> None:
+    method = made("dino", n_prototypes=12)
+    assert isinstance(method, DINO)
+    step(method, torch.arange(BATCH))  # apart from its teacher, with a centre
+    x, views = pair(3)
+    both = torch.cat([x, views])
+    with torch.no_grad():
+        s, t = method.prototypes(method.encoder(both)[1]), method.teacher_prototypes(method.teacher(both)[1])
+        found, swapped = (method.loss(method(*order), torch.arange(BATCH)) for order in ((x, views), (views, x)))
+
+    def loss(student: Tensor, teacher: Tensor) -> float:
+        return dino_loss(student, teacher, method.center, teacher_temperature=method.teacher_temperature).item()
+
+    expected = (loss(s[:BATCH], t[BATCH:]) + loss(s[BATCH:], t[:BATCH])) / 2
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert swapped.item() == pytest.approx(found.item(), rel=1e-5)
+    own = (loss(s[:BATCH], t[:BATCH]) + loss(s[BATCH:], t[BATCH:])) / 2
+    assert own != pytest.approx(found.item(), rel=1e-3)
+
+
+def test_prototypes_are_cosines() -> None:
+    method = made("dino", n_prototypes=12)
+    assert isinstance(method, DINO)
+    z, w = torch.randn(3, N_LATENT, generator=torch.Generator().manual_seed(2)), method.prototypes.weight
+    with torch.no_grad():
+        found = method.prototypes(z)
+    expected = [[torch.cosine_similarity(a, b, dim=0).item() for b in w] for a in z]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +284,13 @@ def test_bottleneck_of_simsiam(n_hidden: int | None, n_latent: int, expected: in
         ("byol", "momentum", 1.1, r"Expected `momentum` in \[0, 1\], found 1.1"),
         ("byol", "n_hidden", 0, "Expected `n_hidden` of at least 1, found 0"),
         ("simsiam", "n_hidden", 0, "Expected `n_hidden` of at least 1 or None, found 0"),
+        ("dino", "n_prototypes", 1, "Expected `n_prototypes` of at least 2, found 1"),
+        ("dino", "student_temperature", 0.0, "Expected `student_temperature` above 0, found 0.0"),
+        ("dino", "teacher_temperature_first", -1.0, "Expected `teacher_temperature_first` above 0, found -1.0"),
+        ("dino", "teacher_temperature", 0.0, "Expected `teacher_temperature` above 0, found 0.0"),
+        ("dino", "temperature_warmup", 1.5, r"Expected `temperature_warmup` in \[0, 1\], found 1.5"),
+        ("dino", "center_momentum", 1.0, r"Expected `center_momentum` in \[0, 1\), found 1.0"),
+        ("dino", "momentum", -0.1, r"Expected `momentum` in \[0, 1\], found -0.1"),
         ("dlme", "dof_semantic", 0.0, "Expected `dof_semantic` above 0, found 0.0"),
         ("dlme", "dof_latent", -1.0, "Expected `dof_latent` above 0, found -1.0"),
     ],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import importlib
 import os
 import shutil
 import threading
@@ -173,11 +174,13 @@ def test_unknown_name() -> None:
 
 @pytest.mark.parametrize("name", ["gue_splice_small", "cifar10_12k", "demo_human_or_worm"])
 def test_other_domains(home: Path, name: str) -> None:
+    """The message has the call that does read it."""
     domain = manifest(name).domain
-    with pytest.raises(
-        ValueError, match=f"of domain 'bio', found '{name}' of domain '{domain}'.*The loader of the '{domain}'"
-    ):
+    with pytest.raises(ValueError, match=f"of domain 'bio', found '{name}' of domain '{domain}'.*AnnData") as error:
         load(name)
+    call = str(error.value).partition("Use `")[2].partition("`")[0]
+    assert call == f"diffaug.{domain}.load({name!r})"
+    assert callable(importlib.import_module(call.partition(".load")[0]).load)
 
 
 def test_unavailable_sets_say_why_and_what_is_near(home: Path) -> None:

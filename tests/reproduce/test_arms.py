@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from diffaug.backends import get_backend
 from diffaug.backends.cells import CellsConfig, default_config, paper_config
 from diffaug.core.config import Config, config_from_dict
 from diffaug.reproduce import _measure
-from diffaug.reproduce._arms import ARTEFACTS, BETAS, DOFS, LAMBDAS, Arm, artefact, resolve, run_id
+from diffaug.reproduce._arms import ARTEFACTS, BETAS, DOFS, LAMBDAS, Arm, artefact, artefacts, resolve, run_id
 
 ARMS = {f"{a.name}-{arm.key}": arm for a in ARTEFACTS.values() for arm in a.arms}
 
@@ -171,9 +172,13 @@ def test_an_artefact_is_whole(name: str) -> None:
 def test_the_page_counts_the_runs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
     said = {name: int(n) for name, n in re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| (\d+) \|", page, flags=re.MULTILINE)}
-    base = default_config()
+    bases = {
+        domain: get_backend(name).preset("default")
+        for domain, name in (("bio", "cells"), ("dna", "dna"), ("vision", "vision"))
+    }
     assert said == {
-        name: len({run_id(arm.method, resolve(arm, base)) for arm in a.arms}) for name, a in ARTEFACTS.items()
+        name: len({run_id(arm.method, resolve(arm, bases[a.domain])) for arm in a.arms})
+        for name, a in artefacts().items()
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import Embedding, embed_events, resolve_config, training_events, whole_number
 from diffaug.baselines._byol import BYOL
+from diffaug.baselines._dino import DINO
 from diffaug.baselines._dlme import DLME
 from diffaug.baselines._method import Method, Sizes
 from diffaug.baselines._moco import MoCo
@@ -26,7 +27,7 @@ from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
 from diffaug.core.training import EpochRecord, encode
 from diffaug.core.views import HandViews, ViewBank, one_kind_each
 
-_METHODS: dict[str, type[Method]] = {method.name: method for method in (SimCLR, MoCo, BYOL, SimSiam, DLME)}
+_METHODS: dict[str, type[Method]] = {method.name: method for method in (SimCLR, MoCo, BYOL, SimSiam, DINO, DLME)}
 #: Names of the methods.
 METHODS: tuple[str, ...] = tuple(_METHODS)
 _ROWS_AT_ONCE = 4096
@@ -43,7 +44,7 @@ class Baseline:
     Parameters
     ----------
     method
-        ``"simclr"``, ``"moco"`` (version 2), ``"byol"``, ``"simsiam"`` or ``"dlme"``.
+        ``"simclr"``, ``"moco"`` (version 2), ``"byol"``, ``"simsiam"``, ``"dino"`` or ``"dlme"``.
     config
         As in :class:`diffaug.DiffAug`. Of its section ``loss`` only SimCLR reads something, the temperature; the section
         ``diffusion`` is not used.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from diffaug.cli._app import Common, command, show
 from diffaug.cli._look import as_json, use_files_for_pictures
 from diffaug.cli._make import Output, Positive, settings_of
+
+if TYPE_CHECKING:
+    from diffaug.core.config import Config
+    from diffaug.reproduce._arms import Domain
 
 
 @command
@@ -76,24 +81,68 @@ def reproduce(
 
     DIFFAUG_DATA_DIR=data diffaug-cells reproduce fig6 -o ablations
     """
-    if list:
+    run(
+        "bio",
+        artefact,
+        output,
+        settings_of(preset, config),
+        sets=sets,
+        seeds=seeds,
+        n_top_genes=n_top_genes,
+        max_obs=max_obs,
+        max_epochs=max_epochs,
+        device=device,
+        json=json,
+        list_only=list,
+        overwrite=overwrite,
+    )
+
+
+def run(
+    domain: Domain,
+    artefact: str | None,
+    output: Path,
+    base: Config,
+    *,
+    sets: Sequence[str] | None,
+    seeds: int,
+    max_obs: int | None,
+    max_epochs: int | None,
+    device: str,
+    json: bool,
+    list_only: bool,
+    overwrite: bool,
+    n_top_genes: int | None = None,
+    reference: Path | None = None,
+) -> None:
+    """What the commands of all domains do."""
+    if list_only:
         from diffaug.reproduce import _overview
 
-        show(as_json(_overview.numbers()) if json else _overview.text())
+        show(as_json(_overview.numbers(domain)) if json else _overview.text(domain))
         return
     if artefact is None:
-        from diffaug.reproduce._arms import ARTEFACTS
+        from diffaug.reproduce._arms import artefacts
 
         raise ValueError(
-            f"Expected a table or figure among {[*ARTEFACTS]}, found none. `reproduce --list` says what they are."
+            f"Expected a table or figure among {[*artefacts(domain)]}, found none. `reproduce --list` says what they are."
         )
-    base = settings_of(preset, config)
     use_files_for_pictures()
 
     from diffaug.reproduce import _rows, _write
 
     settings = _rows.Settings(base, n_top_genes=n_top_genes, max_obs=max_obs, max_epochs=max_epochs)
-    made = _write.reproduce(artefact, output, settings, sets=sets, seeds=seeds, device=device, overwrite=overwrite)
+    made = _write.reproduce(
+        artefact,
+        output,
+        settings,
+        sets=sets,
+        seeds=seeds,
+        device=device,
+        overwrite=overwrite,
+        domain=domain,
+        reference=reference,
+    )
     if json:
         show(as_json(made.report.numbers))
     else:

@@ -162,7 +162,7 @@ def load(name: str, *, progress: bool = True) -> AnnData:
     if m.domain != "bio":
         raise ValueError(
             f"Expected a data set of domain 'bio', found {name!r} of domain {m.domain!r}: `load` reads AnnData only. "
-            f"The loader of the {m.domain!r} domain reads it; `path({name!r})` gives the checked file."
+            f"Use `diffaug.{m.domain}.load({name!r})`; `path({name!r})` gives the checked file."
         )
     if m.status == "embedded":
         return EMBEDDED[name]()

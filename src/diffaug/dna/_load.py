@@ -62,7 +62,7 @@ def load(
     m = manifest(name)
     if m.domain != "dna":
         raise ValueError(f"Expected a data set of domain 'dna', found {name!r} of domain {m.domain!r}.")
-    place = _benchmark_place(name) if m.status == "unavailable" else None
+    place = benchmark_place(name) if m.status == "unavailable" else None
     if place is not None:
         logger.warning("No checksum of %s is known: %r is read as it is.", name, str(place))
         table = read_genomic_benchmark(place, reference=reference)
@@ -76,7 +76,7 @@ def load(
     return deduplicated(table) if split == "deduplicated" else table
 
 
-def _benchmark_place(name: str) -> Path | None:
+def benchmark_place(name: str) -> Path | None:
     """Folder or archive of a set that has no manifest of a file."""
     folder = data_folder()
     if folder is None:

@@ -9,14 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from diffaug.backends import get_backend
 from diffaug.core.config import Config, config_from_dict
 from diffaug.reproduce._paper import FIG6_TEXT, FIG7_TEXT, TABLE2_MEAN, PaperNumber, not_at_hand
 
 #: Groups of scores that a run can be asked for: ``"probes"`` of the embedding as it is, ``"map"`` in two dimensions,
 #: ``"views"`` of generated views beside hand-made ones.
 Group = Literal["probes", "map", "views"]
+Domain = Literal["bio", "dna", "vision"]
 DIFFAUG = "diffaug"
+#: Which command runs what.
+COMMANDS: dict[Domain, str] = {
+    "bio": "diffaug-cells reproduce",
+    "dna": "diffaug-dna reproduce",
+    "vision": "diffaug-vision reproduce",
+}
 
 LAMBDAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 DOFS = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -72,6 +78,10 @@ class Artefact:
         What differs from the paper, beyond what differs in all of them.
     paper_only
         Rows of the paper that this command does not run.
+    domain
+        Of its sets.
+    by_set
+        Nested settings of single sets, on top of every arm's.
     """
 
     name: str
@@ -81,6 +91,8 @@ class Artefact:
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
     paper_only: Mapping[str, PaperNumber] = field(default_factory=dict)
+    domain: Domain = "bio"
+    by_set: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def is_figure(self) -> bool:
@@ -90,7 +102,7 @@ class Artefact:
 
 def resolve(arm: Arm, base: Config) -> Config:
     """Settings of an arm: the base with the arm's changes."""
-    return config_from_dict(arm.changes, get_backend("cells").Settings, base)
+    return config_from_dict(arm.changes, type(base.domain), base)
 
 
 def run_id(method: str, config: Config) -> str:
@@ -99,13 +111,24 @@ def run_id(method: str, config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def artefact(name: str) -> Artefact:
-    """A table or figure by its name; an unknown one gets the nearest."""
-    if name not in ARTEFACTS:
-        near = difflib.get_close_matches(name.lower().replace(" ", ""), ARTEFACTS, n=1, cutoff=0.5)
+def artefacts(domain: Domain | None = None) -> dict[str, Artefact]:
+    """All tables and figures of a domain, or of all of them."""
+    from diffaug.reproduce._split_arms import SPLIT_ARTEFACTS  # it is made of this module's parts
+
+    return {name: a for name, a in {**ARTEFACTS, **SPLIT_ARTEFACTS}.items() if domain in (None, a.domain)}
+
+
+def artefact(name: str, domain: Domain = "bio") -> Artefact:
+    """A table or figure of a domain by its name; an unknown one gets the nearest."""
+    known, elsewhere = artefacts(domain), artefacts()
+    if name not in known:
+        if name in elsewhere:
+            command = COMMANDS[elsewhere[name].domain]
+            raise ValueError(f"Expected a table or figure among {list(known)}, found {name!r}. Do: {command} {name}")
+        near = difflib.get_close_matches(name.lower().replace(" ", ""), known, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Expected a table or figure among {list(ARTEFACTS)}, found {name!r}.{hint}")
-    return ARTEFACTS[name]
+        raise ValueError(f"Expected a table or figure among {list(known)}, found {name!r}.{hint}")
+    return known[name]
 
 
 _SOFT = {"name": "soft"}

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffaug import datasets
-from diffaug.reproduce._arms import ARTEFACTS
-from diffaug.reproduce._sets import paper_sets
+from diffaug.reproduce._arms import Domain, artefacts
+from diffaug.reproduce._sets import at_hand, paper_sets
 
 
-def numbers() -> dict[str, Any]:
+def numbers(domain: Domain = "bio") -> dict[str, Any]:
     """As plain data."""
-    table = datasets.list_datasets("bio")
+    present = at_hand(domain)
     return {
         "artefacts": {
             a.name: {
                 "title": a.title,
                 "arms": {arm.key: {"title": arm.title, "method": arm.method, "changes": arm.changes} for arm in a.arms},
             }
-            for a in ARTEFACTS.values()
+            for a in artefacts(domain).values()
         },
         "paper_sets": {
             s.title: {
                 "paper": s.paper.value,
                 "reason": s.reason,
-                "stand_ins": {name: bool(table.loc[name, "present"]) for name in s.stand_ins},
+                **({} if domain == "bio" else {"present": present[s.name]}),
+                "stand_ins": {name: present[name] for name in s.stand_ins},
             }
-            for s in paper_sets()
+            for s in paper_sets(domain)
         },
-        "sets": [str(name) for name in table.index[table["present"]]],
+        "sets": [name for name, is_there in present.items() if is_there],
     }
 
 
-def text() -> str:
+def text(domain: Domain = "bio") -> str:
     """For people."""
-    found = numbers()
+    found = numbers(domain)
     lines = []
     for name, a in found["artefacts"].items():
         lines.append(f"{name}  {a['title'].partition(': ')[2]}")
         width = max(len(key) for key in a["arms"])
         lines += [f"    {key:{width}}  {arm['title']}" for key, arm in a["arms"].items()]
-    lines += ["", "The paper's sets, none of which can be had as it was, and what stands in for them:"]
+    if domain == "bio":
+        lines += ["", "The paper's sets, none of which can be had as it was, and what stands in for them:"]
+    else:
+        lines += ["", "The paper's sets, and what stands in for them:"]
     for title, s in found["paper_sets"].items():
-        used = ", ".join(f"{k} ({'at hand' if v else 'not at hand'})" for k, v in s["stand_ins"].items()) or "nothing"
-        lines.append(f"    {title} (paper: {s['paper']}): {used}. {s['reason']}")
+        places = {**({"itself": s["present"]} if "present" in s else {}), **s["stand_ins"]}
+        used = ", ".join(f"{k} ({'at hand' if v else 'not at hand'})" for k, v in places.items()) or "nothing"
+        lines.append(f"    {title} (paper: {s['paper']}): {used}. {s['reason']}".rstrip())
     lines += ["", f"Sets at hand, for --sets: {', '.join(found['sets'])}"]
     return "\n".join(lines)

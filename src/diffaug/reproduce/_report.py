@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from diffaug.core.config import Config
-from diffaug.reproduce._arms import Arm, Artefact
+from diffaug.reproduce._arms import Arm, Artefact, Domain
 from diffaug.reproduce._measure import KINDS, QUANTILES
 from diffaug.reproduce._paper import PaperNumber
 from diffaug.reproduce._rows import Settings
@@ -22,6 +22,7 @@ from diffaug.reproduce._statistics import Comparison, Interval, compare, interva
 #: Columns of a table by the name of their score: title, and whether it is a share that is printed in percent.
 _SCORES = {
     "linear": ("linear", True),
+    "linear_balanced": ("balanced", True),
     "linear_grouped": ("linear by group", True),
     "knn": ("k-NN", True),
     "kmeans": ("k-means", True),
@@ -32,6 +33,8 @@ _SCORES = {
     "rank": ("rank", False),
 }
 _SHOWN = {
+    "table1": ("linear", "linear_balanced", "knn", "kmeans", "rank"),
+    "table3": ("linear", "knn", "kmeans", "rank"),
     "table2": ("linear", "linear_grouped", "knn", "kmeans", "linear_2d", "knn_2d"),
     "table4": ("linear", "knn", "kmeans", "kept", "kept_real"),
     "table5": ("linear", "knn", "kmeans", "rank"),
@@ -122,7 +125,7 @@ def report(artefact: Artefact, table: pd.DataFrame, settings: Settings, *, absen
         "reference": artefact.reference,
         "arms": [_arm_numbers(arm, found, seconds) for arm in artefact.arms],
         "paper_only": {title: dataclasses.asdict(number) for title, number in artefact.paper_only.items()},
-        "paper_sets": [_paper_set(s, sets) for s in paper_sets()],
+        "paper_sets": [_paper_set(s, sets) for s in paper_sets(artefact.domain)],
         "absent": list(absent),
         "settings": settings.flat(),
         "versions": sorted(table["versions"].unique().tolist()),
@@ -135,7 +138,7 @@ def report(artefact: Artefact, table: pd.DataFrame, settings: Settings, *, absen
     lists = {
         "Rows": [f"{arm.key}: {arm.title}" for arm in artefact.arms],
         "The paper's sets": [_paper_set_line(s, sets) for s in numbers["paper_sets"]],
-        "What differs from the paper": [*artefact.notes, *_common_notes(settings, sets, absent)],
+        "What differs from the paper": [*artefact.notes, *_common_notes(artefact.domain, settings, sets, absent)],
         "How to read it": _reading_notes(table, found, sets, seeds),
     }
     numbers["notes"] = lists["What differs from the paper"]
@@ -179,10 +182,11 @@ def _by_set_grid(artefact: Artefact, linear: dict[str, Comparison], sets: Sequen
     head, paper = [""], ["the paper's DiffAug"]
     for name in sets:
         original = stands_for(name)
-        head.append(name if original is None else f"{name} (for {original.title})")
+        is_it = original is None or name == original.name
+        head.append(name if original is None or is_it else f"{name} (for {original.title.partition(':')[0]})")
         paper.append("-" if original is None else _paper(original.paper))
     body = [[arm.key, *(_shown(linear[arm.key].by_set[s]) for s in sets)] for arm in artefact.arms]
-    if artefact.name == "table2":
+    if artefact.name in ("table1", "table2", "table3"):
         body.insert(0, paper)
     return Grid("By set: linear SVM in percent, mean over the seeds.", head, body)
 
@@ -280,7 +284,9 @@ def _paper_set(original: Any, sets: Sequence[str]) -> dict[str, Any]:
         "paper": dataclasses.asdict(original.paper),
         "reason": original.reason,
         "stand_ins": list(original.stand_ins),
-        "used": [name for name in original.stand_ins if name in sets],
+        "used": [name for name in (original.name, *original.stand_ins) if name in sets],
+        "itself": original.name in sets,
+        "domain": original.domain,
     }
 
 
@@ -289,16 +295,22 @@ def _paper_set(original: Any, sets: Sequence[str]) -> dict[str, Any]:
 
 def _paper_set_line(original: dict[str, Any], sets: Sequence[str]) -> str:
     value = original["paper"]["value"]
+    if original["itself"]:
+        return f"{original['name']} (paper: {value}): itself."
+    if original["domain"] != "bio" and not original["used"]:  # why not is said once for all, if it is no choice
+        return f"{original['name']} (paper: {value}): not run here."
     if original["used"]:
         use = f"in its place: {', '.join(original['used'])}."
     elif original["stand_ins"]:
         use = f"not run here; {' and '.join(original['stand_ins'])} may stand in."
     else:
         use = "nothing stands in for it."
-    return f"{original['name']} (paper: {value}): {use} {original['reason']}"
+    return f"{original['name']} (paper: {value}): {use} {original['reason']}".rstrip()
 
 
-def _common_notes(settings: Settings, sets: Sequence[str], absent: Sequence[str]) -> list[str]:
+def _common_notes(domain: Domain, settings: Settings, sets: Sequence[str], absent: Sequence[str]) -> list[str]:
+    if domain != "bio":
+        return _split_notes(domain, settings, sets, absent)
     size = "" if settings.max_obs is None else f" of at most {settings.max_obs} cells"
     notes = [
         f"Data: stand-ins{size}. Raw counts are log-normalised and cut to {settings.n_top_genes} variable genes; other "
@@ -318,12 +330,43 @@ def _common_notes(settings: Settings, sets: Sequence[str], absent: Sequence[str]
     return notes
 
 
+def _split_notes(domain: Domain, settings: Settings, sets: Sequence[str], absent: Sequence[str]) -> list[str]:
+    """The same for sets with an official split."""
+    base, size = settings.base, "" if settings.max_obs is None else f" {settings.max_obs} events of each set at most."
+    of_paper = {s.name for s in paper_sets(domain)}
+    others = [name for name in sets if name not in of_paper]
+    notes = (
+        [f"Data: {', '.join(others)} {'is' if len(others) == 1 else 'are'} none of the paper's sets.{size}"]
+        if others
+        else []
+    )
+    if not others and size:
+        notes = [f"Data:{size}"]
+    network = f"{base.domain.encoder}, width {base.domain.encoder_width:g}" if domain == "vision" else "Hyena"
+    epochs = {
+        "vision": "A 200, B 400, A 800 epochs of batches of 256",
+        "dna": "epochs not at hand",
+    }
+    notes.append(
+        f"Recipe, where a row does not say otherwise: loss {base.loss.name}, encoder {network}, {_length(base)}, "
+        f"{base.diffusion.n_steps} sampling steps, lambda {base.training.view_rate:g} at most. The paper's: soft loss, "
+        f"{epochs[domain]}, lambda 0.1; `--preset paper' has its settings, for a GPU."
+    )
+    if absent:
+        notes.append(f"Not at hand in DIFFAUG_DATA_DIR and left out: {', '.join(absent)}.")
+    return notes
+
+
+def _length(base: Config) -> str:
+    plan = base.training
+    if plan.warmup_epochs is None:
+        return f"about {plan.warmup_steps} + {plan.mixed_steps} steps of the encoder and {plan.generator_steps} of the generator"
+    return f"A {plan.warmup_epochs}, B {plan.generator_epochs}, A {plan.mixed_epochs} epochs"
+
+
 def _recipe(base: Config) -> str:
     plan, domain = base.training, base.domain
-    if plan.warmup_epochs is None:
-        length = f"about {plan.warmup_steps} + {plan.mixed_steps} steps of the encoder and {plan.generator_steps} of the generator"
-    else:
-        length = f"A {plan.warmup_epochs}, B {plan.generator_epochs}, A {plan.mixed_epochs} epochs"
+    length = _length(base)
     return (
         f"Recipe, where a row does not say otherwise: loss {base.loss.name}, generator {domain.generator!r} of width "
         f"{domain.generator_width}, {length}, {base.diffusion.n_steps} sampling steps, lambda {plan.view_rate:g}. The paper's: soft "

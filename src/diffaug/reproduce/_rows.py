@@ -14,13 +14,13 @@ import pandas as pd
 
 from diffaug.core.config import Config
 from diffaug.core.storage import FolderKind, check_target_folder
-from diffaug.reproduce._arms import ARTEFACTS
+from diffaug.reproduce._arms import artefacts
 
 SETTINGS, ROWS = "settings.json", "rows.csv"
 FOLDER = FolderKind(
     "a folder of `reproduce`",
     SETTINGS,
-    (ROWS, *(f"{name}.md" for name in ARTEFACTS), *(f"{a.name}.png" for a in ARTEFACTS.values() if a.is_figure)),
+    (ROWS, *(f"{name}.md" for name in artefacts()), *(f"{a.name}.png" for a in artefacts().values() if a.is_figure)),
 )
 FORMAT, SCHEMA_VERSION = "diffaug-reproduce", 1
 KEY = ("set", "seed", "run")
@@ -37,7 +37,7 @@ class Settings:
     base
         Settings that the arms change.
     n_top_genes
-        Variable genes of sets of counts.
+        Variable genes of sets of counts; ``None`` where there are no genes.
     max_obs
         Cells of a set at most; ``None`` for all.
     max_epochs
@@ -45,7 +45,7 @@ class Settings:
     """
 
     base: Config
-    n_top_genes: int = 1000
+    n_top_genes: int | None = 1000
     max_obs: int | None = None
     max_epochs: int | None = None
 

@@ -7,17 +7,20 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from diffaug._model import versions
-from diffaug.core.config import Config
+from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric
-from diffaug.reproduce import _measure
-from diffaug.reproduce._arms import DIFFAUG, Arm, Artefact, resolve, run_id
+from diffaug.reproduce import _measure, _split_measure, _split_sets
+from diffaug.reproduce._arms import DIFFAUG, Arm, Artefact, Domain, resolve, run_id
 from diffaug.reproduce._rows import Rows, Settings
 from diffaug.reproduce._sets import Data, prepare
+from diffaug.reproduce._split_sets import SplitData
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +28,18 @@ logger = logging.getLogger(__name__)
 _TALKATIVE = ("_anndata", "_model", "pp", "tl")
 
 
-def resolved(artefact: Artefact, settings: Settings, *, device: str = "auto") -> list[tuple[Arm, Config, str]]:
+def resolved(
+    artefact: Artefact, settings: Settings, *, device: str = "auto", of_set: str = ""
+) -> list[tuple[Arm, Config, str]]:
     """Arms with their settings and the name of their run. What is wrong with one is said before anything is run."""
     found = []
     for arm in artefact.arms:
-        config = resolve(arm, settings.base)
-        if arm.method != DIFFAUG:
+        config = config_from_dict(
+            artefact.by_set.get(of_set, {}), type(settings.base.domain), resolve(arm, settings.base)
+        )
+        if artefact.domain != "bio":
+            _split_measure.check(arm.method, config, artefact.domain, device)
+        elif arm.method != DIFFAUG:
             from diffaug.baselines import Baseline
 
             Baseline(arm.method, config, device=device)
@@ -46,6 +55,7 @@ def run(
     sets: Sequence[str],
     seeds: int,
     device: str = "auto",
+    reference: Path | None = None,
 ) -> pd.DataFrame:
     """Fill the folder with what a table or figure needs.
 
@@ -63,6 +73,8 @@ def run(
         Number of seeds: 0, 1, ...
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    reference
+        For coordinates of Genomic Benchmarks: the FASTA file that they are of.
 
     Returns
     -------
@@ -73,21 +85,23 @@ def run(
     ValueError
         A set cannot be judged, or the settings do not fit. Rows that were made before stay.
     """
-    arms = resolved(artefact, settings, device=device)
+    arms = {name: resolved(artefact, settings, device=device, of_set=name) for name in sets}
     device = str(make_fabric(device).device)  # which one `auto' was, for the rows
     # The seeds come last: a stopped run has some seeds on all sets, and not all seeds on some sets.
     cells = [(seed, name) for seed in range(seeds) for name in sets]
     n_left = sum(
-        not _is_done(rows, artefact, name, seed, digest) for seed, name in cells for digest in {d for _, _, d in arms}
+        not _is_done(rows, artefact, name, seed, digest)
+        for seed, name in cells
+        for digest in {d for _, _, d in arms[name]}
     )
     logger.info("%s: runs to go: %d, in '%s'", artefact.name, n_left, rows.folder)
     found, heard, begin, n_done = [], set(), time.perf_counter(), 0
     for seed, name in cells:
-        data: Data | None = None
-        for arm, config, digest in arms:
+        data: Data | SplitData | None = None
+        for arm, config, digest in arms[name]:
             if not _is_done(rows, artefact, name, seed, digest):
                 with _quiet(name in heard):
-                    data = data or prepare(name, n_top_genes=settings.n_top_genes, max_obs=settings.max_obs)
+                    data = data or _prepared(name, artefact.domain, settings, reference)
                     row = _row(arm, config, digest, artefact, rows, data, seed, device, settings.max_epochs)
                 heard.add(name)
                 rows.put(row)
@@ -103,6 +117,12 @@ def run(
     return pd.DataFrame(found)
 
 
+def _prepared(name: str, domain: Domain, settings: Settings, reference: Path | None) -> Data | SplitData:
+    if domain == "bio":
+        return prepare(name, n_top_genes=settings.n_top_genes, max_obs=settings.max_obs)
+    return _split_sets.prepare(name, domain, max_obs=settings.max_obs, reference=reference)
+
+
 def _is_done(rows: Rows, artefact: Artefact, name: str, seed: int, digest: str) -> bool:
     """Whether a run is there with every group of scores that is asked for."""
     kept = rows.find(run=digest, set=name, seed=seed)
@@ -115,7 +135,7 @@ def _row(
     digest: str,
     artefact: Artefact,
     rows: Rows,
-    data: Data,
+    data: Data | SplitData,
     seed: int,
     device: str,
     max_epochs: int | None,
@@ -123,7 +143,11 @@ def _row(
     kept = rows.find(run=digest, set=data.name, seed=seed)
     # A run that another table left with other scores is run again for all of them: its row must not lose any.
     groups = [*artefact.groups, *(g for g in (kept["measured"].split() if kept else ()) if g not in artefact.groups)]
-    scores = _measure.measure(arm.method, config, data, groups=groups, seed=seed, device=device, max_epochs=max_epochs)
+    common: dict[str, Any] = {"seed": seed, "device": device, "max_epochs": max_epochs}
+    if isinstance(data, SplitData):
+        scores = _split_measure.measure(arm.method, config, data, domain=artefact.domain, **common)
+    else:
+        scores = _measure.measure(arm.method, config, data, groups=groups, **common)
     return {
         "set": data.name,
         "seed": seed,
@@ -135,8 +159,8 @@ def _row(
         "device": device,
         "threads": torch.get_num_threads(),
         "versions": " ".join(f"{k}={v}" for k, v in versions().items()),
-        "n_obs": data.adata.n_obs,
-        "n_features": data.adata.n_vars,
+        "n_obs": data.n_obs,
+        "n_features": data.n_features,
         **scores,
     }
 

@@ -11,7 +11,20 @@ from anndata import AnnData
 
 from diffaug import datasets, metrics, pp
 from diffaug._matrix import describe_matrix
-from diffaug.reproduce._paper import TABLE2_BY_SET, PaperNumber
+from diffaug.dna._load import benchmark_place
+from diffaug.reproduce._arms import Domain
+from diffaug.reproduce._paper import TABLE1_BY_SET, TABLE2_BY_SET, TABLE3_BY_SET, PaperNumber
+from diffaug.reproduce._split_sets import OTHER_DNA
+
+_BY_SET: dict[Domain, dict[str, PaperNumber]] = {"bio": TABLE2_BY_SET, "dna": TABLE1_BY_SET, "vision": TABLE3_BY_SET}
+#: For sets that can be had themselves, and so have none in their manifest.
+_STAND_INS = {"cifar10": ("cifar10_12k",)}
+#: What to do where no default set is at hand.
+_WITHOUT: dict[Domain, str] = {
+    "bio": "Set it, or name a set that needs no file: --sets pbmc68k_reduced_scanpy.",
+    "dna": "Set it.",
+    "vision": "Set it, or name a set to download: --sets cifar10 (170 MB).",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,8 @@ class PaperSet:
         Why it is not here itself.
     stand_ins
         Sets that can be had in its place.
+    domain
+        Its domain.
     """
 
     name: str
@@ -35,6 +50,7 @@ class PaperSet:
     paper: PaperNumber
     reason: str
     stand_ins: tuple[str, ...]
+    domain: Domain = "bio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,55 +77,77 @@ class Data:
     labels: np.ndarray
     groups: np.ndarray | None
 
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.adata.n_obs
 
-def paper_sets() -> list[PaperSet]:
-    """The six biological sets of the paper, as their manifests describe them."""
+    @property
+    def n_features(self) -> int:
+        """Number of genes or measurements."""
+        return self.adata.n_vars
+
+
+def paper_sets(domain: Domain = "bio") -> list[PaperSet]:
+    """The sets of the paper's table of a domain, as their manifests describe them."""
     found = []
-    for name, number in TABLE2_BY_SET.items():
+    for name, number in _BY_SET[domain].items():
         m = datasets.manifest(name)
-        found.append(PaperSet(name, m.title, number, m.reason or "", m.stand_ins))
+        found.append(PaperSet(name, m.title, number, m.reason or "", m.stand_ins or _STAND_INS.get(name, ()), domain))
     return found
 
 
 def stands_for(name: str) -> PaperSet | None:
-    """The paper's set in whose place a set is used."""
-    return next((s for s in paper_sets() if name in s.stand_ins), None)
+    """The paper's set that a set is, or in whose place it is used."""
+    return next((s for domain in _BY_SET for s in paper_sets(domain) if name in (s.name, *s.stand_ins)), None)
 
 
-def default_sets() -> list[str]:
-    """All stand-ins, in the order of the paper's sets."""
-    return [name for s in paper_sets() for name in s.stand_ins]
+def default_sets(domain: Domain = "bio") -> list[str]:
+    """Sets that are run where none is asked for, as far as they are at hand: the paper's, stand-ins, and others."""
+    found = [name for s in paper_sets(domain) for name in ((s.name, *s.stand_ins) if domain != "bio" else s.stand_ins)]
+    return [*found, *OTHER_DNA] if domain == "dna" else found
 
 
-def chosen_sets(asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def at_hand(domain: Domain) -> dict[str, bool]:
+    """Whether each set of a domain can be loaded now, without a download."""
+    table = datasets.list_datasets(domain)
+    found = {str(name): bool(present) for name, present in table["present"].items()}
+    if domain == "dna":  # Genomic Benchmarks have no file with a checksum, and are read where they lie
+        found = {name: present or benchmark_place(name) is not None for name, present in found.items()}
+    return found
+
+
+def chosen_sets(asked: Sequence[str] | None, domain: Domain = "bio") -> tuple[list[str], list[str]]:
     """Sets to run, and default ones that are not at hand. Sets that were asked for by name must be there, and whole.
+
+    Those of images that have a download may be asked for without being there.
 
     Raises
     ------
     KeyError, ValueError, FileNotFoundError
         A set is unknown, of another domain, damaged or not at hand, or no default set is at hand.
     """
-    table = datasets.list_datasets("bio")
-    names = default_sets() if asked is None else list(dict.fromkeys(asked))
-    absent = [] if asked is not None else [name for name in names if not table.loc[name, "present"]]
+    present = at_hand(domain)
+    names = default_sets(domain) if asked is None else list(dict.fromkeys(asked))
+    absent = [] if asked is not None else [name for name in names if not present[name]]
     names = [name for name in names if name not in absent]
     if not names:
         where = os.environ.get("DIFFAUG_DATA_DIR", "")
         found = f"none of them in {where!r}" if where else "it unset"
         raise FileNotFoundError(
             f"Expected the environment variable DIFFAUG_DATA_DIR to name the folder with the sets {absent}, found {found}. "
-            "Set it, or name a set that needs no file: --sets pbmc68k_reduced_scanpy."
+            + _WITHOUT[domain]
         )
     for name in names:
         m = datasets.manifest(name)
-        if m.domain != "bio":
-            raise ValueError(f"Expected sets of domain 'bio', found {name!r} of domain {m.domain!r}.")
-        if m.status != "embedded":
+        if m.domain != domain:
+            raise ValueError(f"Expected sets of domain {domain!r}, found {name!r} of domain {m.domain!r}.")
+        if m.status != "embedded" and not (m.status == "unavailable" and present[name]):
             datasets.path(name)
     return names, absent
 
 
-def prepare(name: str, *, n_top_genes: int, max_obs: int | None) -> Data:
+def prepare(name: str, *, n_top_genes: int | None, max_obs: int | None) -> Data:
     """Load a set and make it ready.
 
     Raises
@@ -124,6 +162,7 @@ def prepare(name: str, *, n_top_genes: int, max_obs: int | None) -> Data:
         adata = adata[np.sort(rows)].copy()
     if m.kind == "counts":
         adata = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+        assert n_top_genes is not None  # only other domains have none
         pp.recipe(adata, n_top_genes=n_top_genes)
         adata = adata[:, adata.var["highly_variable"]].copy()
     elif describe_matrix(adata.X).kind == "counts":

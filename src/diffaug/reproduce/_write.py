@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffaug.core.devices import make_fabric
 from diffaug.reproduce import _report, _run
-from diffaug.reproduce._arms import artefact
+from diffaug.reproduce._arms import Domain, artefact
 from diffaug.reproduce._rows import ROWS, Rows, Settings, write_whole
 from diffaug.reproduce._sets import chosen_sets
 
@@ -30,13 +30,16 @@ def reproduce(
     seeds: int = 5,
     device: str = "auto",
     overwrite: bool = False,
+    domain: Domain = "bio",
+    reference: Path | None = None,
 ) -> Written:
     """Run what is not there yet, sum up, and write.
 
     Parameters
     ----------
     name
-        ``"table2"``, ``"table4"``, ``"table5"``, ``"fig5"``, ``"fig6"`` or ``"fig7"``.
+        ``"table2"``, ``"table4"``, ``"table5"``, ``"fig5"``, ``"fig6"`` or ``"fig7"`` of cells, ``"table1"`` of DNA,
+        ``"table3"`` of images.
     folder
         For the rows and the results; see :class:`diffaug.reproduce._rows.Rows`.
     settings
@@ -47,6 +50,10 @@ def reproduce(
         See :func:`diffaug.reproduce._run.run`.
     overwrite
         Forget the rows that are there.
+    domain
+        ``"bio"``, ``"dna"`` or ``"vision"``, of which the settings are.
+    reference
+        See :func:`diffaug.reproduce._run.run`.
 
     Returns
     -------
@@ -57,12 +64,12 @@ def reproduce(
     ValueError, KeyError, FileNotFoundError, FileExistsError, NotADirectoryError
         The name, a set, the device, the settings or the folder will not do. Nothing is written or lost then.
     """
-    chosen = artefact(name)
+    chosen = artefact(name, domain)
     make_fabric(device)
     _run.resolved(chosen, settings, device=device)
-    names, absent = chosen_sets(sets)
+    names, absent = chosen_sets(sets, domain)
     rows = Rows(folder, settings, overwrite=overwrite)
-    table = _run.run(chosen, rows, settings, sets=names, seeds=seeds, device=device)
+    table = _run.run(chosen, rows, settings, sets=names, seeds=seeds, device=device, reference=reference)
     report = _report.report(chosen, table, settings, absent=absent)
     page, picture = folder / f"{name}.md", folder / f"{name}.png"
     write_whole(page, report.markdown())

@@ -49,7 +49,7 @@ def baseline(
     adata
         Annotated data, cells x genes, in memory, read as by :func:`diffaug.tl.fit`.
     method
-        ``"simclr"``, ``"moco"`` (version 2), ``"byol"``, ``"simsiam"`` or ``"dlme"``.
+        ``"simclr"``, ``"moco"`` (version 2), ``"byol"``, ``"simsiam"``, ``"dino"`` or ``"dlme"``.
     views
         Hand-made views, one or several of ``"mixup"``, ``"feature_swap"``, ``"mask"``, ``"noise"`` and ``"thinning"``; of
         several, one is drawn for each cell and step. By default those of ``config``.

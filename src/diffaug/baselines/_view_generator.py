@@ -1,0 +1,345 @@
+"""``ViewGenerator``: views by other generators than diffusion, the paper's rows "+ VAE" and "+ GAN". Arrays in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffaug.backends import Backend, get_backend
+from diffaug.backends._events import model_space, resolve_config, training_events, whole_number
+from diffaug.baselines._baseline import Baseline
+from diffaug.baselines._event_networks import Layout, Values, layout_of
+from diffaug.baselines._gan import Critic, GANGenerator, GANSettings, critic_loss, generator_loss
+from diffaug.baselines._vae import VAE, Posterior, VAESettings, evidence_lower_bound
+from diffaug.core.config import Config, TrainingConfig, settings_from_dict
+from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
+from diffaug.core.ema import EMA
+from diffaug.core.learner import Learner, finite_loss
+from diffaug.core.training import encode, events_at_once, shuffled_batches
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_STREAMS = ("order", "noise", "space", "calibration")
+_N_CALIBRATION = 1024
+#: Adam's decay rates for the two networks of a GAN, whose gradients change direction (Miyato et al. 2018).
+_GAN_BETAS = (0.0, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewEpoch:
+    """One epoch of a :class:`ViewGenerator`.
+
+    Attributes
+    ----------
+    epoch
+        From 1 on.
+    loss
+        Mean over the steps: of the VAE, the negative evidence lower bound of an event divided by its numbers, in nats; of
+        the GAN, the generator's.
+    critic_loss
+        Of the GAN's other network; NaN for the VAE.
+    seconds
+        Wall time.
+    """
+
+    epoch: int
+    loss: float
+    critic_loss: float = math.nan
+    seconds: float = 0.0
+
+
+class ViewGenerator:
+    """A generator of others that makes views of given events, to stand in for DiffAug's in a comparison.
+
+    ``"vae"``: a view is a decoded sample of the event's posterior. ``"gan"``: a view is drawn under the event's condition,
+    as DiffAug's are. The condition is the semantic vector of an encoder trained by SimCLR for DiffAug's warm-up, which with
+    the default loss and schedule is DiffAug's own at the start of its first B phase; noise comes beside it.
+
+    Both work in the space of DiffAug's generator and go the same way back, calibration included. They train for as many
+    epochs as DiffAug's generator has, ``n_cycles * generator_epochs``, with its batches, learning rate and schedule. Their
+    networks are small and plain: dense layers for vectors, convolutions for images and sequences.
+
+    Parameters
+    ----------
+    kind
+        ``"vae"`` or ``"gan"``.
+    config
+        As in :class:`diffaug.DiffAug`. Its section ``diffusion`` is not used.
+    settings
+        Settings of the generator itself, on top of the defaults of :class:`VAESettings` or :class:`GANSettings`.
+    backend
+        Name of the domain.
+    random_state
+        Seed of everything random in :meth:`fit`; equal seeds give equal results on one machine.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+
+    Attributes
+    ----------
+    config
+        The settings; after :meth:`fit` with the numbers of epochs filled in.
+    settings
+        Settings of the generator, a frozen dataclass.
+    history
+        List of :class:`ViewEpoch`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffaug.baselines import Baseline, ViewGenerator
+    >>> x = np.random.default_rng(0).gamma(1.0, size=(60, 12)).astype("float32")
+    >>> config = {"training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4}}
+    >>> views = ViewGenerator("vae", config).fit(x, progress=False).augment(x, 2)
+    >>> views.shape
+    (60, 2, 12)
+    >>> model = Baseline("simclr", config).fit(x, generated=views, progress=False)
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        config: Config | Mapping[str, Any] | str | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        backend: str = "cells",
+        random_state: int = 0,
+        device: str = "auto",
+    ) -> None:
+        if kind not in VIEW_GENERATORS:
+            raise ValueError(f"Expected `kind` in {list(VIEW_GENERATORS)}, found {kind!r}.")
+        self.kind = kind
+        self._maker_cls = _MAKERS[kind]
+        self._backend_cls = get_backend(backend)
+        self.config = resolve_config(config, self._backend_cls)
+        self._asked = self.config  # fit fills in epochs for its own data; the next fit must not inherit them
+        self.settings: Any = settings_from_dict(self._maker_cls.Settings, settings or {}, kind)
+        self.random_state = whole_number("random_state", random_state)
+        self.device = make_fabric(device).device
+        self._device_name = device
+        self.history: list[ViewEpoch] = []
+        self._backend: Backend | None = None
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self._backend is None else f"{self._backend.event_shape}, {self.device}"
+        return f"ViewGenerator({self.kind}, {self._backend_cls.name}, {state})"
+
+    def fit(self, x: Any, *, max_epochs: int | None = None, progress: bool = True) -> ViewGenerator:
+        """Train on events.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n_obs, *event)``.
+        max_epochs
+            Cap on the epochs of DiffAug's whole plan, of which the generator's share is used here.
+        progress
+            Show a progress bar.
+
+        Returns
+        -------
+        The generator itself.
+        """
+        from tqdm.auto import tqdm
+
+        event_shape, n_obs, _ = training_events(self._backend_cls, x, None)
+        plan = self._asked.training.resolve(n_obs, max_epochs)
+        n_epochs = plan.n_cycles * (plan.generator_epochs or 0)
+        if n_epochs < 1:
+            raise ValueError(
+                f"Expected epochs of the generator, found n_cycles={plan.n_cycles} and "
+                f"generator_epochs={plan.generator_epochs}. Set both to at least 1."
+            )
+        config = dataclasses.replace(self._asked, training=plan)
+        fabric = make_fabric(self._device_name, plan.precision)
+        backend = self._backend_cls(config.domain, event_shape)
+        backend.prepare(x)
+        with tuned_cpu():
+            data = backend.to_model(x).to(self.device)
+            backend.to(self.device)
+            layout = layout_of(self._backend_cls.name, event_shape, self.settings.width)
+            maker = self._maker_cls(self, x, data, layout, plan, fabric, backend)
+            history = []
+            with tqdm(total=n_epochs, desc=self.kind, unit="epoch", disable=not progress) as bar:
+                for record in maker.run(n_epochs):
+                    history.append(record)
+                    bar.update()
+            some = data[:: -(-n_obs // _N_CALIBRATION)]
+            backend.calibrate(_drawn(maker, some, maker.random["calibration"]))
+        self._backend, self._maker, self.config, self.history = backend, maker, config, history
+        return self
+
+    def augment(self, x: Any, n_views: int = 1, *, random_state: int = 0) -> np.ndarray:
+        """Views of given events, as :meth:`diffaug.DiffAug.augment` returns them.
+
+        Parameters
+        ----------
+        x
+            Events, shape ``(n, *event)``.
+        n_views
+            Views of each.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        Shape ``(n, n_views, *event)``, on the scale of the input.
+        """
+        if self._backend is None:
+            raise RuntimeError("Expected a fitted generator, found one that was never fitted. Call `fit` first.")
+        n_views = whole_number("n_views", n_views, 1)
+        stream = random_streams(whole_number("random_state", random_state), ("augment",), self.device)["augment"]
+        made = []
+        with tuned_cpu():
+            for chunk in model_space(self._backend, x, self.device):
+                drawn = _drawn(self._maker, chunk.repeat_interleave(n_views, dim=0), stream)
+                made.append(self._backend.from_model(self._backend.from_generator(drawn)))
+        return np.concatenate(made).reshape(-1, n_views, *self._backend.event_shape)
+
+
+@torch.no_grad()
+def _drawn(maker: _Maker, data: Tensor, stream: torch.Generator) -> Tensor:
+    """A view of each event of ``data``, in the generator's space."""
+    return torch.cat([maker.views(part, stream) for part in data.split(events_at_once(tuple(data.shape[1:])))])
+
+
+class _Maker(ABC):
+    """The networks of one kind and their training; the epoch is a subclass's."""
+
+    Settings: ClassVar[type]
+
+    def __init__(
+        self,
+        owner: ViewGenerator,
+        x: Any,
+        data: Tensor,
+        layout: Layout,
+        plan: TrainingConfig,
+        fabric: Fabric,
+        backend: Backend,
+    ) -> None:
+        self.settings, self.data, self.plan, self.backend = owner.settings, data, plan, backend
+        self.n_obs, self.batch_size = len(data), min(plan.batch_size, len(data))
+        self.device = data.device
+        self.random = random_streams(owner.random_state, _STREAMS, self.device)
+        self._n_steps = plan.n_cycles * (plan.generator_epochs or 0) * (self.n_obs // self.batch_size)
+        self._fabric = fabric
+        self._build(owner, x, layout)
+
+    @abstractmethod
+    def _build(self, owner: ViewGenerator, x: Any, layout: Layout) -> None:
+        """Make the networks."""
+
+    @abstractmethod
+    def step(self, index: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on events in the generator's space: the loss, and that of the critic (NaN without one)."""
+
+    @abstractmethod
+    def views(self, data: Tensor, stream: torch.Generator) -> Tensor:
+        """A view of each event in model space, in the generator's space."""
+
+    def learner(self, network: nn.Module) -> Learner:
+        """A network with DiffAug's settings for its generator."""
+        plan = self.plan
+        return Learner(self._fabric, network, plan.generator_lr, plan.weight_decay, [self._n_steps], plan.lr_schedule)
+
+    def noise(self, n: int, width: int, stream: torch.Generator) -> Tensor:
+        """Standard normal numbers, shape ``(n, width)``."""
+        return torch.randn(n, width, generator=stream, device=self.device)
+
+    def run(self, n_epochs: int) -> Iterator[ViewEpoch]:
+        """Train; yields a record after each epoch."""
+        for epoch in range(1, n_epochs + 1):
+            begin, losses = time.perf_counter(), []
+            for index in shuffled_batches(self.n_obs, self.batch_size, self.random["order"]):
+                events = self.backend.to_generator(self.data[index], self.random["space"])
+                losses.append(torch.stack(self.step(index, events)))
+            loss, critic = torch.stack(losses).mean(dim=0)
+            yield ViewEpoch(epoch, finite_loss(loss, "generator"), float(critic), time.perf_counter() - begin)
+
+
+class _VAEMaker(_Maker):
+    Settings = VAESettings
+    settings: VAESettings
+
+    def _build(self, owner: ViewGenerator, x: Any, layout: Layout) -> None:
+        with seeded_init(owner.random_state):
+            self.network = VAE.of(layout, self.settings)
+        self._learner, self._done = self.learner(self.network), 0
+
+    def step(self, index: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        noise = self.noise(len(index), self.settings.n_code, self.random["noise"])
+        out, *posterior = self._learner.net(events, noise)
+        likelihood = self.network.values.log_likelihood(out, events)
+        n_numbers, rising = events[0].numel(), self._done / max(1.0, self.settings.beta_warmup * self._n_steps)
+        beta = self.settings.beta
+        bound = evidence_lower_bound(likelihood, Posterior(*posterior), beta * min(1.0, rising))
+        self._learner.step(-bound.mean() / n_numbers)
+        self._done += 1
+        # What is told is the bound itself, also while the weight of the divergence rises.
+        loss = -evidence_lower_bound(likelihood, Posterior(*posterior), beta).mean().detach() / n_numbers
+        return loss, torch.full_like(loss, math.nan)
+
+    def views(self, data: Tensor, stream: torch.Generator) -> Tensor:
+        events = self.backend.to_generator(data, stream)
+        codes = self.network.posterior(events).sample(self.noise(len(data), self.settings.n_code, stream))
+        return self.network.values.drawn(self.network.decoder(codes), stream)
+
+
+class _GANMaker(_Maker):
+    Settings = GANSettings
+    settings: GANSettings
+
+    def _build(self, owner: ViewGenerator, x: Any, layout: Layout) -> None:
+        warmup = dataclasses.replace(self.plan, n_cycles=0)
+        config = dataclasses.replace(owner.config, training=warmup)
+        simclr = Baseline(
+            "simclr",
+            config,
+            backend=owner._backend_cls.name,
+            random_state=owner.random_state,
+            device=owner._device_name,
+        )
+        self.encoder = simclr.fit(x, progress=False)._encoder
+        self.cond = encode(self.encoder, self.data).semantic
+        n_cond = self.cond.shape[1]
+        with seeded_init(owner.random_state):
+            generator, critic = GANGenerator(layout, n_cond, self.settings.n_noise), Critic(layout, n_cond)
+        self.values: Values = layout.Values().to(self.device)
+        self.ema = EMA(generator.to(self.device), self.settings.ema_decay)
+        self._generator, self._critic = self.learner(generator), self.learner(critic)
+        for learner in (self._generator, self._critic):
+            for group in learner.optimizer.param_groups:
+                group["betas"] = _GAN_BETAS
+
+    def step(self, index: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        cond, others = self.cond[index], self.cond[index.roll(1)]
+        noise = self.noise(len(index), self.settings.n_noise, self.random["noise"])
+        drawn = self.values.drawn(self._generator.net(cond, noise), self.random["noise"])
+        # The three kinds in one batch, as one pass is faster than three.
+        three = torch.cat([events, drawn.detach(), events]), torch.cat([cond, cond, others])
+        of_critic = critic_loss(*self._critic.net(*three).chunk(3))
+        self._critic.step(of_critic)
+        self._critic.module.requires_grad_(False)
+        of_generator = generator_loss(self._critic.net(drawn, cond))
+        self._generator.step(of_generator)
+        self._critic.module.requires_grad_(True)
+        self.ema.update(self._generator.module)
+        return of_generator.detach(), of_critic.detach()
+
+    def views(self, data: Tensor, stream: torch.Generator) -> Tensor:
+        cond = encode(self.encoder, data).semantic
+        return self.values.drawn(self.ema.module(cond, self.noise(len(data), self.settings.n_noise, stream)), stream)
+
+
+_MAKERS: dict[str, type[_Maker]] = {"vae": _VAEMaker, "gan": _GANMaker}
+#: Kinds of :class:`ViewGenerator`.
+VIEW_GENERATORS: tuple[str, ...] = tuple(_MAKERS)

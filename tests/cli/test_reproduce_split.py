@@ -1,0 +1,93 @@
+"""``diffaug-dna reproduce`` and ``diffaug-vision reproduce``, on a set of texts made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diffaug.cli import _dna, _vision
+
+TINY = """
+[training]
+warmup_epochs = 1
+generator_epochs = 1
+mixed_epochs = 1
+batch_size = 16
+
+[diffusion]
+n_steps = 2
+
+[domain]
+n_semantic = 8
+n_latent = 4
+filter_width = 4
+generator_widths = [4, 4, 4, 4]
+n_neighbors = 3
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a set of Genomic Benchmarks as texts, entered."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 24), ("test", 12)):
+        for label, letters in (("human", "AATT"), ("worm", "ACGT")):
+            folder = tmp_path / "data" / "dna" / "demo_human_or_worm" / split / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                (folder / f"{i}.txt").write_text("".join(rng.choice(list(letters), 30)))
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.setenv("DIFFAUG_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("DIFFAUG_CACHE_DIR", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_table_from_training_to_print(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["reproduce", "table1", "--seeds", "1", "--config", "tiny.toml", "-o", "out"]
+    assert _dna.main(call) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:3] == ["out/table1.md", "out/rows.csv", ""]
+    table = pd.read_csv("out/rows.csv")
+    assert len(table) == 12 and set(table["set"]) == {"demo_human_or_worm"}
+    assert "(HuWo in the paper) (paper: 96.8): itself." in " ".join(out.split())
+    assert "12 of 12: demo_human_or_worm, cnn, seed 0" in err
+    page = Path("out/table1.md").read_text(encoding="utf-8")
+    for arm in ("diffaug", "loop_off", "simclr + vae", "simclr + gan", "kmer4"):
+        assert page.count(f"\n| {arm} |") == 2
+    # The same again runs nothing; other settings are refused.
+    assert _dna.main([*call, "--json"]) == 0
+    again, err = capsys.readouterr()
+    assert "runs to go: 0" in err and json.loads(again)["artefact"] == "table1"
+    assert _dna.main([*call, "--max-obs", "50"]) == 2
+    assert "max_obs = None and not 50" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("main", "name", "table"), [(_dna.main, "dna", "table1"), (_vision.main, "vision", "table3")])
+def test_list_and_wrong_names(
+    main: object, name: str, table: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(main)
+    assert main(["reproduce", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{table}  ") and "    simclr + gan " in out
+    assert ("CIFAR-10" if name == "vision" else "(HuWo in the paper) (paper: 96.8): itself (at hand)") in out
+    assert main(["reproduce", "--list", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["artefacts"]) == [table]
+    for given, said in (
+        ([], f"Expected a table or figure among ['{table}'], found none"),
+        (["table4"], "Do: diffaug-cells reproduce table4"),
+    ):
+        assert main(["reproduce", *given, "-o", "new"]) == 2
+        assert said in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+def test_without_sets_of_images(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _vision.main(["reproduce", "table3", "-o", "new"]) == 2
+    assert "name a set to download: --sets cifar10" in capsys.readouterr().err
+    assert not Path("new").exists()
