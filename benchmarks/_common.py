@@ -18,6 +18,7 @@ from scipy import sparse
 
 import diffaug
 from diffaug import metrics
+from diffaug.core.storage import written_file
 
 RESULTS = Path(__file__).parents[1] / "docs" / "benchmarks" / "results"
 PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -120,12 +121,10 @@ class Results:
             with self.file.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
         rows.append(row)
-        scratch = self.file.with_suffix(".part")
-        with scratch.open("w", newline="", encoding="utf-8") as file:
+        with written_file(self.file) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for r in rows for k in r)))
             writer.writeheader()
             writer.writerows(rows)
-        scratch.replace(self.file)
 
 
 def machine() -> str:

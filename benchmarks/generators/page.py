@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 from harness.sets import TUNED_ON
-from harness.store import written_file
 
+from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
 from generators.base import NOT_RUN, TOOLS
 from generators.rare_page import rare_section

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
-from harness.store import written_file
 
 OURS_COLOR, OTHER_COLOR = "#0072b2", "#444444"
 Intervals = Mapping[str, MeanInterval]

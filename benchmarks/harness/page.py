@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 from peers import NOT_RUN, Peer
 
+from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
 from harness import figures
 from harness.protocols import PROTOCOLS
 from harness.run import COMPUTE, INSTALL, Plan
 from harness.sets import TUNED_ON
-from harness.store import settings_hash, written_file
+from harness.store import settings_hash
 from harness.summary import (
     FLAT,
     FLAT_MORE,

@@ -16,8 +16,9 @@ from anndata import AnnData
 from peers.maps import umap_of
 
 from diffaug import metrics
+from diffaug.core.storage import written_file
 from harness.sets import read_prepared
-from harness.store import Entry, written_file
+from harness.store import Entry
 
 #: Starts of k-means, of which each keeps the best of a few; the mean over them is the score.
 KMEANS_SEEDS, KMEANS_STARTS = 5, 5

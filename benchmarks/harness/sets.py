@@ -13,7 +13,7 @@ from _common import prepared
 from anndata import AnnData
 
 import diffaug
-from harness.store import written_file
+from diffaug.core.storage import written_file
 
 #: Sets whose labels were looked at when defaults were chosen: numbers on them flatter us by as much.
 TUNED_ON = (

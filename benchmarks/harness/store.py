@@ -7,12 +7,9 @@ are the Parquet file that is committed; it is made anew from itself and the row 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-
-@contextlib.contextmanager
-def written_file(path: Path) -> Iterator[Path]:
-    """A fresh name beside ``path`` to write to; it takes the place of ``path`` only if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    fresh = Path(name)
-    try:
-        yield fresh
-        fresh.chmod(0o644)  # mkstemp makes private files
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+from diffaug.core.storage import written_file
 
 
 def settings_hash(settings: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from harness import store
-from harness.store import COLUMNS, Entry, Key, Rows, settings_hash, written_file
+from harness.store import COLUMNS, Entry, Key, Rows, settings_hash
+
+from diffaug.core.storage import written_file
 
 KEY = Key("paul15", 200, 500, "pca50", "abc", 0, "linear")
 

@@ -16,7 +16,8 @@ import pytest
 
 import diffaug
 from diffaug.cli import main
-from diffaug.cli._files import check_target_file, read_h5ad, read_toml, written_file
+from diffaug.cli._files import check_target_file, read_h5ad, read_toml
+from diffaug.core.storage import written_file
 
 Listing = Callable[[Path], dict[str, bytes]]
 FIT = ["fit", "cells.h5ad", "--config", "tiny.toml", "--quiet"]

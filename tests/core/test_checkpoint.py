@@ -270,6 +270,12 @@ def test_only_leftovers_of_its_own_are_removed(written: Path) -> None:
     assert sorted(os.listdir(written.parent)) == sorted([*others, "run.ckpt"])
 
 
+def test_leftovers_of_a_first_writing_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".run.ckpt.0123abcd.part").touch()
+    assert opened(tmp_path / "run.ckpt")[1] is None
+    assert os.listdir(tmp_path) == []
+
+
 # --- when ---------------------------------------------------------------------------------------------------------------
 
 

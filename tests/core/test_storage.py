@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from diffaug.core.storage import FolderKind, check_target_folder, file_written_whole, written_whole
+from diffaug.core.storage import (
+    FolderKind,
+    check_target_folder,
+    file_written_whole,
+    leftovers,
+    remove_leftovers,
+    written_file,
+    written_whole,
+)
 
 
 def write(target: Path, text: str, *, overwrite: bool = False) -> None:
@@ -197,3 +206,40 @@ def test_file_appears_only_when_it_is_whole(tmp_path: Path, error: type[BaseExce
         assert type(raised) is error
     assert target.read_bytes() == (b"new" if error is None else b"old")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_writer_that_wants_a_name_gets_one_with_the_ending(tmp_path: Path) -> None:
+    """A link stays, its file keeps the user's permissions, and folders are made."""
+    (tmp_path / "link.fa.gz").symlink_to(tmp_path / "far" / "x.fa.gz")
+    for content in (b"old", b"new"):
+        with written_file(tmp_path / "link.fa.gz") as fresh:
+            assert fresh.name.endswith(".fa.gz") and fresh.parent == tmp_path / "far" and not fresh.exists()
+            fresh.write_bytes(content)
+    assert (tmp_path / "link.fa.gz").is_symlink() and os.listdir(tmp_path / "far") == ["x.fa.gz"]
+    assert (tmp_path / "far" / "x.fa.gz").read_bytes() == b"new"
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "far" / "x.fa.gz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_writer_that_writes_elsewhere_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(FileNotFoundError), written_file(tmp_path / "a.txt"):
+        pass
+    assert (tmp_path / "a.txt").read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("write", [file_written_whole, written_file])
+def test_leftovers_are_known_and_nothing_else_is(tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "rows.tar.gz"
+    others = [".rows.tar.gz.xyz.part", ".rows.csv.01ab.part", ".rows.tar.gz.01ab.part.csv", "rows.tar.gz.01ab.part"]
+    for name in others:
+        (tmp_path / name).touch()
+    with monkeypatch.context() as patch:  # what a kill leaves: nobody cleans up
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        with pytest.raises(KeyboardInterrupt), write(target) as fresh:
+            if isinstance(fresh, Path):
+                fresh.touch()
+            raise KeyboardInterrupt
+    assert len(leftovers(target)) == 1
+    remove_leftovers(target)
+    assert sorted(os.listdir(tmp_path)) == sorted(others)

@@ -15,11 +15,10 @@ from diffaug.cli._files import (
     check_target_file,
     check_target_folder,
     remove_checkpoint,
-    written_file,
 )
 from diffaug.cli._look import as_json
 from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
-from diffaug.core.storage import MODEL_FOLDER
+from diffaug.core.storage import MODEL_FOLDER, written_file
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug, Embedding

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,8 +150,8 @@ def remove_checkpoint(checkpoint: Path | None) -> None:
 
 
 def _check_place(target: Path) -> None:
-    """Refuse a target whose folder cannot be made or written to."""
-    folder = target.absolute().parent
+    """Refuse a target whose folder cannot be made or written to; a link's is that of what it points to."""
+    folder = target.resolve().parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
@@ -166,21 +162,7 @@ def _check_place(target: Path) -> None:
         )
 
 
-@contextmanager
-def written_file(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it takes the target's place only if the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A folder and not a file, so that the writer creates the file, with the permissions that the user's files have.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        fresh = scratch / target.name
-        yield fresh
-        os.replace(fresh, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def write_h5ad(adata: AnnData, target: Path) -> None:
     """Write an AnnData, whole or not at all."""
-    with written_file(target) as fresh:
+    with storage.written_file(target) as fresh:
         adata.write_h5ad(fresh)

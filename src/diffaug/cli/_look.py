@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from diffaug.cli._app import Common, command, show
-from diffaug.cli._files import check_target_file, check_target_folder, read_h5ad, written_file
+from diffaug.cli._files import check_target_file, check_target_folder, read_h5ad
 from diffaug.cli._make import NotNegative, Output, Positive, load, wants_progress
+from diffaug.core.storage import written_file
 
 PICTURES = (".png", ".pdf", ".svg")
 

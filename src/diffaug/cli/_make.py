@@ -18,9 +18,8 @@ from diffaug.cli._files import (
     read_toml,
     remove_checkpoint,
     write_h5ad,
-    written_file,
 )
-from diffaug.core.storage import MODEL_FOLDER
+from diffaug.core.storage import MODEL_FOLDER, written_file
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug

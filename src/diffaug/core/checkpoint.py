@@ -110,6 +110,7 @@ class CheckpointFile:
         self._written_at = time.monotonic()
         if not self.path.exists():
             self._make_place()
+            remove_leftovers(self.path)  # of a first writing that was cut
             return None
         document = self._read()
         self._check_run(document["run"])
@@ -186,7 +187,7 @@ class CheckpointFile:
 
     def _make_place(self) -> None:
         """Say now, and not after the first minutes, that there is no place to write to."""
-        folder = self.path.absolute().parent
+        folder = self.path.resolve().parent  # of what a link points to
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -114,26 +114,44 @@ def written_whole(target: Path, *, kind: FolderKind | None = None, overwrite: bo
 def file_written_whole(target: Path) -> Iterator[BinaryIO]:
     """A stream to write into; what was written takes the place of ``target`` only if the block succeeds.
 
-    Whenever the process or the machine stops, ``target`` is the old or the new file.
+    Whenever the process or the machine stops, ``target`` is the old or the new file. Its folder must be there.
     """
-    target = target.resolve()  # a link stays, and what it points to is replaced
-    # Opened by name and not by tempfile, which makes private files: this one gets the permissions that the user's files have.
-    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    with _replacement(target.resolve(), "") as fresh, fresh.open("xb") as stream:
+        yield stream
+
+
+@contextmanager
+def written_file(target: Path) -> Iterator[Path]:
+    """The same for writers that want a name: a path beside ``target``, with its ending, which the block must write to."""
+    target = target.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _replacement(target, "".join(target.suffixes)) as fresh:
+        yield fresh
+
+
+@contextmanager
+def _replacement(target: Path, ending: str) -> Iterator[Path]:
+    """A new name beside a file without links; what the block writes there replaces the file, if the block succeeds."""
+    # A name and not tempfile's file, which is private: the writer's gets the permissions that the user's files have.
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part{ending}")
     try:
-        with scratch.open("xb") as stream:
-            yield stream
-            stream.flush()
+        yield fresh
+        with fresh.open("rb+") as stream:
             os.fsync(stream.fileno())
-        os.replace(scratch, target)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        os.replace(fresh, target)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """What processes that were killed while they wrote ``target`` as one of the above left beside it."""
+    target = target.resolve()
+    ending = re.escape("".join(target.suffixes))
+    scratch = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.part({ending})?")
+    return [path for path in target.parent.iterdir() if scratch.fullmatch(path.name)]
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what a process that was killed in :func:`file_written_whole` left beside ``target``."""
-    target = target.resolve()
-    scratch = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part")
-    for path in target.parent.iterdir():
-        if scratch.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    """Remove the :func:`leftovers` of a file that nobody else is writing now."""
+    for path in leftovers(target):
+        path.unlink(missing_ok=True)

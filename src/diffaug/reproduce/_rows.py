@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from diffaug.core.config import Config
-from diffaug.core.storage import FolderKind, check_target_folder
+from diffaug.core.storage import FolderKind, check_target_folder, file_written_whole, leftovers, remove_leftovers
 from diffaug.reproduce._arms import artefacts
 
 SETTINGS, ROWS = "settings.json", "rows.csv"
@@ -24,7 +22,6 @@ FOLDER = FolderKind(
 )
 FORMAT, SCHEMA_VERSION = "diffaug-reproduce", 1
 KEY = ("set", "seed", "run")
-_PART = ".part"
 _ALWAYS = (*KEY, "arm", "method", "settings", "measured", "device", "versions")
 
 
@@ -107,10 +104,9 @@ class Rows:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._anew:
             self._anew = False
-            for name in (ROWS, *FOLDER.others, SETTINGS):  # the mark goes last: without it the folder is a foreign one
+            for name in (*FOLDER.others, SETTINGS):  # the mark goes last: without it the folder is a foreign one
+                remove_leftovers(self.folder / name)
                 (self.folder / name).unlink(missing_ok=True)
-            for scratch in filter(_is_scratch, self.folder.glob(f".*{_PART}")):
-                scratch.unlink()
         if not (self.folder / SETTINGS).exists():
             document = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "settings": self._settings.flat()}
             write_whole(self.folder / SETTINGS, json.dumps(document, indent=1) + "\n")
@@ -139,7 +135,8 @@ def check_folder(folder: Path, settings: Settings, *, overwrite: bool) -> None:
     name = str(folder)
     if overwrite:
         # What a process that was killed while it wrote left behind is no foreign file.
-        left = tuple(p.name for p in folder.glob(f".*{_PART}") if _is_scratch(p)) if folder.is_dir() else ()
+        names = (*FOLDER.others, SETTINGS) if folder.is_dir() else ()
+        left = tuple(path.name for name in names for path in leftovers(folder / name))
         check_target_folder(folder, FOLDER._replace(others=FOLDER.others + left), overwrite=True, how="--overwrite")
         return
     if not folder.exists():
@@ -174,22 +171,7 @@ def check_folder(folder: Path, settings: Settings, *, overwrite: bool) -> None:
         )
 
 
-def _is_scratch(path: Path) -> bool:
-    """Whether a file is one that :func:`write_whole` writes to for a file of ours."""
-    return path.name.removeprefix(".").rsplit(".", 2)[0] in (SETTINGS, ROWS, *FOLDER.others)
-
-
 def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file so that it is either the old or the new one, whenever the process is stopped."""
-    raw = content.encode() if isinstance(content, str) else content
-    # Opened by name and not by tempfile, which makes private files: this one gets the permissions that the user's files have.
-    scratch = file.with_name(f".{file.name}.{secrets.token_hex(4)}{_PART}")
-    try:
-        with scratch.open("xb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, file)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    with file_written_whole(file) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
