@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from harness.sets import TUNED_ON
 
 from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
+from diffaug.reproduce._sets import TUNED_ON
 from generators.base import NOT_RUN, TOOLS
 from generators.rare_page import rare_section
 from generators.run import DONE, Runner

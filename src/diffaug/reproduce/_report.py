@@ -16,7 +16,7 @@ from diffaug.reproduce._arms import Arm, Artefact, Domain
 from diffaug.reproduce._measure import KINDS, QUANTILES
 from diffaug.reproduce._paper import PaperNumber
 from diffaug.reproduce._rows import Settings
-from diffaug.reproduce._sets import paper_sets, stands_for
+from diffaug.reproduce._sets import TUNED_ON, paper_sets, stands_for
 from diffaug.reproduce._statistics import Comparison, Interval, compare, interval
 
 #: Columns of a table by the name of their score: title, and whether it is a share that is printed in percent.
@@ -42,8 +42,6 @@ _SHOWN = {
     "fig6": ("linear", "knn", "kmeans", "kept", "rank"),
     "fig7": ("linear", "knn", "kmeans", "rank"),
 }
-#: Sets whose labels a default of this package has seen.
-TUNED_ON = ("paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc")
 _WIDTH = 110
 
 

@@ -17,6 +17,12 @@ from diffaug.reproduce._paper import TABLE1_BY_SET, TABLE2_BY_SET, TABLE3_BY_SET
 from diffaug.reproduce._split_sets import OTHER_DNA
 
 _BY_SET: dict[Domain, dict[str, PaperNumber]] = {"bio": TABLE2_BY_SET, "dna": TABLE1_BY_SET, "vision": TABLE3_BY_SET}
+#: Sets whose labels were looked at when defaults were chosen, all that docs/experiments.md names: numbers on them flatter
+#: DiffAug by as much.
+TUNED_ON = (
+    "paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc", "isolet", "har265",
+    "zeisel_200genes", "osmfish_ssctx", "mice_protein", "worm_neuron_sdc", "baron_pancreas",
+)  # fmt: skip
 #: For sets that can be had themselves, and so have none in their manifest.
 _STAND_INS = {"cifar10": ("cifar10_12k",)}
 #: What to do where no default set is at hand.
