@@ -39,6 +39,8 @@ from harness.summary import (
 )  # fmt: skip
 
 NONE = "–"
+#: From which lambda on the loop is in use; below it the generator copies, and the fit leaves its views out.
+IN_USE = 0.25
 
 
 class Page:
@@ -146,7 +148,6 @@ class Page:
         """The loop's gain on each set, and over all, beside the lambda that was in force."""
         rates = per_set(self.rows, RATE, [OURS], self.sets)
         columns = {score.shown: gains(self.rows, score) for score in scores}
-        overall = {score.shown: differences(self.rows, score, [TWIN]).get(TWIN) for score in scores}
         lines = []
         for name in self.sets:
             cells = [c.get(name) for c in columns.values()]
@@ -154,9 +155,20 @@ class Page:
                 seeds = max(cell.n_groups for cell in cells if cell)
                 rate = f"{rates.loc[OURS, name]:.2f}" if name in rates else NONE
                 lines.append([self._set(name), str(seeds), rate, *(NONE if c is None else _signed(c) for c in cells)])
-        for title, i in (("**mean over sets**, t", 0), ("**mean over sets**, bootstrap", 1)):
-            lines.append([title, "", "", *(NONE if o is None else _signed(o[i]) for o in overall.values())])
+        lines += self._mean_gains("all sets", self.sets, scores)
+        used = [name for name in self.sets if name in rates and rates.loc[OURS, name] >= IN_USE]
+        if 0 < len(used) < len(self.sets):
+            lines += self._mean_gains(f"the {len(used)} sets with lambda of at least {IN_USE:g}", used, scores)
         return _markdown(["set", "seeds", "lambda in force", *columns], lines)
+
+    def _mean_gains(self, said: str, sets: Sequence[str], scores: Sequence[Score]) -> list[list[str]]:
+        """Two lines of the gain's table: the mean over some sets with Student's t, and with the bootstrap."""
+        rows = self.rows[self.rows["set"].isin(sets)]
+        found = [differences(rows, score, [TWIN]).get(TWIN) for score in scores]
+        return [
+            [f"**mean over {said}**, {how}", "", "", *(NONE if f is None else _signed(f[i]) for f in found)]
+            for i, how in enumerate(("t", "bootstrap"))
+        ]
 
     def per_set_table(self, score: Score) -> str:
         """Means over seeds of every method on every set; the best of a set is bold."""

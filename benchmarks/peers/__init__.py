@@ -9,7 +9,8 @@ from peers._registry import NOT_RUN, PEERS, Made, Peer, Row, in_order, variants
 
 in_order(
     "raw", "pca50", "kernel_pca", "umap", "pacmap", "hnne", "phate", "opentsne", "parametric_umap", "ivis", "topoae",
-    "scvi", "concord", "random_encoder", "simclr", "byol", "moco", "simsiam", "dlme", "byol_plus", "simsiam_plus", "diffaug",
+    "scvi", "concord", "random_encoder", "simclr", "byol", "moco", "simsiam", "dino", "dlme", "byol_plus", "simsiam_plus",
+    "diffaug",
 )  # fmt: skip
 
 __all__ = ["NOT_RUN", "PEERS", "Made", "Peer", "Row", "variants"]
