@@ -139,7 +139,7 @@ def _tuned(sets: Sequence[str]) -> str:
 
 
 _RANKS_SAID = """Mean over sets of each tool's rank, 1 the best; the last column is the mean of all ranks with its interval over
-sets. Controls are not ranked. A rank says nothing of distances: see the values below."""
+sets. Controls are not ranked, and no tool on sets where one has no value. A rank says nothing of distances: see the values below."""
 _GOALS_SAID = """Means over sets. *Score* is the mean floor-normalised score (1 is as good as real cells), *AUC* that of an
 unrestricted random forest on principal components (0.5 is guessing), *log-fold slope* that of every type against the rest
 (at genes that real cells other than T and H chose), *zero error* the mean absolute error of the genes' zero fractions,
@@ -176,7 +176,11 @@ def means_table(
     sets = list(dict.fromkeys(rows["set"]))
     floors = [sum(floor_of(rows, c.name, s) for s in sets) / len(sets) for c in columns]
     lines.append(["real (floor)", *(_number(f) for f in floors)])
-    lines += [[_name(t), *(_with_ends(over_sets(rows, c.name, t)) for c in columns)] for t in tools]
+    for tool in tools:
+        found = [over_sets(rows, c.name, tool) for c in columns]
+        n_sets = min((f.n_groups for f in found if f is not None), default=0)
+        fewer = f" ({n_sets} of {len(sets)} sets)" if n_sets < len(sets) else ""
+        lines.append([_name(tool) + fewer, *map(_with_ends, found)])
     return _table(lines)
 
 

@@ -115,11 +115,11 @@ def helped(
 ) -> tuple[dict[str, dict[str, float]], str]:
     """Recall of the type and balanced accuracy of every arm of ``tl.balance`` on the cells that the model has not seen."""
     share = model.n_obs / cells.n_obs  # `to` counts all cells; the training part gets its share of them
-    try:
+    try:  # a failure is kept, and the page tells it
         out = diffaug.tl.balance(
             cells, model, groupby="cell_type", to={kind: round(goal / share)}, random_state=seed, progress=False
         )
-    except ValueError as error:  # too few held-out cells of the type
+    except ValueError as error:
         return {}, f"{type(error).__name__}: {error}"
     found = out.uns["diffaug_balance"]
     values = zip(found["arm"], found["rare_recall"], found["balanced_accuracy"], strict=True)

@@ -15,11 +15,22 @@ OTHERS = tuple(arm for arm in ARMS if arm != OURS)
 
 def rare_rows(table: pd.DataFrame, plan: Plan, rare_cells: int) -> pd.DataFrame:
     """``kind``, ``donor``, ``seed``, ``metric`` and a column for each arm."""
-    rows = table[table["method"].str.startswith(PREFIX) & (table["settings_hash"] == rare_hash(plan, rare_cells))]
-    rows = rows[(rows["max_obs"] == plan.max_obs) & (rows["n_top_genes"] == plan.n_top_genes)]
+    rows = _of_plan(table, plan, rare_cells)
     rows = rows[(rows["protocol"] != DONE) & (rows["error"] == "")]
     rows = rows.assign(kind=rows["method"].str.removeprefix(f"{PREFIX}: "), donor=rows["set"])
     return rows.pivot_table(index=["kind", "donor", "seed", "metric"], columns="protocol", values="value").reset_index()
+
+
+def _of_plan(table: pd.DataFrame, plan: Plan, rare_cells: int) -> pd.DataFrame:
+    rows = table[table["method"].str.startswith(PREFIX) & (table["settings_hash"] == rare_hash(plan, rare_cells))]
+    return rows[(rows["max_obs"] == plan.max_obs) & (rows["n_top_genes"] == plan.n_top_genes)]
+
+
+def left_out(table: pd.DataFrame, plan: Plan, rare_cells: int) -> dict[str, int]:
+    """Why a donor was left out of a type, and how often."""
+    rows = _of_plan(table, plan, rare_cells)
+    failed = rows[(rows["protocol"] == DONE) & (rows["error"] != "")]
+    return {str(error).partition("\n")[0]: int(n) for error, n in failed["error"].value_counts().items()}
 
 
 def gain(rows: pd.DataFrame, kind: str, metric: str, other: str) -> MeanInterval:
@@ -56,10 +67,12 @@ def rare_section(table: pd.DataFrame, plan: Plan, rare_cells: int) -> str:
             f"On {SET} each donor is held out once ({rows['seed'].nunique()} seed(s)). Of each of the three rarest types, {rare_cells} cells of the other donors "
             "are left; one type after the other is filled to the median size of the common types, with cells repeated "
             "(oversampling), SMOTE, or DiffAug's, and a logistic regression on 30 components learns from them (`tl.balance`). "
-            "Gains are DiffAug minus the other arm on the same held-out donor, with a 95 % interval (Student's t) over donors; "
-            "a donor with fewer than five cells of the type is left out of that type.",
+            "Gains are DiffAug minus the other arm on the same held-out donor, with a 95 % interval (Student's t) over donors.",
             *parts,
             verdict(rows),
+            "\n".join(
+                f"- Left out, {n} of a donor and a type: {why}" for why, n in left_out(table, plan, rare_cells).items()
+            ),
         ]
     )
 

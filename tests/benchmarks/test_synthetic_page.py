@@ -160,6 +160,29 @@ def test_gains_of_rare_types_are_paired_by_donor(plan: Plan) -> None:
     assert f"+0.200 [{expected.low:+.3f}, {expected.high:+.3f}]" in text
     assert "few: not shown (+0.150 against oversampling)" in text  # the interval of three donors reaches 0
     assert rare_page.rare_section(table, plan, 20) == ""  # other settings
+    assert "Left out" not in text
+
+
+def test_donors_that_fail_are_told_with_the_reason(plan: Plan) -> None:
+    """Too few cells is one reason; another must not pass for it."""
+    runner = Runner(plan)
+    for donor in ("d1", "d2"):
+        key = rare.rare_key(plan, 10, donor, "few", 0)
+        for arm in rare_page.ARMS:
+            runner.rows.put(key(arm), {"recall": 0.5, "balanced_accuracy": 0.5}, **COLUMNS)
+        runner.rows.put(key(DONE), {"seconds": 1.0}, **COLUMNS)
+    for donor, kind in (("d3", "few"), ("d1", "fewer"), ("d2", "fewer")):
+        key = rare.rare_key(plan, 10, donor, kind, 0)
+        error = "ValueError: a shape\nthat is wrong" if kind == "fewer" else "ValueError: Expected at least 5"
+        runner.rows.put(key(DONE), {}, error, **COLUMNS)
+    text = rare_page.rare_section(runner.rows.table(), plan, 10)
+    assert "- Left out, 2 of a donor and a type: ValueError: a shape\n- Left out, 1 of" in text
+
+
+def test_a_mean_over_fewer_sets_says_so(runner: Runner) -> None:
+    runner.rows.drop(lambda key, error: key.method == "pooled" and key.set == "paul15")
+    text = page.page(runner, 10, "x")[0]
+    assert "| thinned pairs (1 of 2 sets) |" in text and "thinned cells (" not in text
 
 
 def test_a_fold_keeps_few_rare_cells_and_all_of_the_donor(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
