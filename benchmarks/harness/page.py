@@ -39,7 +39,7 @@ from harness.summary import (
 )  # fmt: skip
 
 NONE = "–"
-#: From which lambda on the loop is in use; below it the generator copies, and the fit leaves its views out.
+#: From which lambda on the loop is said to be in use; below it most positives are hand-made, as the twin's are.
 IN_USE = 0.25
 
 
@@ -372,7 +372,8 @@ class Page:
                 section(
                     "The loop's gain",
                     "DiffAug minus its twin with the loop off, which has as many encoder epochs with hand-made views only."
-                    " Intervals of a set are over its seeds.",
+                    " Intervals of a set are over its seeds. The lambda in force is what the fit makes of its own views, without"
+                    f" labels; that rule was found on sets marked ‡, and the border of {IN_USE:g} in the last lines is ours.",
                     drawn["gain"],
                     when(GAIN, self.gains_table),
                 )
