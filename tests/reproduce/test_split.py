@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffaug import DiffAug, datasets
+from diffaug import DiffAug, datasets, dna
 from diffaug.backends import get_backend
 from diffaug.baselines import Baseline, ViewGenerator
 from diffaug.core.config import Config, config_from_dict
@@ -197,6 +197,15 @@ def test_what_is_trained_sees_the_training_part_alone(
     assert [name for name, _ in seen] == ["DiffAug", "Baseline", "Baseline", "ViewGenerator", "Baseline", "Baseline"]
     assert rates["simclr"] == rates["simclr + mixup"] == rates["random"] == 0 and rates["simclr + vae"] == 0.5
     assert rates["diffaug"] > 0
+
+
+def test_balanced_accuracy_is_that_of_the_linear_probe(loaded: None) -> None:
+    data = _split_sets.prepare("x", "dna", max_obs=None)
+    found = _split_measure.measure("random", tiny("dna"), data, domain="dna", seed=0, device="cpu", max_epochs=None)
+    x, _ = _split_measure.features("random", tiny("dna"), data, domain="dna", seed=0, device="cpu", max_epochs=None)
+    assert data.table is not None
+    expected = dna.split_probe(x, data.table)
+    assert (found["linear"], found["linear_balanced"]) == (expected.accuracy, expected.balanced_accuracy)
 
 
 def test_the_untrained_encoder_is_untrained(loaded: None) -> None:

@@ -12,7 +12,9 @@ _PROTOCOL = (
     "The learners beside DiffAug are this package's, on the same encoder, with as many encoder epochs. How the paper's own "
     "rows were made, and which they are in full, is not at hand.",
     "`+ vae' and `+ gan' are a small VAE and a small conditional GAN (docs/method.md); a positive is one of their two views "
-    "of the event with probability 0.5. The paper does not define its own.",
+    "of the event with probability 0.5, from the first epoch on. DiffAug shows its views after its warm-up, and by default "
+    "lowers lambda by itself where they are poor, which these rows cannot: they compare methods, not generators alone. The "
+    "paper does not define its own.",
 )
 
 

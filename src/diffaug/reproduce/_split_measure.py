@@ -68,9 +68,12 @@ def measure(
     seconds = time.perf_counter() - begin
     scores = vision.evaluate(x, data.labels, split=data.split)
     rows = np.random.default_rng(0).permutation(len(x))[:5000]
+    # The same probe as `linear`, whose classes are of unequal size in some sets of DNA.
+    balanced = {} if data.table is None else {"linear_balanced": dna.split_probe(x, data.table).balanced_accuracy}
     return {
         "seconds": seconds,
         **{name: float(getattr(scores, name)) for name in ("linear", "knn", "kmeans", "nmi", "ari")},
+        **balanced,
         "rank": metrics.effective_rank(x[rows]),
         "view_rate": rate,
         "n_left_out": 0.0,
