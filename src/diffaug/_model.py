@@ -159,7 +159,7 @@ class DiffAug:
             File that keeps the state of the training. If the process is killed, the same call with the same file goes on
             from there; its result equals that of an uncut training to the bit, on the same machine with the same versions
             and number of threads. Ctrl-C then ends the training after the epoch, whose state is kept. The finished
-            training is kept too, and the same call then returns at once: delete the file when the results are saved.
+            training is kept too, and the same call then returns without training: delete the file when the results are saved.
             Each run needs a file of its own.
         checkpoint_minutes
             Write it at the end of an epoch when so many minutes have passed since the last time; 0 after every epoch. It

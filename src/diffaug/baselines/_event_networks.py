@@ -30,7 +30,7 @@ class Values(nn.Module, ABC):
 class Reals(Values):
     """Independent normal values of one variance for all, which is learnt; what is drawn is their mean.
 
-    Noise of that variance would be added to nothing else than the mean's errors.
+    Drawing with that variance would put the same white noise on every value.
     """
 
     def __init__(self) -> None:

@@ -65,7 +65,7 @@ class ViewGenerator:
     the default loss and schedule is DiffAug's own at the start of its first B phase; noise comes beside it.
 
     Both work in the space of DiffAug's generator and go the same way back, calibration included. They train for as many
-    epochs as DiffAug's generator has, ``n_cycles * generator_epochs``, with its batches, learning rate and schedule. Their
+    epochs as DiffAug's generator has, ``n_cycles * generator_epochs``, with its batch size, learning rate and schedule. Their
     networks are small and plain: dense layers for vectors, convolutions for images and sequences.
 
     Parameters
