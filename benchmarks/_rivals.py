@@ -11,9 +11,7 @@ import numpy as np
 from diffaug import DiffAug
 from diffaug.baselines import METHODS, VIEW_GENERATORS, Baseline, ViewGenerator
 from diffaug.core.config import Config
-
-#: Share of generated views where there are some, and how many of each event.
-VIEW_RATE, N_VIEWS = 0.5, 2
+from diffaug.reproduce._split_measure import N_VIEWS, VIEW_RATE
 
 
 class Rival(NamedTuple):

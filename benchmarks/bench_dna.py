@@ -35,17 +35,9 @@ from diffaug.baselines import VIEW_GENERATORS, ViewGenerator
 from diffaug.core.config import Config
 from diffaug.core.devices import tuned_cpu
 from diffaug.metrics import kmeans_scores
+from diffaug.reproduce._split_sets import OTHER_DNA
 
-SETS = (
-    "gue_splice_small",
-    "gue_prom_core_tata",
-    "gue_prom_300_notata_small",
-    "gue_human_tf_0",
-    "gue_mouse_tf_2",
-    "gue_emp_H3_small",
-    "mouse_tata_promoters",
-    "bacillus_promoters",
-)
+SETS = OTHER_DNA
 #: Peers that are trained with labels: they say what the labels are worth.
 SUPERVISED = ("majority", "length", *(f"kmer{k}" for k in range(1, 7)), "onehot", "cnn")
 #: Frozen features under a linear SVM and k-means.

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from generators.base import Made, Tool, register, types_of
+from generators.gaussian import normal_like
 from generators.split import Split
 
 
@@ -72,10 +73,7 @@ def _from_types(model: Any, train: AnnData, labels: np.ndarray, seed: int) -> sp
     new_z, new_totals = np.empty_like(z), np.empty_like(totals)
     for kind in np.unique(labels):
         rows = np.flatnonzero(labels == kind)
-        own = z[rows]
-        centred = own - own.mean(axis=0)
-        weights = rng.standard_normal((len(rows), len(rows))) / np.sqrt(max(len(rows) - 1, 1))
-        new_z[rows] = own.mean(axis=0) + weights @ centred  # a Gaussian with the cells' own covariance
+        new_z[rows] = normal_like(z[rows], len(rows), rng)
         new_totals[rows] = rng.choice(totals[rows], len(rows))
     parts = []
     with torch.inference_mode():

@@ -6,13 +6,13 @@ import hashlib
 import http.client
 import logging
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import IO
 
 from tqdm.auto import tqdm
 
+from diffaug.core.storage import written_file
 from diffaug.datasets._manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -95,18 +95,12 @@ def download(m: Manifest, target: Path, *, progress: bool = True) -> None:
         If what arrived is not the file of the manifest. Nothing is left behind.
     """
     assert m.url is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("Downloading %s (%s bytes) to '%s'.", m.name, m.bytes, target)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with written_file(target) as part:
+        with part.open("xb") as file:
             _copy_from(m, file, progress=progress)
         verify(part, m)
-        part.replace(target)
-    finally:
         _verified.pop(part.resolve(), None)
-        part.unlink(missing_ok=True)
 
 
 def _copy_from(m: Manifest, file: IO[bytes], *, progress: bool) -> None:
