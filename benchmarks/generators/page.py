@@ -108,7 +108,8 @@ def _head(rows: pd.DataFrame, sets: Sequence[str], command: str, plan) -> str:
         span = lambda c, p=part: _span(p[c])
         by = "donor or batch" if part["grouped"].any() else "within types"
         lines.append([name, by, str(part["seed"].nunique()), span("n_obs"), span("n_features"), span("n_classes")])
-    versions = rows["versions"].iloc[0].strip("{}").replace('"', "").replace(": ", " ")
+    made_on = rows["machine"] + ", " + rows["threads"].astype(str) + " thread(s); " + rows["versions"].str.strip("{}")
+    made_on = " or ".join(made_on.unique()).replace('"', "").replace(": ", " ")
     return f"""# Synthetic cells of several generators
 
 Every tool is given the same training cells (T) and makes one cell for each of them, of its type, as counts. The library's
@@ -119,8 +120,9 @@ them, and types with fewer than {LEAST_OF_TYPE} cells in T, are left out.
 
 {_table(lines)}
 
-Commands: `{command}`, and the same with `--rare` for the last table ({rows["machine"].iloc[0]}, {plan.threads} thread(s); {versions}). Intervals
-are 95 %, Student's t: over sets in tables of several sets, over seeds in those of one, which are few, so that these are wide.
+Commands: `{command}`, and the same with `--rare` for the last table ({made_on}).
+Intervals are 95 %, Student's t: over sets in tables of several sets, over seeds in those of one, which are few, so that
+these are wide.
 
 Two controls are real cells: *real cells* were seen by nobody, and are what a perfect generator would make; *copies* are T
 itself. The line *real (floor)* is T against H, in the report's own way.

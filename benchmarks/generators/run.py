@@ -102,7 +102,7 @@ class Runner:
             put = lambda protocol, found, text="", t=tool, c=columns: self.rows.put(
                 self.key(name, t.name, hash_, seed, protocol), found, text, **c
             )
-            failed = error
+            failed = error or ("" if tool.name in made else f"KeyError: the family made no cells of {tool.name!r}")
             if tool.name in made:
                 try:
                     found = judged(

@@ -43,6 +43,13 @@ def put(runner: Runner, name: str, tool: str, seed: int, values: dict[str, float
         runner.rows.put(runner.key(name, tool, runner.plan.hash(family), seed, protocol), numbers, **COLUMNS)
 
 
+def tiny_split() -> Any:
+    rng = np.random.default_rng(0)
+    adata = AnnData(sp.csr_matrix(rng.poisson(3.0, (120, 30)).astype(np.float32)))
+    adata.obs["cell_type"] = np.array(["a", "b"])[np.arange(120) % 2]
+    return split_adata(adata, 0, None, 20)
+
+
 @pytest.fixture
 def runner(plan: Plan) -> Runner:
     """Two sets, two seeds that differ by 0.02, tools that differ in AUC only; real cells miss two goals."""
@@ -177,6 +184,13 @@ def test_donors_that_fail_are_told_with_the_reason(plan: Plan) -> None:
         runner.rows.put(key(DONE), {}, error, **COLUMNS)
     text = rare_page.rare_section(runner.rows.table(), plan, 10)
     assert "- Left out, 2 of a donor and a type: ValueError: a shape\n- Left out, 1 of" in text
+
+
+def test_a_tool_that_its_family_forgets_is_a_failure(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = Family("half", lambda split, seed: {}, (Tool("thinned", "thinned", ""),))
+    runner = Runner(plan)
+    runner.one("paul15", tiny_split(), family, 0)
+    assert runner.rows.table()["error"].tolist() == ["KeyError: the family made no cells of 'thinned'"]
 
 
 def test_a_mean_over_fewer_sets_says_so(runner: Runner) -> None:
