@@ -409,7 +409,9 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py` ({made_on
 
 Share of views of test images that an oracle, trained with labels on real images, puts into the class of their image; the
 same for real images is its ceiling, and views under a random condition (ablation A2) are the control. Cosine is the median
-between an image and its view in the semantic space of the row `diffaug`, whoever made the view; pixel distance the mean change of a pixel as a share of the range.
+between an image and its view in the semantic space of the row `diffaug`, whoever made the view; that space was trained to
+hold `standard` and `diffaug` views close, so it flatters these two. Pixel distance is the mean change of a pixel as a share
+of the range.
 
 {section("views", ["set", "kind"], ["class_kept", "cosine", "pixel_distance"])}
 
