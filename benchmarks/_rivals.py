@@ -49,7 +49,8 @@ def embedded(
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Semantic vectors of all events by a learner that was trained on some, its seconds, and its share of generated views.
 
-    ``view_seconds`` are those of the VAE or GAN; those of DiffAug stand in its own row.
+    ``seconds`` are those of the epochs, as :func:`of_fit` has them; ``view_seconds`` are those of the VAE or GAN, with the
+    drawing, which DiffAug's own row has among its seconds.
     """
     common = {"backend": backend, "random_state": seed, "device": device}
     generated, begin = None, time.perf_counter()
@@ -59,10 +60,9 @@ def embedded(
     view_seconds = time.perf_counter() - begin
     if row.source == "diffaug":
         generated = diffaug().augment(train, N_VIEWS, random_state=seed)
-    begin = time.perf_counter()
     learner = Baseline(row.learner, config, views=views, augment_both=augment_both, **common)
     learner.fit(train, generated=generated, view_rate=VIEW_RATE, max_epochs=max_epochs, progress=False)
-    x, seconds = learner.embed(everything).semantic, time.perf_counter() - begin
+    x, seconds = learner.embed(everything).semantic, sum(r.seconds for r in learner.history)
     rate = VIEW_RATE if row.generates else 0.0
     return x, {"seconds": seconds, "view_seconds": view_seconds, "view_rate": rate}
 

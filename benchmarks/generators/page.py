@@ -141,7 +141,7 @@ def _tuned(sets: Sequence[str]) -> str:
 
 
 _RANKS_SAID = """Mean over sets of each tool's rank, 1 the best; the last column is the mean of all ranks with its interval over
-sets. Controls are not ranked, and no tool on sets where one has no value. A rank says nothing of distances: see the values below."""
+sets. Controls are not ranked, and a set and seed where one tool has no value is left out for all. A rank says nothing of distances: see the values below."""
 _GOALS_SAID = """Means over sets. *Score* is the mean floor-normalised score (1 is as good as real cells), *AUC* that of an
 unrestricted random forest on principal components (0.5 is guessing), *log-fold slope* that of every type against the rest
 (at genes that real cells other than T and H chose), *zero error* the mean absolute error of the genes' zero fractions,

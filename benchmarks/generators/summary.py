@@ -143,13 +143,15 @@ def floor_of(rows: pd.DataFrame, measure: str, name: str, tool: str = OURS) -> f
 def ranks(rows: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     """Rank of each tool on each set and measure, 1 the best: ``set``, ``method``, ``measure``, ``rank``.
 
-    Tools are ranked by the mean over seeds of their loss, where all of them have a value; controls are left out.
+    Tools are ranked by the mean of their loss over the seeds for which all of them have a value, as each has cells and a
+    split of its own; controls are left out.
     """
     tools, parts = tools_in(rows, controls=False), []
     for column in columns:
         found = values(rows[rows["method"].isin(tools)], column.name)
-        loss = found.assign(loss=found["value"].map(column.loss)).groupby(["set", "method"])["loss"].mean().unstack()
-        loss = loss.reindex(columns=tools).dropna()
+        found = found.assign(loss=found["value"].map(column.loss))
+        loss = found.pivot(index=["set", "seed"], columns="method", values="loss").reindex(columns=tools)
+        loss = loss.dropna().groupby(level="set").mean()
         ranked = loss.rank(axis=1, method="average").stack().rename("rank").reset_index()
         parts.append(ranked.assign(measure=column.shown))
     return pd.concat(parts, ignore_index=True)

@@ -92,6 +92,16 @@ def test_a_tool_that_lacks_a_set_is_not_ranked_there(runner: Runner) -> None:
     assert set(found["set"]) == {"baron_pancreas"}
 
 
+def test_ranks_compare_equal_seeds(runner: Runner) -> None:
+    """On the seed that both have, the tool is better than DiffAug by 0.005; than DiffAug's mean it is worse by as much."""
+    for name in SETS:
+        put(runner, name, "pooled", 1, {"auc_pcs": 0.705}, {"auc_pcs": 0.5})
+    runner.rows.drop(lambda key, error: key.method == "pooled" and key.seed == 0)
+    found = summary.ranks(rows_of(runner), [summary.AUC])
+    table = found.pivot_table(index="method", columns="set", values="rank")
+    assert table.loc[["thinned", "pooled", "diffaug"]].to_numpy().tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
 def test_goals_are_met_or_missed_by_the_right_amount(runner: Runner) -> None:
     found = {o.goal.column.name: o for o in summary.outcomes(rows_of(runner), "diffaug", "paul15")}
     assert {n for n, o in found.items() if not o.met} == {"auc_pcs", "correlation", "slope_apart"}
