@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -26,9 +21,8 @@ _LEAST_SCORE = -0.25  # lower ones are drawn at the edge
 
 def goals_figure(rows: pd.DataFrame, sets: Sequence[str], tools: Sequence[str]) -> Figure:
     """Means over seeds; the grey bar is the span of the floors over sets."""
-    figure, axes = plt.subplots(
-        1, len(GOALS), figsize=(2.1 * len(GOALS) + 2, 1.2 + 0.3 * len(tools)), sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(2.1 * len(GOALS) + 2, 1.2 + 0.3 * len(tools)), layout="constrained")
+    axes = figure.subplots(1, len(GOALS), sharey=True)
     for ax, goal in zip(axes, GOALS, strict=True):
         name = goal.column.name
         floors = [floor_of(rows, name, s) for s in sets]
