@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import Results, machine, markdown, write_page
-from _rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 
 from diffaug import DiffAug, dna
 from diffaug.backends import get_backend
@@ -35,6 +34,7 @@ from diffaug.baselines import VIEW_GENERATORS, ViewGenerator
 from diffaug.core.config import Config
 from diffaug.core.devices import tuned_cpu
 from diffaug.metrics import kmeans_scores
+from diffaug.reproduce._rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 from diffaug.reproduce._split_sets import OTHER_DNA
 
 SETS = OTHER_DNA
@@ -144,7 +144,6 @@ def features(
             backend="dna",
             seed=seed,
             device=plan.device,
-            views=[row.source] if row.source in SSL else None,
             diffaug=lambda: fitted(name, seed, plan),
         )
     if method in pretrained:

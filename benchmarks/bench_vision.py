@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import Results, machine, markdown, write_page
-from _rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
@@ -39,6 +38,7 @@ from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.networks import Encoding
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.training import draw, encode
+from diffaug.reproduce._rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 
 SETS = ("digits", "cifar10_12k")
 LEARNERS = ("simclr", "moco", "byol", "simsiam", "dino")
@@ -118,7 +118,6 @@ def embedding(name: str, method: str, seed: int) -> tuple[np.ndarray, dict[str, 
         raise ValueError(f"Expected a method among {list(METHODS)}, found {method!r}.")
     return embedded(
         row, train, x, settings(name), backend="vision", seed=seed, device=Task.device,
-        views=["standard", "mixup"] if row.source == "mixup" else None, augment_both=True,
         max_epochs=Task.max_epochs, diffaug=lambda: fitted(name, seed),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Rows of the smaller benchmarks: kept one by one, never two protocols under one name; and what a row's name means."""
+"""Rows of the smaller benchmarks: kept one by one, never two protocols under one name; and their pages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import _common
-import numpy as np
 import pandas as pd
 import pytest
-from _rivals import Rival, embedded, of_fit, rival
 
-from diffaug import DiffAug
-from diffaug.baselines import METHODS, ViewGenerator
+from diffaug.baselines import METHODS
+from diffaug.reproduce._rivals import rival
 
 SCRIPTS = Path(_common.__file__).parent
-TINY: dict[str, Any] = {
-    "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 16},
-    "diffusion": {"n_steps": 2},
-    "domain": {"encoder_hidden": [8], "n_semantic": 6, "n_latent": 4, "generator_width": 8, "generator_depth": 1},
-}
 
 
 @pytest.fixture
@@ -75,22 +68,6 @@ def test_columns_may_be_added(results: Any) -> None:
     assert pd.isna(table["more"][0]) and table["more"][1] == 7
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("moco", Rival("moco")),
-        ("dino", Rival("dino")),
-        ("simclr + mixup", Rival("simclr", "mixup")),
-        ("simclr + vae", Rival("simclr", "vae")),
-        ("byol+", Rival("byol", "diffaug")),
-        ("raw", None),
-        ("kmer4", None),
-    ],
-)
-def test_a_name_says_learner_and_views(name: str, expected: Rival | None) -> None:
-    assert rival(name) == expected
-
-
 def test_every_row_of_the_scripts_has_a_meaning() -> None:
     import bench_dna
     import bench_vision
@@ -106,41 +83,6 @@ def test_every_row_of_the_scripts_has_a_meaning() -> None:
         sources = {found.source for n in names if (found := rival(n)) is not None}
         assert {"vae", "gan", "diffaug", "mixup"} <= sources
         assert {"byol+", "simsiam+"} <= set(names)
-
-
-def test_views_are_those_of_their_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DiffAug's model is asked for its views only where a row needs them, and the twin has none."""
-    x = np.random.default_rng(0).gamma(1.0, size=(48, 9)).astype(np.float32)
-    model, asked, kinds = DiffAug(TINY, device="cpu").fit(x, twin=True, progress=False), [], []
-    inner = ViewGenerator.fit
-
-    def spied(self: ViewGenerator, *given: Any, **options: Any) -> ViewGenerator:
-        kinds.append(self.kind)
-        return inner(self, *given, **options)
-
-    monkeypatch.setattr(ViewGenerator, "fit", spied)
-
-    def diffaug() -> DiffAug:
-        asked.append(1)
-        return model
-
-    found = {}
-    for name in ("simclr", "simclr + vae", "simclr + gan", "simclr+"):
-        row = rival(name)
-        assert row is not None
-        common = {"backend": "cells", "seed": 0, "device": "cpu", "views": None, "diffaug": diffaug}
-        found[name], seconds = embedded(row, x[:32], x, TINY, **common)
-        assert found[name].shape == (48, 6)
-        assert seconds["view_rate"] == (0 if name == "simclr" else 0.5)
-        assert (seconds["view_seconds"] > 1e-3) == (row.source in ("vae", "gan"))
-    assert (len(asked), kinds) == (1, ["vae", "gan"])
-    for a in found:
-        assert all(a == b or not np.allclose(found[a], found[b], atol=1e-6) for b in found)
-    ours, of_ours = of_fit(model, "diffaug", x)
-    twin, of_twin = of_fit(model, "loop_off", x)
-    assert not np.allclose(ours, twin, atol=1e-6)
-    assert of_ours["view_rate"] > 0 == of_twin["view_rate"]
-    assert of_twin["seconds"] < of_ours["seconds"]
 
 
 @pytest.mark.slow

@@ -53,11 +53,11 @@ def test_a_table_from_training_to_print(work: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert out.splitlines()[:3] == ["out/table1.md", "out/rows.csv", ""]
     table = pd.read_csv("out/rows.csv")
-    assert len(table) == 12 and set(table["set"]) == {"demo_human_or_worm"}
+    assert len(table) == 13 and set(table["set"]) == {"demo_human_or_worm"}
     assert "(HuWo in the paper) (paper: 96.8): itself." in " ".join(out.split())
-    assert "12 of 12: demo_human_or_worm, cnn, seed 0" in err
+    assert "13 of 13: demo_human_or_worm, cnn, seed 0" in err
     page = Path("out/table1.md").read_text(encoding="utf-8")
-    for arm in ("diffaug", "loop_off", "simclr + vae", "simclr + gan", "kmer4"):
+    for arm in ("diffaug", "loop_off", "simclr + vae", "simclr + gan", "simclr + diffaug", "kmer4"):
         assert page.count(f"\n| {arm} |") == 2
     # The same again runs nothing; other settings are refused.
     assert _dna.main([*call, "--json"]) == 0

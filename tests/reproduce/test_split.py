@@ -187,16 +187,46 @@ def test_what_is_trained_sees_the_training_part_alone(
 
         monkeypatch.setattr(cls, "fit", spied)
     rates = {}
-    for method in ("diffaug", "simclr", "simclr + mixup", "simclr + vae", "random"):
+    for method in ("diffaug", "simclr", "simclr + mixup", "simclr + vae", "simclr + diffaug", "random"):
         scores = _split_measure.measure(
             method, tiny(domain), data, domain=domain, seed=0, device="cpu", max_epochs=None
         )
         assert all(0 <= scores[k] <= 1 for k in ("linear", "knn", "kmeans", "nmi"))  # type: ignore[operator]
         rates[method] = scores["view_rate"]
     assert all(np.array_equal(x, data.train) for _, x in seen)
-    assert [name for name, _ in seen] == ["DiffAug", "Baseline", "Baseline", "ViewGenerator", "Baseline", "Baseline"]
-    assert rates["simclr"] == rates["simclr + mixup"] == rates["random"] == 0 and rates["simclr + vae"] == 0.5
+    trained = [["DiffAug"], *[["Baseline"]] * 2, ["ViewGenerator", "Baseline"], ["DiffAug", "Baseline"], ["Baseline"]]
+    assert [name for name, _ in seen] == sum(trained, [])
+    assert rates["simclr"] == rates["simclr + mixup"] == rates["random"] == 0
+    assert rates["simclr + vae"] == rates["simclr + diffaug"] == 0.5
     assert rates["diffaug"] > 0
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_rows_of_generators_differ_in_their_views_alone(
+    loaded: None, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """+ VAE, + GAN and + DiffAug: one learner, rate and number of views; those of DiffAug are of the row's own fit."""
+    data = _split_sets.prepare("x", domain, max_obs=None)
+    common = {"domain": domain, "seed": 1, "device": "cpu", "max_epochs": None}
+    given: dict[str, dict[str, Any]] = {}
+    inner = Baseline.fit
+
+    def spied(self: Baseline, x: np.ndarray, **options: Any) -> Baseline:
+        if options.get("generated") is not None:  # a GAN trains a learner of its own, without any
+            learner = (self.method, self.views, self.augment_both, self.random_state, self.config)
+            given[method] = {**options, "learner": learner}
+        return inner(self, x, **options)
+
+    monkeypatch.setattr(Baseline, "fit", spied)
+    for method in ("simclr + vae", "simclr + gan", "simclr + diffaug"):
+        _split_measure.features(method, tiny(domain), data, **common)
+    views = {method: options.pop("generated") for method, options in given.items()}
+    assert given["simclr + diffaug"] == given["simclr + vae"] == given["simclr + gan"]
+    assert given["simclr + diffaug"]["view_rate"] == 0.5
+    assert {v.shape for v in views.values()} == {(len(data.train), 2, *data.x.shape[1:])}
+    model = DiffAug(tiny(domain), backend=domain, random_state=1, device="cpu").fit(data.train, progress=False)
+    np.testing.assert_array_equal(views["simclr + diffaug"], model.augment(data.train, 2, random_state=1))
+    assert not np.array_equal(views["simclr + diffaug"], views["simclr + vae"])
 
 
 def test_balanced_accuracy_is_that_of_the_linear_probe(loaded: None) -> None:

@@ -11,10 +11,10 @@ _PROTOCOL = (
     "k-means clusters. There is one official split, so an interval over seeds is one over trainings, not over splits.",
     "The learners beside DiffAug are this package's, on the same encoder, with as many encoder epochs. How the paper's own "
     "rows were made, and which they are in full, is not at hand.",
-    "`+ vae' and `+ gan' are a small VAE and a small conditional GAN (docs/method.md); a positive is one of their two views "
-    "of the event with probability 0.5, from the first epoch on. DiffAug shows its views after its warm-up, and by default "
-    "lowers lambda by itself where they are poor, which these rows cannot: they compare methods, not generators alone. The "
-    "paper does not define its own.",
+    "`+ vae', `+ gan' and `+ diffaug' differ in the generator alone: a small VAE, a small conditional GAN (docs/method.md; the "
+    "paper does not define its own), or a DiffAug that was fitted as in the row `diffaug'. A positive is one of two views "
+    "that it made of the event with probability 0.5, from the first epoch on. The row `diffaug' is the method as a whole: it "
+    "shows its views after its warm-up, and by default lowers lambda by itself where they are poor.",
 )
 
 
@@ -40,6 +40,7 @@ _TABLE1 = Artefact(
             ("simclr + mixup", "SimCLR + mixup with sequences of similar words", True),
             ("simclr + vae", "SimCLR + views of a VAE", False),
             ("simclr + gan", "SimCLR + views of a GAN", False),
+            ("simclr + diffaug", "SimCLR + views of DiffAug", False),
             ("random", "the same encoder, never trained", False),
             ("kmer4", "words of four bases, logistic regression (supervised)", False),
             ("cnn", "the benchmark's CNN (supervised)", True),
@@ -77,6 +78,7 @@ _TABLE3 = Artefact(
             ("simclr + mixup", "SimCLR, half of the views by mixup", True),
             ("simclr + vae", "SimCLR + views of a VAE", True),
             ("simclr + gan", "SimCLR + views of a GAN", True),
+            ("simclr + diffaug", "SimCLR + views of DiffAug", False),
             ("random", "the same encoder, never trained", False),
             ("raw", "pixels", False),
         ),

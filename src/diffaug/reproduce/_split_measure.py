@@ -10,15 +10,13 @@ import numpy as np
 
 from diffaug import dna, metrics, vision
 from diffaug._model import DiffAug
-from diffaug.baselines import METHODS, VIEW_GENERATORS, Baseline, ViewGenerator
+from diffaug.baselines import METHODS
 from diffaug.core.config import Config
 from diffaug.reproduce._arms import DIFFAUG
+from diffaug.reproduce._rivals import Rival, embedded, of_fit, rival, trainable
 from diffaug.reproduce._split_sets import SplitData
 
-#: Share of generated views under a learner, and how many of each event.
-VIEW_RATE, N_VIEWS = 0.5, 2
 SUPERVISED = ("kmer4", "cnn")
-BACKENDS = {"dna": "dna", "vision": "vision"}
 Scores = dict[str, float | str]
 
 
@@ -26,8 +24,7 @@ def check(method: str, config: Config, domain: str, device: str) -> None:
     """Refuse a method or settings before anything is run."""
     if method in (DIFFAUG, *SUPERVISED, "raw"):
         return
-    learner, views, _ = _learner_of(method, domain)
-    Baseline(learner, config, views=views, backend=BACKENDS[domain], device=device)
+    trainable(_rival_of(method), config, backend=domain, seed=0, device=device)
 
 
 def measure(
@@ -38,8 +35,8 @@ def measure(
     Parameters
     ----------
     method
-        ``"diffaug"``, a learner of :mod:`diffaug.baselines`, one with views (``"simclr + vae"``), ``"random"``, ``"raw"``
-        or, for DNA, a peer that learns from labels.
+        ``"diffaug"``, a learner of :mod:`diffaug.baselines`, one with views (``"simclr + vae"``, ``"simclr + diffaug"``),
+        ``"random"``, ``"raw"`` or, for DNA, a peer that learns from labels.
     config
         Settings of the arm.
     data
@@ -83,38 +80,42 @@ def measure(
 def features(
     method: str, config: Config, data: SplitData, *, domain: str, seed: int, device: str, max_epochs: int | None
 ) -> tuple[np.ndarray, float]:
-    """Vectors of all events, and the share of generated views in force (NaN where there is no training)."""
-    backend = BACKENDS[domain]
+    """Vectors of all events, and the share of generated views in force (NaN where there is no training).
+
+    Every method is a run of its own: for its views under another learner DiffAug is fitted anew, as its own row is.
+    """
     if method == "raw":
         return data.x.reshape(len(data.x), -1).astype(np.float32), math.nan
+
+    def diffaug() -> DiffAug:
+        model = DiffAug(config, backend=domain, random_state=seed, device=device)
+        return model.fit(data.train, max_epochs=max_epochs, progress=False)
+
     if method == DIFFAUG:
-        model = DiffAug(config, backend=backend, random_state=seed, device=device)
-        model.fit(data.train, max_epochs=max_epochs, progress=False)
-        rates = [r.view_rate for r in model.history if r.phase == "fill"]
-        return model.embed(data.x).semantic, rates[-1] if rates else 0.0
-    name, views, source = _learner_of(method, domain)
+        x, about = of_fit(diffaug(), DIFFAUG, data.x)
+        return x, about["view_rate"]
+    settings = config
     if method == "random":
         untrained = dataclasses.replace(config.training, warmup_epochs=0, mixed_epochs=0, n_cycles=0)
-        config = dataclasses.replace(config, training=untrained)
-    generated = None
-    if source is not None:
-        maker = ViewGenerator(source, config, backend=backend, random_state=seed, device=device)
-        maker.fit(data.train, max_epochs=max_epochs, progress=False)
-        generated = maker.augment(data.train, N_VIEWS, random_state=seed)
-    learner = Baseline(
-        name, config, views=views, augment_both=domain == "vision", backend=backend, random_state=seed, device=device
+        settings = dataclasses.replace(config, training=untrained)
+    x, about = embedded(
+        _rival_of(method),
+        data.train,
+        data.x,
+        settings,
+        backend=domain,
+        seed=seed,
+        device=device,
+        diffaug=diffaug,
+        max_epochs=max_epochs,
     )
-    learner.fit(data.train, generated=generated, view_rate=VIEW_RATE, max_epochs=max_epochs, progress=False)
-    return learner.embed(data.x).semantic, VIEW_RATE if source is not None else 0.0
+    return x, about["view_rate"]
 
 
-def _learner_of(method: str, domain: str) -> tuple[str, list[str] | None, str | None]:
-    """Learner, hand-made views and generator of a method's name; the untrained encoder is that of any learner."""
-    if method == "random":
-        return "simclr", None, None
-    name, _, source = (part.strip() for part in method.partition("+"))
-    if name not in METHODS:
+def _rival_of(method: str) -> Rival:
+    """The learner of a method's name; the untrained encoder is that of any learner."""
+    found = rival("simclr" if method == "random" else method)
+    if found is None:
+        name = method.partition("+")[0].strip()
         raise ValueError(f"Expected a learner among {list(METHODS)}, found {name!r} in {method!r}.")
-    if not source or source in VIEW_GENERATORS:
-        return name, None, source or None
-    return name, ["standard", source] if domain == "vision" else [source], None
+    return found
