@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,70 @@ def machine() -> str:
     return f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, diffaug {diffaug.__version__}"
 
 
+def markdown_table(head: Sequence[str], *lines: Sequence[object]) -> str:
+    """Lines of cells as a Markdown table; a bar within a cell stays one."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
 def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, index included."""
+    """A data frame as Markdown, index included."""
     table = table.reset_index()
-    lines = [table.columns.tolist(), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return markdown_table(table.columns.tolist(), *table.astype(str).to_numpy().tolist())
+
+
+#: What the last column of :func:`differences` is called.
+OVER_SETS = "mean of the sets"
+
+
+def differences(
+    table: pd.DataFrame, key: str, score: str, pairs: Iterable[tuple[str, str]], *, fixed: Container[str] = ()
+) -> pd.DataFrame:
+    """How far rows are apart, in points of per cent with 95 % intervals: a line for each pair, a column for each set.
+
+    Parameters
+    ----------
+    table
+        Columns ``set``, ``seed``, ``key`` and ``score``, a share.
+    key
+        Column of the rows' names.
+    pairs
+        Names ``(a, b)``, for a less b. Values are paired by set and seed; pairs without any are left out.
+    fixed
+        Names of rows without a random part: their one value on a set stands for every seed of the other row.
+
+    Returns
+    -------
+    Text. Intervals are over the seeds of a set, and in the last column over the sets (of means over seeds).
+    """
+    found = {}
+    for a, b in pairs:
+        left, right = (table.loc[table[key] == name, ["set", "seed", score]].dropna() for name in (a, b))
+        on = ["set"] if (a in fixed) != (b in fixed) else ["set", "seed"]
+        both = left.merge(right, on=on, suffixes=("_a", "_b"))
+        if both.empty:
+            continue
+        x, y = f"{score}_a", f"{score}_b"
+        cells = {name: metrics.paired_difference(p[x], p[y]) for name, p in both.groupby("set", sort=False)}
+        mean = metrics.paired_difference(both[x], both[y], both["set"])
+        line = {str(name): _points(cell, "seed") for name, cell in cells.items()}
+        line[OVER_SETS] = _points(mean, "set") + (f", {len(cells)} sets" if len(cells) > 1 else "")
+        found[f"*{a}* less *{b}*"] = line
+    columns = [*dict.fromkeys(table["set"]), OVER_SETS]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns).fillna("-").rename_axis("points")
+
+
+#: What a page says of such tables, once.
+DIFFERENCES_SAID = """Differences are in points of per cent, paired by set and seed. Brackets hold a 95 % interval by
+Student's t: of a set over its seeds, of the mean of the sets over these. One seed, or one set, has no interval, and its
+difference may be chance."""
+
+
+def _points(found: metrics.MeanInterval, of: str) -> str:
+    text = f"{100 * found.mean:+.2f}"
+    if found.n_groups == 1:
+        return f"{text} (one {of}, no interval)"
+    return f"{text} [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
 
 
 def write_page(name: str, text: str) -> None:

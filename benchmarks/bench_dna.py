@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import _common
 import numpy as np
 import pandas as pd
 import torch
-from _common import Results, machine, markdown, write_page
+from _common import DIFFERENCES_SAID, OVER_SETS, Results, differences, machine, markdown, write_page
 
 from diffaug import DiffAug, dna
 from diffaug.backends import get_backend
@@ -364,30 +364,41 @@ def costs(results: Results, smoke: bool) -> None:
 # --- page -------------------------------------------------------------------------------------------------------------
 
 
-def scores(table: pd.DataFrame, column: str) -> str:
-    """Mean over seeds, with the standard deviation where there are several: methods as rows, sets as columns.
+#: What is shown set by set: the loop, generators under one learner, and what DiffAug's views add to others.
+LIKE_FOR_LIKE = (
+    ("diffaug", "loop off"), ("simclr+", "simclr + vae"), ("simclr+", "simclr + gan"),
+    ("byol+", "byol"), ("simsiam+", "simsiam"),
+)  # fmt: skip
 
-    A mean over the sets is one over all of them.
-    """
-    groups = table.groupby(["method", "set"], sort=False)[column]
-    mean, spread = groups.mean().unstack("set"), groups.std().unstack("set")
-    text = mean.mul(100).round(1).astype(str)
-    text = text.where(spread.isna(), text + " ± " + spread.mul(100).round(1).astype(str))
-    order = [m for m in (*SUPERVISED, *FROZEN) if m in text.index]
-    text = text.reindex([*order, *(m for m in text.index if m not in order)])
-    of_all = mean.mean(axis=1, skipna=False).mul(100).round(1)
-    text["mean"] = of_all.reindex(text.index).astype(str)
-    return markdown(text.dropna(how="all").replace("nan", "-"))
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods as they stand in this file; published weights come last."""
+    known, methods = (*SUPERVISED, *FROZEN), list(dict.fromkeys(methods))
+    return [*(m for m in known if m in methods), *(m for m in methods if m not in known)]
+
+
+def scores(table: pd.DataFrame, column: str) -> str:
+    """Means over the seeds and how many these were: methods as rows, sets as columns. A mean over sets is one of all of them."""
+    groups = table.groupby(["method", "set"], sort=False)
+    mean, seeds = groups[column].mean().unstack("set").mul(100), groups["seed"].nunique().unstack("set")
+    text = mean.round(1).astype(str)
+    text["mean"] = mean.mean(axis=1, skipna=False).round(1).astype(str)
+    text["seeds"] = [
+        f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        for low, high in seeds.agg(["min", "max"], axis=1).to_numpy()
+    ]
+    text = text[mean.notna().any(axis=1)]
+    return markdown(text.reindex(in_order(text.index)).replace("nan", "-"))
 
 
 def gains(table: pd.DataFrame) -> str:
-    """DiffAug less its loop-off twin, paired by set and seed."""
-    wide = table[table["method"].isin(OURS)].pivot(index=["set", "seed"], columns="method", values="accuracy")
-    gap = wide.reindex(columns=list(OURS)).dropna()
-    if gap.empty:
-        return "(no pairs yet)"
-    each = (gap["diffaug"] - gap["loop off"]).mul(100).groupby(level="set", sort=False).agg(["mean", "std", "count"])
-    return markdown(each.round(2))
+    """What rows differ in: some pairs set by set, and DiffAug less every other as a mean over the sets."""
+    methods = in_order(table["method"])
+    fixed = [m for m in methods if m not in (*FROZEN, "cnn")]
+    by_set = differences(table, "method", "accuracy", LIKE_FOR_LIKE, fixed=fixed)
+    others = differences(table, "method", "accuracy", [("diffaug", m) for m in methods if m not in OURS], fixed=fixed)
+    shown = [markdown(found) for found in (by_set.T.rename_axis("set"), others[[OVER_SETS]]) if found.size]
+    return "\n\n".join(shown) or "No differences yet."
 
 
 def render(plan: Plan) -> None:
@@ -406,7 +417,9 @@ and of the frozen ones by none at all. *random* is the same encoder, never train
 the same warm-up, batches and hand-made views for as many epochs, without a generated view. Rows *simclr +* a hand-made
 view differ in that view alone; *moco*, *byol*, *simsiam* and *dino* have that of *diffaug*. In *+ vae*, *+ gan* and *+* a
 view is, with probability {VIEW_RATE:g}, one of {N_VIEWS} that a VAE, a conditional GAN (both defined in {{doc}}`/method`) or
-DiffAug of the same seed has made of the sequence. Per cent; mean and standard deviation over the seeds.
+DiffAug of the same seed has made of the sequence. Levels are per cent, means over the seeds.
+
+{DIFFERENCES_SAID}
 
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({made_on}).
 """
@@ -417,7 +430,7 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({made_on}).
             frozen = rows[~rows["method"].isin(SUPERVISED)]
             parts.append(f"\n## Accuracy, {split} split\n\n{scores(rows, 'accuracy')}\n")
             parts.append(f"\nk-means on the test part, Hungarian accuracy:\n\n{scores(frozen, 'kmeans')}\n")
-            parts.append(f"\nDifference *diffaug* less *loop off*, points:\n\n{gains(rows)}\n")
+            parts.append(f"\nDifferences in accuracy:\n\n{gains(rows)}\n")
     if len(made):
         # The seconds of some sources have a fit in them, and those of DiffAug have one or not.
         shown = made.drop(columns=["seed", "settings", "machine", "seconds"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from _common import markdown_table
 
 from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
@@ -118,7 +119,7 @@ cells (P). Where a set has {LEAST_DONORS} or more donors or batches, {N_HELD_OUT
 has a split of its own. At most {plan.n_top_genes:,} variable genes are chosen on T. Cells with fewer than {LEAST_COUNTS} counts on
 them, and types with fewer than {LEAST_OF_TYPE} cells in T, are left out.
 
-{_table(lines)}
+{markdown_table(*lines)}
 
 Commands: `{command}`, and the same with `--rare` for the last table ({made_on}).
 Intervals are 95 %, Student's t: over sets in tables of several sets, over seeds in those of one, which are few, so that
@@ -166,7 +167,7 @@ def ranks_table(rows: pd.DataFrame) -> str:
         if row["low"] == row["low"]:
             mean += f" [{row['low']:.1f}, {row['high']:.1f}]"
         lines.append([_name(str(tool)), *(f"{row[c]:.1f}" if row[c] == row[c] else NONE for c in columns), mean])
-    return _table(lines)
+    return markdown_table(*lines)
 
 
 def means_table(
@@ -183,7 +184,7 @@ def means_table(
         n_sets = min((f.n_groups for f in found if f is not None), default=0)
         fewer = f" ({n_sets} of {len(sets)} sets)" if n_sets < len(sets) else ""
         lines.append([_name(tool) + fewer, *map(_with_ends, found)])
-    return _table(lines)
+    return markdown_table(*lines)
 
 
 def set_section(rows: pd.DataFrame, name: str, tools: Sequence[str]) -> str:
@@ -199,7 +200,7 @@ def set_section(rows: pd.DataFrame, name: str, tools: Sequence[str]) -> str:
             cells.append(f"**{text}**" if met.get(goal.column.name) else text)
         lines.append([_name(tool), *cells])
     words = [said(TOOLS[t][0].shown, outcomes(rows, t, name)) for t in here if t.startswith(OURS)]
-    return "\n\n".join([f"### {name}", _table(lines), *words])
+    return "\n\n".join([f"### {name}", markdown_table(*lines), *words])
 
 
 def said(shown: str, found: Sequence[Outcome]) -> str:
@@ -231,7 +232,7 @@ def copies_table(rows: pd.DataFrame, tools: Sequence[str]) -> str:
                 f"{int(passed.sum())} of {len(passed)}",
             ]
         )
-    return _table(lines)
+    return markdown_table(*lines)
 
 
 def cost_table(rows: pd.DataFrame, tools: Sequence[str], threads: int) -> str:
@@ -254,7 +255,7 @@ def cost_table(rows: pd.DataFrame, tools: Sequence[str], threads: int) -> str:
         )
     return (
         f"Medians over sets and seeds, {threads} thread(s). Rows of one model share its fit. Empty cells are dropped before "
-        f"the judgement.\n\n{_table(lines)}"
+        f"the judgement.\n\n{markdown_table(*lines)}"
     )
 
 
@@ -286,9 +287,3 @@ def _half(found: MeanInterval | None) -> str:
 def _span(column: pd.Series) -> str:
     low, high = int(column.min()), int(column.max())
     return str(low) if low == high else f"{low}–{high}"
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    head, *body = lines
-    rows = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from _common import markdown_table
 
 from diffaug.metrics import MeanInterval, mean_interval
 from diffaug.tl._balance import ARMS
@@ -58,9 +59,7 @@ def rare_section(table: pd.DataFrame, plan: Plan, rare_cells: int) -> str:
                     *(f"{g.mean:+.3f} [{g.low:+.3f}, {g.high:+.3f}]" for g in gains),
                 ]
             )
-        head, *body = lines
-        text = "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))
-        parts.append(f"{title}:\n\n{text}")
+        parts.append(f"{title}:\n\n{markdown_table(*lines)}")
     return "\n\n".join(
         [
             "## Rare types",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from _common import markdown_table
 from peers import NOT_RUN, Peer
 
 from diffaug.core.storage import written_file
@@ -118,7 +119,7 @@ class Page:
             if len(few) > 1
             else ""
         )
-        return _markdown(["method", "sets", *columns], lines) + said
+        return markdown_table(["method", "sets", *columns], *lines) + said
 
     def differences_table(self, scores: Sequence[Score], sets: Sequence[str] | None = None) -> str:
         """DiffAug minus each method, in pairs; Student's t, and the bootstrap below it."""
@@ -131,7 +132,7 @@ class Page:
                 n_sets = max(cell[0].n_groups for cell in cells if cell)
                 texts = [NONE if c is None else f"{_signed(c[0])}; bootstrap {_range(c[1])}" for c in cells]
                 lines.append([self._name(m), str(n_sets), *texts])
-        return _markdown([f"{self.lines.get(OURS, OURS)} minus", "sets", *columns], lines)
+        return markdown_table([f"{self.lines.get(OURS, OURS)} minus", "sets", *columns], *lines)
 
     def unseen_table(self, scores: Sequence[Score]) -> str:
         """The differences on the sets that no choice of a default has seen, where there are such sets beside others."""
@@ -159,7 +160,7 @@ class Page:
         used = [name for name in self.sets if name in rates and rates.loc[OURS, name] >= IN_USE]
         if 0 < len(used) < len(self.sets):
             lines += self._mean_gains(f"the {len(used)} sets with lambda of at least {IN_USE:g}", used, scores)
-        return _markdown(["set", "seeds", "lambda in force", *columns], lines)
+        return markdown_table(["set", "seeds", "lambda in force", *columns], *lines)
 
     def _mean_gains(self, said: str, sets: Sequence[str], scores: Sequence[Score]) -> list[list[str]]:
         """Two lines of the gain's table: the mean over some sets with Student's t, and with the bootstrap."""
@@ -186,7 +187,7 @@ class Page:
                 else:
                     cells.append(f"**{value:.3f}**" if value == best[name] else f"{value:.3f}")
             lines.append([self._name(m), *cells])
-        return _markdown(["method", *map(self._set, found.columns)], lines)
+        return markdown_table(["method", *map(self._set, found.columns)], *lines)
 
     def costs_table(self) -> str:
         found = costs(self.rows, self.methods)
@@ -204,7 +205,7 @@ class Page:
             for m, row in found.iterrows()
         ]
         head = ["method", "seconds, median", "longest", "peak MB", "of it, above the start", "runs"]
-        return _markdown([*head[:-1], *(["GPU peak MB"] if gpu else []), head[-1]], lines)
+        return markdown_table([*head[:-1], *(["GPU peak MB"] if gpu else []), head[-1]], *lines)
 
     def sets_table(self) -> str:
         lines = []
@@ -223,7 +224,7 @@ class Page:
                     grouped,
                 ]
             )
-        return _markdown(["set", "cells", "features", "classes", "values", "labels", "natural split"], lines)
+        return markdown_table(["set", "cells", "features", "classes", "values", "labels", "natural split"], *lines)
 
     def scib_table(self) -> str:
         found = self.rows[(self.rows["protocol"] == "scib") & (self.rows["error"] == "")]
@@ -445,8 +446,3 @@ def _with_interval(found: MeanInterval | None, digits: int) -> str:
     if found is None:
         return NONE
     return f"{found.mean:.{digits}f} {_range(found, signed=False)}"
-
-
-def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [list(columns), ["---"] * len(columns), *lines]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)

@@ -96,9 +96,102 @@ def test_a_script_runs_from_end_to_end(script: str) -> None:
         assert f" {row} |" in page
 
 
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def accuracies(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["method", "set", "seed", "accuracy"])
+    return table.assign(seed=table["seed"].astype(str), linear=table["accuracy"], kmeans=table["accuracy"])
+
+
 def test_a_mean_over_sets_is_over_all_of_them() -> None:
     import bench_dna
 
-    rows = [("random", "a", 0, 0.5), ("random", "b", 0, 0.6), ("byol", "a", 0, 0.7), ("byol", "a", 1, 0.8)]
-    text = bench_dna.scores(pd.DataFrame(rows, columns=["method", "set", "seed", "accuracy"]), "accuracy")
-    assert text.splitlines()[2:] == ["| random | 50.0 | 60.0 | 55.0 |", "| byol | 75.0 ± 7.1 | - | - |"]
+    table = accuracies(("random", "a", 0, 0.5), ("random", "b", 0, 0.6), ("byol", "a", 0, 0.7), ("byol", "a", 1, 0.8))
+    assert bench_dna.scores(table, "accuracy").splitlines() == [
+        "| method | a | b | mean | seeds |",
+        "| --- | --- | --- | --- | --- |",
+        "| random | 50.0 | 60.0 | 55.0 | 1 |",
+        "| byol | 75.0 | - | - | 2 |",
+    ]
+
+
+def test_differences_are_paired_over_seeds() -> None:
+    """Seeds differ by tens of points, the pairs by one to three: t(0.975, 2) = 4.3027, so 2 +- 4.3027 / sqrt(3)."""
+    levels, gains = (0.2, 0.5, 0.8), (0.01, 0.03, 0.02)
+    rows = [("a", "x", i, level) for i, level in enumerate(levels)]
+    rows += [("b", "x", i, level + gain) for i, (level, gain) in enumerate(zip(levels, gains, strict=True))]
+    found = _common.differences(accuracies(*rows[::-1]), "method", "accuracy", [("b", "a"), ("a", "b"), ("b", "c")])
+    assert found.index.tolist() == ["*b* less *a*", "*a* less *b*"]
+    assert found["x"].tolist() == ["+2.00 [-0.48, +4.48]", "-2.00 [-4.48, +0.48]"]
+    assert found[_common.OVER_SETS].tolist() == ["+2.00 (one set, no interval)", "-2.00 (one set, no interval)"]
+
+
+def test_differences_over_sets_take_each_set_once() -> None:
+    """x with three seeds counts as y with one; of two sets t(0.975, 1) = 12.706."""
+    rows = [(m, "x", seed, 0.5 + 0.02 * (m == "b")) for m in "ab" for seed in range(3)]
+    rows += [("a", "y", 0, 0.5), ("b", "y", 0, 0.54), ("a", "y", 1, 0.9), ("a", "z", 0, 0.1)]
+    found = _common.differences(accuracies(*rows), "method", "accuracy", [("b", "a")]).iloc[0]
+    assert found.to_dict() == {
+        "x": "+2.00 [+2.00, +2.00]",
+        "y": "+4.00 (one seed, no interval)",
+        "z": "-",
+        _common.OVER_SETS: "+3.00 [-9.71, +15.71], 2 sets",
+    }
+
+
+def test_a_row_without_a_random_part_stands_for_every_seed() -> None:
+    table = accuracies(("raw", "x", 0, 0.5), ("a", "x", 0, 0.6), ("a", "x", 1, 0.7), ("a", "x", 2, 0.8))
+    pair = [("a", "raw")]
+    fixed = _common.differences(table, "method", "accuracy", pair, fixed=("raw",))
+    assert fixed["x"].tolist() == ["+20.00 [-4.84, +44.84]"]
+    assert _common.differences(table, "method", "accuracy", pair)["x"].tolist() == ["+10.00 (one seed, no interval)"]
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "said"), [(1, "-1.00 (one seed, no interval)"), (2, "-1.00 [-1.00, -1.00]")], ids=["one", "two"]
+)
+def test_pages_of_rows_say_what_has_no_interval(n_seeds: int, said: str) -> None:
+    import bench_dna
+    import bench_vision
+
+    def rows(twin: str) -> pd.DataFrame:
+        scores = {"diffaug": 0.5, twin: 0.51, "simclr+": 0.53, "simclr + vae": 0.54}
+        return accuracies(*((m, "x", seed, score) for m, score in scores.items() for seed in range(n_seeds)))
+
+    sequences = bench_dna.gains(rows("loop off"))
+    assert "| set | *diffaug* less *loop off* | *simclr+* less *simclr + vae* |" in sequences
+    assert f"| x | {said} | {said} |" in sequences
+    assert "| *diffaug* less *simclr + vae* | -4.00 (one set, no interval) |" in sequences
+    images = bench_vision.differences_of(rows("loop_off"), "method", ["linear", "kmeans"])
+    for pair in ("*diffaug* less *loop_off*", "*simclr+* less *simclr + vae*"):
+        assert images.count(f"| {pair} | {said} | -1.00 (one set, no interval) |") == 2
+    assert "*byol+*" not in images + sequences
+
+
+def test_a_page_without_pairs_says_so() -> None:
+    import bench_dna
+    import bench_vision
+
+    alone = accuracies(("diffaug", "x", 0, 0.5))
+    assert bench_dna.gains(alone) == bench_vision.differences_of(alone, "method", ["linear"]) == "No differences yet."
+
+
+@pytest.mark.parametrize("script", ["bench_dna", "bench_vision"])
+def test_a_page_of_no_rows_says_so(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    module = importlib.import_module(script)
+    monkeypatch.setattr(_common, "RESULTS", tmp_path)
+    monkeypatch.setattr(_common, "PAGES", tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, "--render"])
+    module.main()
+    page = (tmp_path / f"{script.removeprefix('bench_')}.md").read_text(encoding="utf-8")
+    assert "nothing was run yet" in page and "nan" not in page and "../_static" not in page
+
+
+def test_a_table_keeps_its_bars() -> None:
+    lines = _common.markdown_table(["a|b", "c"], [1, "x"]).splitlines()
+    assert lines == ["| a\\|b | c |", "| --- | --- |", "| 1 | x |"]
+    framed = _common.markdown(pd.DataFrame({"a|b": [1]}, index=pd.Index(["y"], name="c")))
+    assert framed.splitlines() == ["| c | a\\|b |", "| --- | --- |", "| y | 1 |"]
