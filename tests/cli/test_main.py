@@ -21,6 +21,7 @@ import diffaug
 from diffaug import tl
 from diffaug.cli import _look, _make, _reproduce, main
 from diffaug.cli._app import Common, command
+from diffaug.cli._reproduce import Plan
 from diffaug.core.devices import respected_threads
 
 Listing = Callable[[Path], dict[str, bytes]]
@@ -99,13 +100,14 @@ def test_help_has_every_parameter_and_an_example(name: str, capsys: pytest.Captu
     assert main([name, "--help"]) == 0
     out = capsys.readouterr().out
     words = out.split()
+    shared = [Common, Plan] if name == "reproduce" else [Common]
     for parameter in inspect.signature(COMMANDS[name]).parameters.values():
-        if parameter.name == "common":
+        if parameter.name in ("common", "plan"):
             continue
         flag = parameter.name.upper() if parameter.kind is parameter.POSITIONAL_ONLY else f"--{parameter.name}"
         assert flag.replace("_", "-") in words, flag
-    for field in Common.__dataclass_fields__:
-        assert f"--{field}" in words
+    for field in (field for options in shared for field in options.__dataclass_fields__):
+        assert f"--{field.replace('_', '-')}" in words
     assert f"diffaug-cells {name}" in out.partition("Examples:")[2]
     assert "``" not in out and "Parameters\n" not in out  # markup was rendered
 
@@ -113,9 +115,10 @@ def test_help_has_every_parameter_and_an_example(name: str, capsys: pytest.Captu
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_describes_every_parameter(name: str) -> None:
     """A name without a line of help would pass the test above."""
-    lines = inspect.getdoc(COMMANDS[name]).splitlines()
-    for parameter in inspect.signature(COMMANDS[name]).parameters:
-        if parameter != "common":
+    names = [p for p in inspect.signature(COMMANDS[name]).parameters if p not in ("common", "plan")]
+    for documented, parameters in ((COMMANDS[name], names), (Plan, [*Plan.__dataclass_fields__])):
+        lines = inspect.getdoc(documented).splitlines()
+        for parameter in parameters:
             assert lines[lines.index(parameter) + 1].startswith("    ")
 
 

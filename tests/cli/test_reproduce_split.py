@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from diffaug.cli import _dna, _vision
+from diffaug.cli._reproduce import Plan
 
 TINY = """
 [training]
@@ -85,6 +86,17 @@ def test_list_and_wrong_names(
         assert main(["reproduce", *given, "-o", "new"]) == 2
         assert said in capsys.readouterr().err
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(("main", "name"), [(_dna.main, "dna"), (_vision.main, "vision")])
+def test_help_has_the_shared_options_and_its_own(main: object, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert callable(main)
+    assert main(["reproduce", "--help"]) == 0
+    out = capsys.readouterr().out
+    for option in ("sets", *Plan.__dataclass_fields__):
+        assert f"--{option.replace('_', '-')} " in out
+    assert "--n-top-genes" not in out and ("--reference" in out) == (name == "dna")
+    assert f"diffaug-{name} reproduce --list" in out.partition("Examples:")[2]
 
 
 def test_without_sets_of_images(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

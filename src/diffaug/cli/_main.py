@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from cyclopts import App, CycloptsError
 
-from diffaug.cli import _look, _make, _reproduce, _reproduce_split  # noqa: F401  (they register the commands)
+from diffaug.cli import _look, _make, _reproduce, _reproduce_dna, _reproduce_vision  # noqa: F401  (they register commands)
 from diffaug.cli._app import Common, app
 
 _THREADS = "OMP_NUM_THREADS"

@@ -1,18 +1,61 @@
-"""The command ``reproduce``: the paper's tables and figures on the sets that can be had."""
+"""The command ``reproduce``: what it does in all domains, and the one of cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from cyclopts import Parameter
 
 from diffaug.cli._app import Common, command, show
 from diffaug.cli._look import as_json, use_files_for_pictures
 from diffaug.cli._make import Output, Positive, settings_of
 
 if TYPE_CHECKING:
-    from diffaug.core.config import Config
     from diffaug.reproduce._arms import Domain
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Plan:
+    """Options of ``reproduce`` in every domain.
+
+    Parameters
+    ----------
+    output
+        Folder for the rows and the results.
+    seeds
+        Number of seeds.
+    preset
+        Settings that the rows of a table change; ``paper`` has the publication's sizes and epochs, for a GPU.
+    config
+        TOML file with settings on top of the preset: tables loss, diffusion, training, domain.
+    max_obs
+        Cells, sequences or images of a set at most, drawn at random, for a quick look.
+    max_epochs
+        Cap on the epochs of a run, for a quick look.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    json
+        Print JSON instead of a table.
+    list
+        Print the tables and figures with their rows, and the sets that are at hand; run nothing.
+    overwrite
+        Lose the rows of an earlier command and start anew.
+    """
+
+    output: Output = Path("diffaug-reproduce")
+    seeds: Positive = 5
+    preset: Literal["default", "paper"] = "default"
+    config: Path | None = None
+    max_obs: Positive | None = None
+    max_epochs: Positive | None = None
+    device: str = "auto"
+    json: bool = False
+    list: bool = False
+    overwrite: bool = False
 
 
 @command
@@ -20,18 +63,9 @@ def reproduce(
     artefact: str | None = None,
     /,
     *,
-    output: Output = Path("diffaug-reproduce"),
     sets: list[str] | None = None,
-    seeds: Positive = 5,
-    preset: Literal["default", "paper"] = "default",
-    config: Path | None = None,
     n_top_genes: Positive = 1000,
-    max_obs: Positive | None = None,
-    max_epochs: Positive | None = None,
-    device: str = "auto",
-    json: bool = False,
-    list: bool = False,
-    overwrite: bool = False,
+    plan: Plan = Plan(),
     common: Common = Common(),
 ) -> None:
     r"""Run a table or figure of the paper again, and set ours beside the paper's.
@@ -45,31 +79,11 @@ def reproduce(
     ----------
     artefact
         table2, table4, table5, fig5, fig6 or fig7; ``--list`` says what they are.
-    output
-        Folder for the rows and the results.
     sets
         Set to run on (repeat it for others), by its name in ``diffaug.datasets``. By default those that stand in for the
         paper's, as far as they are at hand.
-    seeds
-        Number of seeds.
-    preset
-        Settings that the rows of a table change; ``paper`` has the publication's widths and epochs, for a GPU.
-    config
-        TOML file with settings on top of the preset: tables loss, diffusion, training, domain.
     n_top_genes
         Variable genes of sets of counts.
-    max_obs
-        Cells of a set at most, drawn at random, for a quick look.
-    max_epochs
-        Cap on the epochs of a run, for a quick look.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    json
-        Print JSON instead of a table.
-    list
-        Print the tables and figures with their rows, and the sets that are at hand; run nothing.
-    overwrite
-        Lose the rows of an earlier command and start anew.
 
     Examples
     --------
@@ -81,45 +95,24 @@ def reproduce(
 
     DIFFAUG_DATA_DIR=data diffaug-cells reproduce fig6 -o ablations
     """
-    run(
-        "bio",
-        artefact,
-        output,
-        settings_of(preset, config),
-        sets=sets,
-        seeds=seeds,
-        n_top_genes=n_top_genes,
-        max_obs=max_obs,
-        max_epochs=max_epochs,
-        device=device,
-        json=json,
-        list_only=list,
-        overwrite=overwrite,
-    )
+    run("bio", artefact, plan, sets=sets, n_top_genes=n_top_genes)
 
 
 def run(
     domain: Domain,
     artefact: str | None,
-    output: Path,
-    base: Config,
+    plan: Plan,
     *,
     sets: Sequence[str] | None,
-    seeds: int,
-    max_obs: int | None,
-    max_epochs: int | None,
-    device: str,
-    json: bool,
-    list_only: bool,
-    overwrite: bool,
     n_top_genes: int | None = None,
     reference: Path | None = None,
 ) -> None:
     """What the commands of all domains do."""
-    if list_only:
+    base = settings_of(plan.preset, plan.config, "cells" if domain == "bio" else domain)
+    if plan.list:
         from diffaug.reproduce import _overview
 
-        show(as_json(_overview.numbers(domain)) if json else _overview.text(domain))
+        show(as_json(_overview.numbers(domain)) if plan.json else _overview.text(domain))
         return
     if artefact is None:
         from diffaug.reproduce._arms import artefacts
@@ -131,19 +124,19 @@ def run(
 
     from diffaug.reproduce import _rows, _write
 
-    settings = _rows.Settings(base, n_top_genes=n_top_genes, max_obs=max_obs, max_epochs=max_epochs)
+    settings = _rows.Settings(base, n_top_genes=n_top_genes, max_obs=plan.max_obs, max_epochs=plan.max_epochs)
     made = _write.reproduce(
         artefact,
-        output,
+        plan.output,
         settings,
         sets=sets,
-        seeds=seeds,
-        device=device,
-        overwrite=overwrite,
+        seeds=plan.seeds,
+        device=plan.device,
+        overwrite=plan.overwrite,
         domain=domain,
         reference=reference,
     )
-    if json:
+    if plan.json:
         show(as_json(made.report.numbers))
     else:
         show(*made.files, "", made.report.text())
