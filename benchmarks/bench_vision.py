@@ -407,11 +407,11 @@ def render(results: dict[str, Results]) -> None:
 
 Default settings of {{doc}}`/vision`, trained on the training part of each set without a label, and judged on the test part.
 `linear` is a linear SVM on frozen features, `knn` the vote of 15 neighbours, `kmeans`, `nmi` and `ari` are those of k-means
-on the test part. Levels are means over the seeds. {DIFFERENCES_SAID}
-
-`cifar10_12k` is a fifth of CIFAR-10 from re-encoded JPEGs: no
+on the test part. Levels are means over the seeds. `cifar10_12k` is a fifth of CIFAR-10 from re-encoded JPEGs: no
 number here compares with published ones, and on the full set methods of the SimCLR kind with ResNet-18 reach about 91 to
 93 % today, more than the baselines of the paper's own table.
+
+{DIFFERENCES_SAID}
 
 `raw` are the pixels, `random` is the untrained encoder, `loop_off` the twin of the fit that sees no generated view.
 The peers have the same encoder, optimiser and number of encoder epochs, and views on both sides of a pair, where
