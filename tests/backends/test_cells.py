@@ -446,6 +446,7 @@ def test_generators(generator: str, network: type) -> None:
     config = {**SMALL, "training": training, "domain": {**SMALL["domain"], "generator": generator}}
     model = DiffAug(config, device="cpu").fit(x, progress=False)
     assert type(model._denoiser) is network
+    assert not model._denoiser.training  # or its dropout would go on
     assert np.isfinite(model.generate(5).values).all()
 
 

@@ -397,9 +397,9 @@ def test_epochs_hold_the_planned_steps_and_no_epoch_more(plan: TrainingConfig, n
 
 def test_default_plan() -> None:
     """50 passes a phase of the encoder and 100 of the generator, within bounds of steps."""
-    assert phases(TrainingConfig().resolve(2638)) == (50, 200, 50)  # ten batches of 256 an epoch
-    assert phases(TrainingConfig(n_cycles=2).resolve(2638)) == (50, 100, 25)
-    assert phases(TrainingConfig().resolve(100)) == (400, 2000, 400)  # one batch of all: the least steps
+    assert phases(TrainingConfig().resolve(2638)) == (50, 150, 50)  # ten batches of 256 an epoch
+    assert phases(TrainingConfig(n_cycles=2).resolve(2638)) == (50, 75, 25)
+    assert phases(TrainingConfig().resolve(100)) == (400, 1500, 400)  # one batch of all: the least steps
     assert phases(TrainingConfig().resolve(256_000)) == (3, 3, 3)  # 1,000 batches: the most steps
 
 

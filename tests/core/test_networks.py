@@ -222,6 +222,24 @@ def test_adaptive_network_written_out() -> None:
     torch.testing.assert_close(net(x, t, cond), expected)
 
 
+def test_adaptive_dropout_is_for_training_only() -> None:
+    """It leaves out condition and hidden units; the average over many steps is near the whole network's stream."""
+    x, t, cond = torch.randn(1, 9), torch.zeros(1), torch.randn(1, 8)
+    torch.manual_seed(1)
+    net, whole = AdaptiveResidualMLP(9, 8, width=32, depth=2, dropout=0.5), AdaptiveResidualMLP(9, 8, width=32, depth=2)
+    assert torch.equal(net(x, t, cond), net(x, t, cond))  # nothing is left of the blocks at the start
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    for mine, its in zip(whole.parameters(), net.parameters(), strict=True):
+        mine.data.copy_(its)
+    assert not torch.equal(net(x, t, cond), net(x, t, cond))
+    seen = torch.cat([net.cond(cond) for _ in range(2000)])
+    assert 0.45 < (seen == 0).float().mean() < 0.55
+    torch.testing.assert_close(seen.mean(dim=0), whole.cond(cond)[0], atol=0.05, rtol=0.1)
+    assert torch.equal(net.eval()(x, t, cond), whole(x, t, cond))
+
+
 def test_adaptive_head_holds_the_posterior_mean_of_two_values() -> None:
     """A feature is 0 or ``high`` (expressed with probability ``share``): Bayes' rule is a setting of the biases."""
     n = 9

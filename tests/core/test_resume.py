@@ -59,7 +59,8 @@ def make(
     x = torch.randn(N_OBS, WIDTH, generator=torch.Generator().manual_seed(5))
     scale = Scale()
     with seeded_init(int(change)):
-        encoder, denoiser = MLPEncoder(WIDTH, (12,), 9, 5), AdaptiveResidualMLP(WIDTH, 9, width=12, depth=1)
+        encoder = MLPEncoder(WIDTH, (12,), 9, 5)
+        denoiser = AdaptiveResidualMLP(WIDTH, 9, width=12, depth=1, dropout=0.3)
 
     def hand_views(index: Tensor, generator: torch.Generator) -> Tensor:
         return x[index] + 0.1 * torch.randn(len(index), WIDTH, generator=generator)

@@ -49,6 +49,7 @@ def make_trainer(
     from_generator: Callable[[Tensor], Tensor] | None = None,
     calibrate: Callable[[Tensor], None] | None = None,
     with_twin: bool = False,
+    dropout: float = 0.0,
     **plan: Any,
 ) -> Trainer:
     """A small trainer: 4 steps an epoch, phases of 2, 3 and 2 epochs."""
@@ -73,7 +74,7 @@ def make_trainer(
     with seeded_init(init_seed):
         encoder = MLPEncoder(WIDTH, (16,), N_SEMANTIC, N_LATENT)
         n_cond = {"latent": N_LATENT, "label": 2}.get(config.diffusion.condition, N_SEMANTIC)
-        denoiser = AdaptiveResidualMLP(WIDTH, n_cond, width=16, depth=1)
+        denoiser = AdaptiveResidualMLP(WIDTH, n_cond, width=16, depth=1, dropout=dropout)
 
     def hand_views(index: Tensor, generator: torch.Generator) -> Tensor:
         return x[index] + 0.1 * torch.randn(len(index), WIDTH, generator=generator)
@@ -768,12 +769,13 @@ def test_global_random_state_is_neither_read_nor_written() -> None:
     torch.manual_seed(123)
     np.random.seed(123)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    first = run_bits(input_dropout=0.1)
+    first = run_bits(input_dropout=0.1, dropout=0.5)
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
     torch.manual_seed(999)
     np.random.seed(999)
-    assert equal(first[1], run_bits(input_dropout=0.1)[1])
+    assert all(equal(a, b) for a, b in zip(first[1:], run_bits(input_dropout=0.1, dropout=0.5)[1:], strict=True))
+    assert not equal(first[2], run_bits(input_dropout=0.1)[2])  # the denoiser's dropout was at work
 
 
 def test_labels_are_not_read_unless_they_are_the_condition() -> None:

@@ -40,6 +40,9 @@ class CellsConfig:
         ``"bottleneck"`` (the first version's).
     generator_width, generator_depth
         Width of the generator's hidden layers, and number of blocks of ``"residual"``.
+    generator_dropout
+        Share of the hidden units of ``"residual"`` that each step of its training leaves out. Without it the generator
+        learns small sets by heart and draws their cells again (``docs/experiments.md``, entry 13).
     views
         Hand-made views: ``"mixup"`` with a neighbour, ``"feature_swap"`` with a random cell, ``"mask"`` (features that are
         not expressed; at their mean, where the data have negative values), Gaussian ``"noise"``, or ``"thinning"`` of the
@@ -66,6 +69,7 @@ class CellsConfig:
     generator: Literal["residual", "listing2", "bottleneck"] = "residual"
     generator_width: int = 256
     generator_depth: int = 4
+    generator_dropout: float = 0.5
     views: Literal["mixup", "feature_swap", "mask", "noise", "thinning"] = "mixup"
     mixup_mode: Literal["line", "feature"] = "line"
     swap_rate: float = 0.2
@@ -86,6 +90,8 @@ class CellsConfig:
         for name in ("swap_rate", "mask_rate", "thinning_keep"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"Expected `{name}` in (0, 1], found {getattr(self, name)}.")
+        if not 0 <= self.generator_dropout < 1:
+            raise ValueError(f"Expected `generator_dropout` in [0, 1), found {self.generator_dropout}.")
         if not self.noise_scale > 0:
             raise ValueError(f"Expected `noise_scale` above 0, found {self.noise_scale}.")
         if not self.max_value > 0:
@@ -328,7 +334,7 @@ class CellsBackend(Backend):
             return Listing2(self.n_features, n_cond, s.generator_width)
         if s.generator == "bottleneck":
             return BottleneckMLP(self.n_features, n_cond)
-        return AdaptiveResidualMLP(self.n_features, n_cond, s.generator_width, s.generator_depth)
+        return AdaptiveResidualMLP(self.n_features, n_cond, s.generator_width, s.generator_depth, s.generator_dropout)
 
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """Neighbour mixup (paper, appendix), random feature swap, masked features, noise or thinned counts."""

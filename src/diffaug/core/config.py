@@ -186,7 +186,7 @@ class TrainingConfig:
     generator_epochs: int | None = None
     mixed_epochs: int | None = None
     warmup_steps: int = 400
-    generator_steps: int = 2000
+    generator_steps: int = 1500
     mixed_steps: int = 400
     encoder_passes: int = 50
     generator_passes: int = 100

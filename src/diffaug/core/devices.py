@@ -114,7 +114,7 @@ def random_streams(seed: int, names: tuple[str, ...], device: torch.device) -> d
 
 @contextmanager
 def seeded_init(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Networks built inside are the same for equal seeds; the caller's global random state is left alone.
+    """What torch's own generator draws inside (first weights, dropout) is the same for equal seeds; its state is brought back.
 
     Only the CPU's generator is seeded (``torch.manual_seed`` would reseed every accelerator too), and that of ``device``
     where it is a CUDA one.

@@ -115,15 +115,19 @@ class AdaptiveResidualMLP(nn.Module):
         Width of the condition.
     width, depth
         Width of the residual stream and number of blocks.
+    dropout
+        Share of each block's hidden units, and of the embedded condition, that a training step leaves out: what keeps the
+        network from learning small sets by heart.
     """
 
-    def __init__(self, n_features: int, n_cond: int, width: int = 256, depth: int = 4) -> None:
+    def __init__(self, n_features: int, n_cond: int, width: int = 256, depth: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         self.time = _TimeEmbedding(128, width)
-        self.cond = nn.Sequential(nn.Linear(n_cond, width), nn.SiLU(), nn.Linear(width, width))
+        self.cond = nn.Sequential(nn.Linear(n_cond, width), nn.SiLU(), nn.Linear(width, width), nn.Dropout(dropout))
         self.inp = nn.Linear(n_features, width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)) for _ in range(depth)
+            nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+            for _ in range(depth)
         )
         self.modulate = nn.Linear(width, 3 * width)
         self.offset = nn.Parameter(torch.zeros(depth, 3 * width))

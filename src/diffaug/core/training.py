@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffaug.core.config import Config, LossConfig
-from diffaug.core.devices import random_streams
+from diffaug.core.devices import random_streams, seeded_init
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.ema import EMA
 from diffaug.core.learner import Learner, Patience, finite_loss
@@ -42,6 +43,7 @@ STREAMS = (
     "space",
     "calibration",
     "trust",
+    "network",
 )
 _A_STREAMS = ("order", "hand", "mix", "dropout")
 _N_CALIBRATION = 1024
@@ -466,15 +468,22 @@ class Trainer:
             **pair_probes(x, v),
         )
 
+    def _seeded_network(self) -> AbstractContextManager[None]:
+        """Dropout draws from torch's own generator: it is seeded for an epoch, and afterwards the caller's again."""
+        stream = self._random["network"]
+        return seeded_init(int(torch.randint(2**62, (), generator=stream, device=self.device)), self.device)
+
     def _joint_epoch(self) -> EpochRecord:
         self._denoiser.net.train()
-        return self._a_epoch(with_generator=True)
+        with self._seeded_network():
+            return self._a_epoch(with_generator=True)
 
     def _b_epoch(self) -> EpochRecord:
         self._denoiser.net.train()
         loss = torch.zeros((), device=self.device)
-        for index in self._batches("generator_order"):
-            loss += self.b_step(index, self.conditions(index, self._encoded))
+        with self._seeded_network():
+            for index in self._batches("generator_order"):
+                loss += self.b_step(index, self.conditions(index, self._encoded))
         return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.steps_per_epoch)
 
     @torch.no_grad()
