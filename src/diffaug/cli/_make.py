@@ -287,6 +287,7 @@ def generate(
     train: Path | None = None,
     audit: bool = False,
     held_out: Path | None = None,
+    donor_key: str | None = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -331,6 +332,9 @@ def generate(
         With ``--train``: look for copies of training cells, and write nothing if there are some.
     held_out
         For ``--audit``: real cells that the model has not seen, an .h5ad file.
+    donor_key
+        For ``--audit``: column of ``obs`` of ``--train`` and ``--held-out`` with donors. Being closer to the training cells
+        than to cells of other donors is not taken for memory.
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -388,6 +392,7 @@ def generate(
         train=given["train"],
         audit=audit,
         held_out=given["held_out"],
+        donor_key=donor_key,
         random_state=seed,
         progress=wants_progress(common),
     )

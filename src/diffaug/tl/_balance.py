@@ -19,7 +19,8 @@ from diffaug._keys import BALANCE, SYNTHETIC
 from diffaug._model import DiffAug, whole_number
 from diffaug.core.config import Config
 from diffaug.tl._fit import fit
-from diffaug.tl._generate import _spread, _unknown, generate
+from diffaug.tl._generate import _unknown, generate
+from diffaug.tl._library_sizes import spread as _spread
 
 logger = logging.getLogger(__name__)
 
