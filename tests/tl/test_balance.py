@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scanpy as sc
@@ -76,6 +77,7 @@ def test_counts_and_where_cells_came_from(uneven: anndata.AnnData, small: dict, 
     assert out.obs["distance_percentile"].iloc[made].between(0, 100).all() and "log1p" in out.uns
     ax = diffaug.pl.provenance(out, show=False)
     assert f"median {np.median(out.obs['nearest_distance'].iloc[made]):.3g}" in ax.get_legend_handles_labels()[1][1]
+    plt.close(ax.figure)
     out.write_h5ad(tmp_path / "out.h5ad")
     back = anndata.read_h5ad(tmp_path / "out.h5ad")
     assert back.uns["diffaug_balance"]["groups"].loc["type_2", "added"] == 26
@@ -254,6 +256,16 @@ def test_no_group_is_filled_on_the_evidence_of_another(
     assert table.loc["rare", "low"] > 0 >= table.loc["plain", "low"] and np.isnan(table.loc["few", "low"])
     assert table.loc["rare", "recall_DiffAug"] > table.loc["rare", "recall_none"] + 0.3
     assert "few: " in caplog.text and "on the evidence of other groups" in caplog.text
+
+
+def test_a_group_of_one_donor_is_not_judged(donors_apart: Any, small: dict) -> None:
+    """Without that donor there is one group alone to learn from, and nothing to fill."""
+    adata = donors_apart(())
+    adata = adata[(adata.obs["cell_type"] == "many") | (adata.obs["donor"] == "d2")].copy()
+    out = call(adata, small, split_key="donor")
+    found = out.uns["diffaug_balance"]["groups"].loc["rare"]
+    assert (found["verdict"], found["n_held_out"]) == ("not judged", 0) and np.isnan(found["gain"])
+    assert found["why"] == "no held-out cell of a part that could be filled" and not out.obs["synthetic"].any()
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,11 @@ def classify(
                     values = draw(group, n, seed)
                     extra.append(space(np.asarray(values.toarray() if sp.issparse(values) else values)))
             names = np.repeat(list(fill), [len(e) for e in extra]) if extra else np.empty(0, dtype=train.dtype)
-            learner = LogisticRegression(max_iter=1000).fit(np.vstack([seen, *extra]), np.concatenate([train, names]))
+            of = np.concatenate([train, names])
+            if (of == of[0]).all():  # one group alone is all that can be said
+                said[arm].append(np.full(len(truth), of[0]))
+                continue
+            learner = LogisticRegression(max_iter=1000).fit(np.vstack([seen, *extra]), of)
             said[arm].append(learner.predict(unseen))
     return Outcome(
         np.flatnonzero(held),

@@ -195,10 +195,9 @@ def generate(
             unseen = scale.rescaled(unseen, read_totals(held_out, model, "held_out"))
     against = None
     if audit and train is not None and compared is not None:
-        donors = (None, None)
+        against = AuditedAgainst(compared.x, unseen)
         if donor_key is not None and held_out is not None:
-            donors = audit_donors(train, compared, held_out, donor_key)
-        against = AuditedAgainst(compared.x, unseen, *donors)
+            against = AuditedAgainst(compared.x, unseen, *audit_donors(train, compared, held_out, donor_key))
     provenance: dict[str, Any] = {"made_by": "generate", "random_state": random_state, "output": output}
     provenance |= {"strength": strength, "guidance": guided.config.diffusion.guidance_scale}
     if donor_key is not None:
