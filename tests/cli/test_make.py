@@ -361,8 +361,8 @@ def test_donors_reach_the_audit(work: Path, capsys: pytest.CaptureFixture[str]) 
         cells.write_h5ad(f"{name}.h5ad")
     call = ["generate", "cells.diffaug.model", "--n-obs", "60", "--train", "cells.h5ad", "--audit", "-o", "new.h5ad"]
     assert main([*call, "--held-out", "held_out.h5ad", "--donor-key", "donor"]) == 0
-    (note,) = anndata.read_h5ad("new.h5ad").uns["diffaug_made"]["audit"]["notes"]
-    assert "are of different donors" in note
+    notes = anndata.read_h5ad("new.h5ad").uns["diffaug_made"]["audit"]["notes"]
+    assert any("are of different donors" in note for note in notes)
     assert main([*call, "--donor-key", "donor", "--overwrite"]) == 2
     assert "Expected `held_out` with `donor_key`='donor', found none" in said(capsys)
 

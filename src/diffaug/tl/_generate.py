@@ -111,6 +111,7 @@ def generate(
         Needs ``train``, and at least ten cells of each kind.
     held_out
         For the audit: real cells that the model has not seen. Without them only copies and near copies can be judged.
+        Where counts are made, they must have counts, too.
     donor_key
         Column of the ``.obs`` of ``train`` and ``held_out`` with donors. Between cells of different donors, being closer to
         the training cells is no sign of memory, and is then not judged.
