@@ -341,15 +341,30 @@ def test_generate_with_the_training_cells(work: Path) -> None:
     assert written.obs["nearest_cell"].astype(str).tolist() == expected.obs["nearest_cell"].tolist()
 
 
-def test_a_failed_audit_writes_nothing(
-    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    verdict = type("Verdict", (), {"passed": False, "reasons": ("Nine of nine are copies.",)})
-    monkeypatch.setattr("diffaug.metrics.memorization_audit", lambda *_, **__: verdict, raising=False)
-    call = ["generate", "cells.diffaug.model", "--n-obs", "9", "--train", "cells.h5ad", "--audit", "-o", "new.h5ad"]
-    assert main([*call, "--held-out", "held_out.h5ad"]) == 1
-    assert "Nine of nine are copies." in said(capsys)
-    assert not Path("new.h5ad").exists()
+def test_a_failed_audit_writes_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cells that are nearly their conditioning cells; the same call without that writes its numbers."""
+    few = ["generate", "cells.diffaug.model", "--train", "cells.h5ad", "--audit", "-o", "new.h5ad", "--n-obs"]
+    call = [*few, "60"]
+    assert main([*call, "--strength", "0.01"]) == 1
+    assert "near copies of a training cell" in said(capsys) and not Path("new.h5ad").exists()
+    assert main([*few, "9", "--counts"]) == 2
+    assert "at least 10 synthetic cells with audit=True, found 9" in said(capsys) and not Path("new.h5ad").exists()
+    assert main(call) == 0
+    assert "only copies and near copies could be judged" in capsys.readouterr().err
+    assert bool(anndata.read_h5ad("new.h5ad").uns["diffaug_made"]["audit"]["passed"])
+
+
+def test_donors_reach_the_audit(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cells", "held_out"):
+        cells = anndata.read_h5ad(f"{name}.h5ad")
+        cells.obs["donor"] = name
+        cells.write_h5ad(f"{name}.h5ad")
+    call = ["generate", "cells.diffaug.model", "--n-obs", "60", "--train", "cells.h5ad", "--audit", "-o", "new.h5ad"]
+    assert main([*call, "--held-out", "held_out.h5ad", "--donor-key", "donor"]) == 0
+    notes = anndata.read_h5ad("new.h5ad").uns["diffaug_made"]["audit"]["notes"]
+    assert any("are of different donors" in note for note in notes)
+    assert main([*call, "--donor-key", "donor", "--overwrite"]) == 2
+    assert "Expected `held_out` with `donor_key`='donor', found none" in said(capsys)
 
 
 # --- balance ---------------------------------------------------------------------------------------------------------
@@ -368,6 +383,14 @@ def test_balance(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         progress=False,
     )  # fmt: skip
     np.testing.assert_array_equal(written.X.toarray(), expected.X.toarray())
+    np.testing.assert_array_equal(written.layers["counts"].toarray(), expected.layers["counts"].toarray())
+    assert main([*call, "--to", "B=1=50", "--split-key", "batch", "--n-folds", "1", "-o", "absent.h5ad"]) == 2
+    cells = anndata.read_h5ad("uneven.h5ad")
+    cells.obs["donor"] = [f"d{i % 3}" for i in range(cells.n_obs)]
+    cells.write_h5ad("uneven.h5ad")
+    assert main([*call, "--to", "B=1=50", "--split-key", "donor", "--n-folds", "2", "-o", "donors.h5ad"]) == 0
+    record = anndata.read_h5ad("donors.h5ad").uns["diffaug_balance"]
+    assert (record["judged_over"], record["n_folds"], len(record["donor"])) == ("donors", 2, 3)
     assert main([*call, "--to", "NKK=9", "-o", "absent.h5ad"]) == 2
     assert "Did you mean 'NK'" in said(capsys) and not Path("absent.h5ad").exists()
 

@@ -37,9 +37,23 @@ def test_copies_are_marked(made: anndata.AnnData, tmp_path: Path) -> None:
     plt.close("all")
 
 
+def test_real_cells_beside_synthetic_ones_are_left_out(made: anndata.AnnData) -> None:
+    """As ``tl.balance`` returns them."""
+    both = anndata.concat([anndata.AnnData(np.ones((50, 2), "float32"), obs=pd.DataFrame(index=map(str, range(50)))), made],
+                          join="outer")  # fmt: skip
+    both.uns["diffaug_balance"] = made.uns["diffaug_made"]
+    of_both, of_made = (provenance(a, show=False).get_legend_handles_labels()[1] for a in (both, made))
+    assert of_both == of_made
+    plt.close("all")
+
+
 def test_wrong_input(made: anndata.AnnData) -> None:
     with pytest.raises(ValueError, match="`suspicious` between 0 and 100"):
         provenance(made, suspicious=0)
+    real = made[:3].copy()
+    real.obs["nearest_distance"] = np.nan
+    with pytest.raises(ValueError, match="synthetic cells in `synthetic`, found real ones only"):
+        provenance(real)
     del made.uns["diffaug_made"]
     with pytest.raises(ValueError, match="Call `tl.generate` with `train`"):
         provenance(made)

@@ -287,6 +287,7 @@ def generate(
     train: Path | None = None,
     audit: bool = False,
     held_out: Path | None = None,
+    donor_key: str | None = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -331,6 +332,9 @@ def generate(
         With ``--train``: look for copies of training cells, and write nothing if there are some.
     held_out
         For ``--audit``: real cells that the model has not seen, an .h5ad file.
+    donor_key
+        For ``--audit``: column of ``obs`` of ``--train`` and ``--held-out`` with donors. Being closer to the training cells
+        than to cells of other donors is not taken for memory.
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -388,6 +392,7 @@ def generate(
         train=given["train"],
         audit=audit,
         held_out=given["held_out"],
+        donor_key=donor_key,
         random_state=seed,
         progress=wants_progress(common),
     )
@@ -405,6 +410,7 @@ def balance(
     model: Path | None = None,
     to: list[str] | None = None,
     split_key: str | None = None,
+    n_folds: Annotated[int, Parameter(validator=validators.Number(gte=2))] = 5,
     force: bool = False,
     preset: Literal["default", "paper"] = "default",
     config: Path | None = None,
@@ -417,7 +423,8 @@ def balance(
     r"""Fill rare groups with synthetic cells, if these help on held-out cells.
 
     Writes the real cells, and below them the synthetic ones, which ``obs["synthetic"]`` marks. Whether these help is measured
-    against repeated cells and SMOTE; where that is not shown, none are added. ``uns["diffaug_balance"]`` has the numbers.
+    against repeated cells and SMOTE, for each group of its own; a group for which it is not shown gets none.
+    ``uns["diffaug_balance"]`` has the numbers. If the cells have counts, ``layers["counts"]`` has those of all.
 
     Parameters
     ----------
@@ -433,7 +440,9 @@ def balance(
         Cells that each group shall have at least: ``max`` (as many as the largest, the default), ``median``, a number,
         or ``NAME=NUMBER`` (repeat it for others).
     split_key
-        Column of ``obs`` with donors, to hold out whole donors.
+        Column of ``obs`` with donors: each is held out once, and a gain must be there over donors. At least three.
+    n_folds
+        With ``--split-key``: parts into which the donors are divided; a fit for each.
     force
         Add the synthetic cells whatever was measured.
     preset
@@ -453,7 +462,7 @@ def balance(
     --------
     diffaug-cells balance pbmc.h5ad --groupby cell_type -o balanced.h5ad
 
-    # at least 300 NK cells, judged on whole donors
+    # at least 300 NK cells, judged over donors
     diffaug-cells balance pbmc.h5ad --groupby cell_type --to NK=300 \
         --split-key donor -o balanced.h5ad
     """
@@ -472,6 +481,7 @@ def balance(
         groupby=groupby,
         to=goal,  # type: ignore[arg-type]  # only "max" and "median" are left of the texts
         split_key=split_key,
+        n_folds=n_folds,
         force=force,
         config=settings,
         n_repeats=n_repeats,

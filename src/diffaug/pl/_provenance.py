@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffaug._anndata import check_adata
-from diffaug._keys import MADE, NEAREST_DISTANCE
+from diffaug._keys import BALANCE, MADE, NEAREST_DISTANCE
 from diffaug.pl._figure import GENERATED, REAL, REFERENCE, check_save, hand_over, new_axes
 
 
@@ -32,7 +32,8 @@ def provenance(
     Parameters
     ----------
     synthetic
-        Cells of :func:`diffaug.tl.generate` with ``train``.
+        Cells of :func:`diffaug.tl.generate` with ``train``, or the result of :func:`diffaug.tl.balance`, whose real cells are
+        left out.
     suspicious
         Percentile of the distances among training cells under which a synthetic cell is suspicious, above 0 and below 100.
     title
@@ -53,18 +54,21 @@ def provenance(
     Raises
     ------
     ValueError
-        The cells were made without ``train``.
+        The cells were made without ``train``, or there is no synthetic one.
     """
     check_save(save)
     check_adata(synthetic, "synthetic")
     if not 0 < suspicious < 100:
         raise ValueError(f"Expected `suspicious` between 0 and 100, found {suspicious}.")
-    real = synthetic.uns.get(MADE, {}).get("real_distances")
+    real = synthetic.uns.get(MADE, synthetic.uns.get(BALANCE, {})).get("real_distances")
     if real is None or NEAREST_DISTANCE not in synthetic.obs:
         raise ValueError(
             "Expected synthetic cells with their nearest training cells, found none. Call `tl.generate` with `train`."
         )
     distance = synthetic.obs[NEAREST_DISTANCE].to_numpy(dtype=float)
+    distance = distance[np.isfinite(distance)]  # real cells beside synthetic ones have none
+    if not len(distance):
+        raise ValueError("Expected synthetic cells in `synthetic`, found real ones only. Leave them in.")
     limit = float(np.percentile(real, suspicious))
     marked = np.sort(distance[distance < limit])
     (panel,) = new_axes(1, 6.4, 4.0, ax)

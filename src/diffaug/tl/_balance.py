@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from diffaug._anndata import obs_column, read_like
-from diffaug._keys import BALANCE, SYNTHETIC
+from diffaug._anndata import obs_column
+from diffaug._keys import BALANCE, LOG1P, MADE
 from diffaug._model import DiffAug, whole_number
 from diffaug.core.config import Config
+from diffaug.tl._balance_cells import RealCells
+from diffaug.tl._balance_judge import ARMS, LEAST_HELD_OUT, Gain, Outcome, classify, group_gain, joined, pooled_gain
 from diffaug.tl._fit import fit
-from diffaug.tl._generate import _spread, _unknown, generate
+from diffaug.tl._generate import _unknown
 
 logger = logging.getLogger(__name__)
 
-ARMS = ("none", "oversampling", "SMOTE", "DiffAug")
 _HELD_OUT = 0.25
-_N_COMPONENTS = 30
-_N_NEIGHBORS = 5
-_N_RESAMPLES = 1000
-_LEAST_HELD_OUT = 5
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class _Help:
-    """What filling the rare groups did on held-out cells: scores by arm, and DiffAug's gain over the best other arm."""
-
-    accuracy: dict[str, float]
-    recall: dict[str, float]
-    against: str
-    gain: float
-    low: float
-    high: float
-
-    @property
-    def is_shown(self) -> bool:
-        return self.low > 0
-
-    def __str__(self) -> str:
-        return (
-            f"balanced accuracy {self.accuracy['DiffAug']:.3f} with synthetic cells against {self.accuracy[self.against]:.3f} "
-            f"({self.against}), gain {self.gain:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
-        )
 
 
 def balance(
@@ -62,6 +35,7 @@ def balance(
     groupby: str,
     to: Literal["max", "median"] | int | Mapping[str, int] = "max",
     split_key: str | None = None,
+    n_folds: int = 5,
     force: bool = False,
     config: Config | Mapping[str, Any] | str | None = None,
     n_repeats: int = 3,
@@ -73,24 +47,33 @@ def balance(
 
     A logistic regression on 30 principal components learns the groups from the training cells as they are, with cells of
     the rare groups repeated (oversampling), with SMOTE (points between a cell and one of its five neighbours in the group)
-    and with generated cells, as many each. It is judged by its balanced accuracy on cells that neither it nor the
-    generator has seen. The interval of the gain over the best of the others is of a bootstrap over these cells, or over the
-    donors of ``split_key``. If it reaches zero the help is not shown, and no synthetic cell is added.
+    and with generated cells, as many each, all groups at once. It is judged on cells that neither it nor the generator has
+    seen. A group is filled if, with generated cells, *this group* is told from the rest better than with the best of the
+    other arms: the 95 % interval of its gain in balanced accuracy is above zero. No group is filled on the evidence of
+    others, nor if the gain of all groups together is shown to be a loss. Each interval is a group's own; with many groups,
+    one in forty that nothing helps is filled by chance.
+
+    With ``split_key`` the interval is Student's t over donors, each of which is held out once: a gain on one donor is no
+    gain on the next. Fewer than three donors are not judged, and nothing is filled. Without it the interval is over cells,
+    and holds for further cells of the same donors only.
 
     Parameters
     ----------
     adata
         Cells as for :func:`diffaug.tl.fit`.
     model
-        A model of a part of these cells; those that it has not seen, by their names, are the held-out ones. Without one,
-        three quarters of each group are fitted and the rest is held out.
+        A model of a part of these cells; those that it has not seen, by their names, are the held-out ones. Without one
+        and without ``split_key``, three quarters of each group are fitted and the rest is held out.
     groupby
         Column of ``.obs`` with the groups.
     to
         Cells that each group shall have at least: as many as the largest (``"max"``) or the median one has, a number, or
         numbers by group.
     split_key
-        Column of ``.obs`` with donors: all cells of a donor are held out or none, and the interval is over donors.
+        Column of ``.obs`` with donors: all cells of a donor are held out or none. Without ``model`` there is a fit for each
+        part of the donors that is held out, and where a group is filled one more of all cells, which generates.
+    n_folds
+        With ``split_key``: parts into which the donors are divided, at most one for each.
     force
         Add the synthetic cells whatever was measured; the measurement is kept with them.
     config
@@ -106,10 +89,22 @@ def balance(
 
     Returns
     -------
-    New AnnData with the real cells (the model's genes, on its scale) and below them the synthetic ones, which
-    ``.obs["synthetic"]`` marks; these were generated from all cells of their group. ``.uns["diffaug_balance"]`` has
-    ``arm``, ``balanced_accuracy`` and ``rare_recall`` (mean over the filled groups) of each arm, ``gain``, ``low``, ``high``
-    and ``against`` (which arm), ``verdict`` (``"helps"``, ``"declined"``, ``"forced"``), and ``group`` with ``added`` cells.
+    New AnnData with the real cells (the model's genes, on its scale) and below them the synthetic ones, generated from
+    all cells of their group. If the model makes counts, ``.X`` is of these counts, which are in ``.layers["counts"]``, as
+    for the real cells. Fields:
+
+    ``.obs["synthetic"]``
+        Marks them.
+    ``.obs["condition_cell"]``, ``["nearest_cell"]``, ``["nearest_distance"]``, ``["distance_percentile"]``
+        Of synthetic cells: as in :func:`diffaug.tl.generate`. :func:`diffaug.pl.provenance` takes the result.
+    ``.obs["library_size"]``
+        Where there are counts (a column of this name that the real cells have is kept).
+    ``.uns["diffaug_balance"]``
+        ``verdict`` (``"helps"``, ``"declined"``, ``"forced"``), ``judged_over`` (``"donors"``, ``"cells"``, or ``"nothing"``, and
+        then ``why``), and of all groups together ``arm`` with the ``balanced_accuracy`` and ``rare_recall`` (mean over the
+        filled groups) of each, ``gain``, ``low``, ``high``, ``against`` (which arm), ``donor`` with ``donor_gain``.
+        ``groups`` is a data frame with, for each group: ``added`` cells, ``verdict`` (also ``"not judged"``), ``gain``, ``low``,
+        ``high``, ``against``, ``n_held_out``, ``n_donors``, ``why``, and the ``recall`` and ``accuracy`` of each arm.
 
     Raises
     ------
@@ -120,7 +115,7 @@ def balance(
     """
     labels = obs_column(adata, groupby, "groupby").astype(str).to_numpy()
     donors = None if split_key is None else obs_column(adata, split_key, "split_key").astype(str).to_numpy()
-    n_repeats = whole_number("n_repeats", n_repeats, 1)
+    n_repeats, n_folds = whole_number("n_repeats", n_repeats, 1), whole_number("n_folds", n_folds, 2)
     if not adata.obs_names.is_unique:
         raise ValueError("Expected unique names of cells. Call `adata.obs_names_make_unique()` first.")
     targets = _targets(labels, to)
@@ -131,64 +126,95 @@ def balance(
             f"Expected groups of {groupby!r} with fewer cells than `to`={to!r}, found none. Nothing to fill."
         )
     rng = np.random.default_rng(whole_number("random_state", random_state))
-    if model is None:
-        held = _held_out(labels, donors, rng)
-        _check_split(labels, held, list(missing))
-        model = fit(adata[~held].copy(), config=config, random_state=random_state, device=device, progress=progress)
-    else:
-        held = ~adata.obs_names.isin(model.meta.get("cells", {}).get("names", []))
-        if donors is not None and set(donors[held]) & set(donors[~held]):
-            shared = sorted(set(donors[held]) & set(donors[~held]))[0]
-            raise ValueError(f"Expected donors held out of the model's training whole, found {shared!r} on both sides.")
-        _check_split(labels, held, list(missing))
-    x, _ = read_like(adata, model)
-    dense = np.asarray(x.toarray() if sp.issparse(x) else x, dtype=np.float32)
-
-    def made(group: str, among: Array, n: int, seed: int) -> AnnData:
-        return generate(model, n, like=adata[(labels == group) & among].copy(), random_state=seed, progress=False)
-
+    fitted = lambda cells: fit(cells, config=config, random_state=random_state, device=device, progress=progress)
+    masks = [_unseen(adata, model, donors)] if model is not None else list(_parts(labels, donors, n_folds, rng))
+    _check_split(labels, masks, list(missing), whole=donors is not None and model is None)
     seeds = [int(s) for s in rng.integers(2**31 - 1, size=n_repeats)]
-    share = float((~held).mean())
-    fill = {g: _missing_in_training(g, labels[~held], targets, to, share) for g in missing}
-    draw = lambda group, n, seed: made(group, ~held, n, seed).X
-    found = _measure(dense, labels, held, donors, fill, draw, seeds)
-    verdict = "helps" if found.is_shown else "forced" if force else "declined"
-    say = logger.info if found.is_shown else logger.warning
-    ending = {
-        "helps": "help is shown",
-        "forced": "help is not shown; added as forced",
-        "declined": "help is not shown: no synthetic cells are added (force=True adds them)",
-    }
-    say("balance: %s; %s", found, ending[verdict])
-    added = {g: m if verdict != "declined" else 0 for g, m in missing.items()}
-    real = AnnData(sp.csr_matrix(x) if sp.issparse(x) else x, obs=adata.obs.copy())
-    real.var_names = model.meta["features"]
-    real.obs[SYNTHETIC] = False
-    parts = [real]
+    outcomes, fingerprints = [], []
+    for i, held in enumerate(masks):
+        if donors is not None:
+            logger.info("balance: part %d of %d holds out %s", i + 1, len(masks), np.unique(donors[held]).tolist())
+        judged = fitted(adata[~held].copy()) if model is None else model
+        outcomes.append(_judged(adata, judged, labels, held, missing, targets, to, seeds))
+        fingerprints.append(judged.fingerprint)
+    found = joined(outcomes, list(missing))
+    of = None if donors is None else donors[found.rows]
+    pooled, gains = pooled_gain(found, of), {g: group_gain(found, of, g) for g in missing}
+    verdicts = {g: _verdict(gain, pooled, force) for g, gain in gains.items()}
+    _say(pooled, gains, verdicts, donors is not None)
+    added = {g: m if verdicts[g] in ("helps", "forced") else 0 for g, m in missing.items()}
+
+    # One split: its model goes on to generate. Several: a model of all cells, if there is anything to generate.
+    maker = judged if len(masks) == 1 else fitted(adata.copy()) if any(added.values()) else None
+    cells = RealCells.of_source(adata) if maker is None else RealCells.of_model(adata, maker)
+    parts = [cells.real(adata)]
+    distances = None
     for i, (group, n) in enumerate(added.items()):
-        if n:
-            part = made(group, np.ones(len(labels), dtype=bool), n, random_state + i)
+        if n and maker is not None:
+            part = cells.made(adata, maker, labels == group, n, random_state + i, train=adata)
             part.obs[groupby] = group
             part.obs_names = [f"synthetic-{group}-{j}" for j in range(n)]
+            distances = part.uns[MADE]["real_distances"]
             parts.append(part)
-    out = ad.concat(parts, join="outer") if len(parts) > 1 else real
+    out = ad.concat(parts, join="outer") if len(parts) > 1 else parts[0]
     out.obs[groupby] = out.obs[groupby].astype(str).astype("category")
+    if cells.kind in ("counts", "log"):
+        out.uns[LOG1P] = {}
     out.uns[BALANCE] = {
         "groupby": groupby,
-        "verdict": verdict,
-        "arm": np.array(ARMS),
-        "balanced_accuracy": np.array([found.accuracy[arm] for arm in ARMS]),
-        "rare_recall": np.array([found.recall[arm] for arm in ARMS]),
-        "against": found.against,
-        "gain": found.gain,
-        "low": found.low,
-        "high": found.high,
-        "n_held_out": int(held.sum()),
-        "group": np.array(list(added)),
-        "added": np.array(list(added.values())),
-        "model_fingerprint": model.fingerprint,
+        **_record(pooled, gains, verdicts, added, donors is not None),
+        "n_held_out": len(found.rows),
+        "n_folds": len(masks),
+        "judged_fingerprint": np.array(fingerprints),
+        "model_fingerprint": "" if maker is None else maker.fingerprint,
     }
+    if distances is not None:
+        out.uns[BALANCE]["real_distances"] = distances
     return out
+
+
+# --- what is held out -----------------------------------------------------------------------------------------------
+
+
+def _unseen(adata: AnnData, model: DiffAug, donors: Array | None) -> Array:
+    """Mask of the cells that a model has not seen; of whole donors."""
+    held = ~adata.obs_names.isin(model.meta.get("cells", {}).get("names", []))
+    if donors is not None and set(donors[held]) & set(donors[~held]):
+        shared = sorted(set(donors[held]) & set(donors[~held]))[0]
+        raise ValueError(f"Expected donors held out of the model's training whole, found {shared!r} on both sides.")
+    return held
+
+
+def _parts(labels: Array, donors: Array | None, n_folds: int, rng: np.random.Generator) -> Iterator[Array]:
+    """Mask of a quarter of the cells of each group; or masks that hold out every donor once."""
+    if donors is None:
+        held = np.zeros(len(labels), dtype=bool)
+        for group in np.unique(labels):
+            rows = rng.permutation(np.flatnonzero(labels == group))
+            held[rows[: max(1, round(_HELD_OUT * len(rows)))]] = True
+        yield held
+        return
+    names = rng.permutation(np.unique(donors))
+    if len(names) < 2:
+        raise ValueError(f"Expected at least 2 donors in `split_key`, found {names.tolist()}.")
+    for some in np.array_split(names, min(n_folds, len(names))):
+        yield np.isin(donors, some)
+
+
+def _check_split(labels: Array, masks: list[Array], rare: list[str], *, whole: bool) -> None:
+    n = sum(int(np.isin(labels[held], rare).sum()) for held in masks)
+    if n < LEAST_HELD_OUT:
+        raise ValueError(
+            f"Expected at least {LEAST_HELD_OUT} held-out cells of the groups to fill ({rare}), found {n}: no help could be "
+            "shown. Fill more or larger groups, or hand over a model of a part of the cells."
+        )
+    # Where every donor is held out once, a group that few donors have is left out of the parts that lack it.
+    few = [] if whole else [g for g in np.unique(labels) if (labels[~masks[0]] == g).sum() < 2]
+    if few:
+        raise ValueError(f"Expected at least 2 training cells of each group, found fewer of {few}. Leave them out.")
+
+
+# --- how many -------------------------------------------------------------------------------------------------------
 
 
 def _targets(labels: Array, to: Any) -> dict[str, int]:
@@ -216,101 +242,83 @@ def _missing_in_training(group: str, labels: Array, targets: dict[str, int], to:
     return max(1, goal - int((labels == group).sum()))
 
 
-def _held_out(labels: Array, donors: Array | None, rng: np.random.Generator) -> Array:
-    """Mask of a quarter of the cells of each group, or of about a quarter of the donors."""
-    held = np.zeros(len(labels), dtype=bool)
-    if donors is not None:
-        names = rng.permutation(np.unique(donors))
-        if len(names) < 2:
-            raise ValueError(f"Expected at least 2 donors in `split_key`, found {names.tolist()}.")
-        return np.isin(donors, names[: max(1, round(_HELD_OUT * len(names)))])
-    for group in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == group))
-        held[rows[: max(1, round(_HELD_OUT * len(rows)))]] = True
-    return held
+# --- what was measured ----------------------------------------------------------------------------------------------
 
 
-def _check_split(labels: Array, held: Array, rare: list[str]) -> None:
-    n = int(np.isin(labels[held], rare).sum())
-    if n < _LEAST_HELD_OUT:
-        raise ValueError(
-            f"Expected at least {_LEAST_HELD_OUT} held-out cells of the groups to fill ({rare}), found {n}: no help could be "
-            "shown. Fill more or larger groups, or hand over a model of a part of the cells."
-        )
-    few = [g for g in np.unique(labels) if (labels[~held] == g).sum() < 2]
-    if few:
-        raise ValueError(f"Expected at least 2 training cells of each group, found fewer of {few}. Leave them out.")
+def _judged(
+    adata: AnnData,
+    model: DiffAug,
+    labels: Array,
+    held: Array,
+    missing: dict[str, int],
+    targets: dict[str, int],
+    to: Any,
+    seeds: list[int],
+) -> Outcome:
+    """What was said of the held-out cells, with the groups filled that have two training cells."""
+    cells, train = RealCells.of_model(adata, model), labels[~held]
+    share = float((~held).mean())
+    fill = {g: _missing_in_training(g, train, targets, to, share) for g in missing if (train == g).sum() >= 2}
+    draw = lambda group, n, seed: cells.made(adata, model, (labels == group) & ~held, n, seed).X
+    return classify(cells.dense, labels, held, fill, draw, seeds)
 
 
-def _measure(
-    x: Array, labels: Array, held: Array, donors: Array | None, fill: dict[str, int], draw: Any, seeds: list[int]
-) -> _Help:
-    """Correctness of held-out cells under each arm, averaged over the seeds, and the gain with its interval."""
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    train, truth = labels[~held], labels[held]
-    n_components = min(_N_COMPONENTS, x.shape[1], int((~held).sum()) - 1)
-    pca = PCA(n_components, random_state=0).fit(x[~held])
-    scaler = StandardScaler().fit(pca.transform(x[~held]))
-    space = lambda values: scaler.transform(pca.transform(values))
-    seen, unseen = space(x[~held]), space(x[held])
-    correct = {arm: np.zeros(len(truth)) for arm in ARMS}
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        for arm in ARMS:
-            extra = []
-            for group, n in fill.items():
-                own = seen[train == group]
-                if arm == "oversampling":
-                    extra.append(own[_spread(np.arange(len(own)), n, rng)])
-                elif arm == "SMOTE":
-                    extra.append(_smote(own, n, rng))
-                elif arm == "DiffAug":
-                    values = draw(group, n, seed)
-                    extra.append(space(np.asarray(values.toarray() if sp.issparse(values) else values)))
-            names = np.repeat(list(fill), [len(e) for e in extra]) if extra else np.empty(0, dtype=train.dtype)
-            learner = LogisticRegression(max_iter=1000).fit(np.vstack([seen, *extra]), np.concatenate([train, names]))
-            correct[arm] += (learner.predict(unseen) == truth) / len(seeds)
-    return _compare(correct, truth, list(fill), None if donors is None else donors[held], seeds[0])
+# --- what is said ---------------------------------------------------------------------------------------------------
 
 
-def _smote(own: Array, n: int, rng: np.random.Generator) -> Array:
-    """Points at a random place between a row and one of its nearest others (Chawla et al. 2002)."""
-    distance = np.square(own[:, None] - own[None]).sum(axis=2)
-    np.fill_diagonal(distance, np.inf)
-    k = min(_N_NEIGHBORS, len(own) - 1)
-    near = np.argsort(distance, axis=1)[:, :k]
-    rows = _spread(np.arange(len(own)), n, rng)
-    others = near[rows, rng.integers(k, size=n)]
-    return own[rows] + rng.random((n, 1)) * (own[others] - own[rows])
+def _verdict(gain: Gain, pooled: Gain, force: bool) -> str:
+    if gain.is_shown and not pooled.is_harm:
+        return "helps"
+    return "forced" if force else "not judged" if gain.why else "declined"
 
 
-def _compare(correct: dict[str, Array], truth: Array, rare: list[str], donors: Array | None, seed: int) -> _Help:
-    groups, codes = np.unique(truth, return_inverse=True)
+def _overall(verdicts: dict[str, str]) -> str:
+    found = set(verdicts.values())
+    return "forced" if "forced" in found else "helps" if "helps" in found else "declined"
 
-    def recalls(arm: str, weight: Array) -> Array:
-        total = np.bincount(codes, weight, len(groups))
-        hit = np.bincount(codes, weight * correct[arm], len(groups))
-        return np.divide(hit, total, out=np.full(len(groups), np.nan), where=total > 0)
 
-    once = np.ones(len(truth))
-    accuracy = {arm: float(np.nanmean(recalls(arm, once))) for arm in ARMS}
-    is_rare = np.isin(groups, rare)
-    recall = {arm: float(np.nanmean(recalls(arm, once)[is_rare])) for arm in ARMS}
-    against = max(ARMS[:-1], key=lambda arm: accuracy[arm])
-    rng = np.random.default_rng(seed)
-    drawn = np.empty(_N_RESAMPLES)
-    for i in range(_N_RESAMPLES):
-        if donors is None:
-            weight = np.zeros(len(truth))
-            for code in range(len(groups)):
-                rows = np.flatnonzero(codes == code)
-                weight[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
-        else:
-            names, of = np.unique(donors, return_inverse=True)
-            weight = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[of].astype(float)
-        drawn[i] = np.nanmean(recalls("DiffAug", weight) - recalls(against, weight))
-    low, high = (float(v) for v in np.quantile(drawn, [0.025, 0.975]))
-    return _Help(accuracy, recall, against, accuracy["DiffAug"] - accuracy[against], low, high)
+def _say(pooled: Gain, gains: dict[str, Gain], verdicts: dict[str, str], by_donor: bool) -> None:
+    over = "not judged over donors" if by_donor and pooled.why else f"judged over {'donors' if by_donor else 'cells'}"
+    ending = {
+        "helps": "help is shown",
+        "forced": "help is not shown; added as forced",
+        "declined": "help is not shown: no synthetic cells are added (force=True adds them)",
+        "not judged": "no synthetic cells are added on the evidence of other groups (force=True adds them)",
+    }
+    logger.log(logging.WARNING if pooled.why else logging.INFO, "balance, %s: all groups: %s", over, pooled)
+    for group, gain in gains.items():
+        level = logging.INFO if verdicts[group] == "helps" else logging.WARNING
+        harm = ", but a loss of all groups together is" if gain.is_shown and pooled.is_harm else ""
+        logger.log(level, "balance, %s: %s: %s: %s%s", over, group, gain, ending[verdicts[group]], harm)
+
+
+def _record(
+    pooled: Gain, gains: dict[str, Gain], verdicts: dict[str, str], added: dict[str, int], by_donor: bool
+) -> dict[str, Any]:
+    recall = np.array([[gain.recall[arm] for arm in ARMS] for gain in gains.values()])
+    known = np.isfinite(recall).all(axis=1)
+    table = pd.DataFrame(
+        {
+            "added": list(added.values()),
+            "verdict": list(verdicts.values()),
+            **{name: [getattr(g, name) for g in gains.values()] for name in ("gain", "low", "high", "against")},
+            "n_held_out": [g.n_cells for g in gains.values()],
+            "n_donors": [len(g.by_donor) for g in gains.values()],
+            "why": [g.why for g in gains.values()],
+            **{f"recall_{arm}": recall[:, i] for i, arm in enumerate(ARMS)},
+            **{f"accuracy_{arm}": [g.accuracy[arm] for g in gains.values()] for arm in ARMS},
+        },
+        index=pd.Index(list(gains), name="group"),
+    )
+    return {
+        "verdict": _overall(verdicts),
+        "judged_over": "nothing" if pooled.why else "donors" if by_donor else "cells",
+        "why": pooled.why,
+        "arm": np.array(ARMS),
+        "balanced_accuracy": np.array([pooled.accuracy[arm] for arm in ARMS]),
+        "rare_recall": recall[known].mean(axis=0) if known.any() else np.full(len(ARMS), np.nan),
+        **{name: getattr(pooled, name) for name in ("against", "gain", "low", "high")},
+        "donor": np.array(list(pooled.by_donor), dtype=str),
+        "donor_gain": np.array(list(pooled.by_donor.values()), dtype=float),
+        "groups": table,
+    }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,6 @@ from diffaug._anndata import (
     categorical_obs,
     cells_meta,
     check_adata,
-    model_totals,
     new_anndata,
     obs_column,
     read_like,
@@ -35,9 +33,15 @@ from diffaug._keys import (
 )
 from diffaug._model import DiffAug, _number, _share, whole_number
 from diffaug.backends._cell_counts import drawn_counts
-from diffaug.tl._provenance import TrainingCells, nearest_training, passed_audit, training_cells
-
-logger = logging.getLogger(__name__)
+from diffaug.tl._library_sizes import CountScale, as_log, library_sizes, log_scale, spread
+from diffaug.tl._provenance import (
+    AuditedAgainst,
+    TrainingCells,
+    audit_donors,
+    nearest_training,
+    passed_audit,
+    training_cells,
+)
 
 
 def generate(
@@ -56,6 +60,7 @@ def generate(
     train: AnnData | None = None,
     audit: bool = False,
     held_out: AnnData | None = None,
+    donor_key: str | None = None,
     random_state: int = 0,
     progress: bool = True,
 ) -> AnnData:
@@ -99,11 +104,17 @@ def generate(
         Scale of classifier-free guidance instead of the model's: above 1 keeps closer to the condition and varies
         less, below 1 varies more. Needs a model fitted with ``condition_dropout``.
     train
-        The training cells, which the model does not hold. With them each cell gets its nearest training cell.
+        The training cells. The model keeps their names, groups and library sizes and not their values, so that the
+        conditioning cell is always known, and the nearest training cell only with them.
     audit
-        Look for copies of training cells (``metrics.memorization_audit``), and return nothing if it fails. Needs ``train``.
+        Look for copies of training cells (:func:`diffaug.metrics.memorization_audit`), and return nothing if it fails.
+        Needs ``train``, and at least ten cells of each kind.
     held_out
         For the audit: real cells that the model has not seen. Without them only copies and near copies can be judged.
+        Where counts are made, they must have counts, too.
+    donor_key
+        Column of the ``.obs`` of ``train`` and ``held_out`` with donors. Between cells of different donors, being closer to
+        the training cells is no sign of memory, and is then not judged.
     random_state
         Seed.
     progress
@@ -122,6 +133,9 @@ def generate(
         With ``train``: the nearest training cell by its scaled genes, the distance to it, and the share (percent) of
         training cells that have another one nearer than that: about uniform is right, 0 is a copy.
         :func:`diffaug.pl.provenance` draws it.
+
+    What is returned is also what is compared with the training cells: counts are first brought to the scale of the model's
+    input. ``.uns["diffaug_made"]["audit"]`` has the numbers of a passed audit, and in ``"notes"`` what it could not judge.
 
     Raises
     ------
@@ -162,17 +176,37 @@ def generate(
         )
     if held_out is not None and not audit:
         raise ValueError("Expected audit=True with `held_out`, found audit=False. Set it, or leave `held_out` out.")
+    if donor_key is not None and held_out is None:
+        raise ValueError(
+            f"Expected `held_out` with `donor_key`={donor_key!r}, found none: donors say how its cells are to be compared. "
+            "Hand it over, or leave `donor_key` out."
+        )
     rng = np.random.default_rng(whole_number("random_state", random_state))
     # Everything that can be wrong is found before the work.
-    lookup = None if output == "log" else _library_sizes(model, like, depth)
+    lookup = None if output == "log" else library_sizes(model, like, depth)
     guided = _guided(model, guidance)
     known = None if train is None else training_cells(train, model)
     unseen = None if held_out is None else read_like(held_out, model, name="held_out")[0]
+    scale = None
+    compared = known
+    if train is not None and known is not None and lookup is not None:
+        scale = CountScale.of(train, known, model)
+        compared = replace(known, x=scale.train)
+        if held_out is not None:
+            unseen = scale.rescaled(unseen, read_totals(held_out, model, "held_out"))
+    against = None
+    if audit and train is not None and compared is not None:
+        against = AuditedAgainst(compared.x, unseen)
+        if donor_key is not None and held_out is not None:
+            against = AuditedAgainst(compared.x, unseen, *audit_donors(train, compared, held_out, donor_key))
     provenance: dict[str, Any] = {"made_by": "generate", "random_state": random_state, "output": output}
     provenance |= {"strength": strength, "guidance": guided.config.diffusion.guidance_scale}
+    if donor_key is not None:
+        provenance["donor_key"] = donor_key
     if like is not None:
         check_adata(like, "like")
         rows, conditions = _rows_like(like, n_obs, rng)
+        _check_audit(against, len(rows))
         x = read_like(like, model, name="like")[0][rows]
         labels = _labels(like.obs.iloc[rows], model)
         values = guided.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)[
@@ -193,25 +227,38 @@ def generate(
             provenance["groupby"] = groupby if isinstance(groupby, str) else list(groupby)
         elif batch is not None:
             assert n_obs is not None
-            source = _spread(np.flatnonzero(allowed), n_obs, rng)
+            source = spread(np.flatnonzero(allowed), n_obs, rng)
+        _check_audit(against, len(source) if source is not None else n_obs or 0)
         values, rows = _from_training(guided, n_obs, source, known, strength, random_state, progress)
         conditions = cells.iloc[rows]
     obs = conditions.copy()
     obs[CONDITION_CELL] = conditions.index.astype(str)
     obs[SYNTHETIC] = True
-    if known is not None:
-        near = nearest_training(values, known, model)
-        obs[NEAREST_CELL], obs[NEAREST_DISTANCE] = near.cell, near.distance
-        obs[DISTANCE_PERCENTILE] = near.percentile
-        provenance["real_distances"] = near.real
-        if audit:
-            provenance["audit"] = passed_audit(values, known, unseen, random_state)
     made: Matrix = values
+    judged: Matrix = values  # what is returned, on the scale of the training cells
     if lookup is not None:
         sizes, totals = lookup.wanted(rows, rng)
         obs[LIBRARY_SIZE] = sizes
         made = drawn_counts(values, lookup.on_features[rows], totals, rng)
+        if scale is not None:
+            if like is not None:
+                own = log_scale(x, (lookup.library[rows], lookup.on_features[rows]), scale.usual)
+            else:
+                own = scale.of_model_cells[rows]
+            judged = as_log(made, sizes, own)
+    if compared is not None:
+        near = nearest_training(judged, compared, model)
+        obs[NEAREST_CELL], obs[NEAREST_DISTANCE] = near.cell, near.distance
+        obs[DISTANCE_PERCENTILE] = near.percentile
+        provenance["real_distances"] = near.real
+    if against is not None:
+        provenance["audit"] = passed_audit(judged, against, random_state)
     return new_anndata(made, model, obs, provenance, [f"synthetic-{i}" for i in range(len(values))])
+
+
+def _check_audit(against: AuditedAgainst | None, n_synthetic: int) -> None:
+    if against is not None:
+        against.check_sizes(n_synthetic)
 
 
 # --- which cells condition ------------------------------------------------------------------------------------------
@@ -234,18 +281,12 @@ def _from_training(
     assert known is not None
     if source is None:
         assert n_obs is not None
-        source = _spread(np.arange(model.n_obs), n_obs, np.random.default_rng(random_state))
+        source = spread(np.arange(model.n_obs), n_obs, np.random.default_rng(random_state))
     cells = unpack_obs(model.meta["cells"]).iloc[source]
     x = known.x[known.rows_of(cells.index.to_numpy(str))]
     labels = _labels(cells, model)
     views = model.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)
     return views[:, 0], source
-
-
-def _spread(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """``n`` of these rows, each about equally often."""
-    rounds = [rng.permutation(rows) for _ in range(n // len(rows))]
-    return np.concatenate([*rounds, rng.permutation(rows)[: n % len(rows)]]).astype(int)
 
 
 def _rows_like(like: AnnData, n_obs: int | None, rng: np.random.Generator) -> tuple[np.ndarray, pd.DataFrame]:
@@ -305,7 +346,7 @@ def _rows_by_group(
             raise KeyError(_unknown(f"a group of {groupby!r}", group, list(present)))
     if not sum(wanted.values()):
         raise ValueError(f"Expected at least 1 cell in `n`, found {dict(wanted)}.")
-    return np.concatenate([_spread(members[group], count, rng) for group, count in wanted.items()])
+    return np.concatenate([spread(members[group], count, rng) for group, count in wanted.items()])
 
 
 def group_rows(cells: pd.DataFrame, groupby: str | Sequence[str]) -> dict[Any, np.ndarray]:
@@ -330,7 +371,7 @@ def _unknown(what: str, found: object, available: Sequence[Any]) -> str:
     return f"Expected {what} among {list(available)}, found {found!r}.{hint}"
 
 
-# --- guidance and depth ---------------------------------------------------------------------------------------------
+# --- guidance ---------------------------------------------------------------------------------------------
 
 
 def _guided(model: DiffAug, guidance: float | None) -> DiffAug:
@@ -340,50 +381,3 @@ def _guided(model: DiffAug, guidance: float | None) -> DiffAug:
     out = copy.copy(model)
     out.config = model.config.updated("diffusion", guidance_scale=_number("guidance", guidance))
     return out
-
-
-@dataclass(frozen=True)
-class _LibrarySizes:
-    """Library sizes of the conditioning cells and the depth that is wanted.
-
-    Attributes
-    ----------
-    library, on_features
-        Counts of each possible conditioning cell on all genes and on the model's.
-    depth
-        Sizes to draw from, or ``None`` for those of the conditioning cells.
-    """
-
-    library: np.ndarray
-    on_features: np.ndarray
-    depth: np.ndarray | None
-
-    def wanted(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Library size of each synthetic cell, and its counts on the model's genes."""
-        own = self.library[rows]
-        if self.depth is None:
-            return own, self.on_features[rows]
-        sizes = np.empty(len(rows), dtype=np.int64)
-        sizes[np.argsort(own, kind="stable")] = np.sort(_spread(self.depth, len(rows), rng))
-        deeper = float((sizes > own).mean())
-        if deeper > 0.5:
-            logger.warning(
-                "%.0f %% of the cells are deeper than the cells that condition them: their zeros stay as these have them",
-                100 * deeper,
-            )
-        share = self.on_features[rows] / np.maximum(own, 1)
-        return sizes, np.rint(sizes * share).astype(np.int64)
-
-
-def _library_sizes(model: DiffAug, like: AnnData | None, depth: float | AnnData | None) -> _LibrarySizes:
-    library, on_features = model_totals(model)  # also says that the model is one of counts
-    if like is not None:
-        library, on_features = read_totals(like, model, "like")
-    if depth is None:
-        return _LibrarySizes(library, on_features, None)
-    if isinstance(depth, AnnData):
-        return _LibrarySizes(library, on_features, read_totals(depth, model, "depth")[0])
-    number = _number("depth", depth)
-    if not (np.isfinite(number) and number >= 1):
-        raise ValueError(f"Expected `depth` of at least 1 count, found {depth}.")
-    return _LibrarySizes(library, on_features, np.array([round(number)]))

@@ -1,4 +1,4 @@
-"""How near synthetic cells lie to the cells that their model was trained on."""
+"""How near synthetic cells lie to the cells that their model was trained on, and whether they give these away."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffaug import metrics
-from diffaug._anndata import Matrix, cells_meta, read_like
+from diffaug._anndata import Matrix, cells_meta, obs_column, read_like
 from diffaug._model import DiffAug
 from diffaug.core.neighbors import nearest_neighbors
 
 logger = logging.getLogger(__name__)
 
 _N_REFERENCE = 2000
+#: Fewer cells than this, on any side, ``metrics.memorization_audit`` refuses.
+LEAST_AUDITED = 10
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,19 @@ class NearestTraining:
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """The cells that a model was trained on, as it reads them."""
+    """The cells that a model was trained on, as it reads them.
+
+    Attributes
+    ----------
+    names, x
+        Their names and values.
+    at
+        Their rows in the AnnData that they were found in.
+    """
 
     names: pd.Index
     x: Matrix
+    at: NDArray[np.intp]
 
     def rows_of(self, names: NDArray[np.str_]) -> NDArray[np.int64]:
         """Rows of some of them by name; a clear error where they are not there."""
@@ -76,7 +87,8 @@ def training_cells(train: AnnData, model: DiffAug) -> TrainingCells:
         )
     if own.sum() < len(set(names)):
         logger.warning("`train` has %d of the model's %d training cells", own.sum(), len(set(names)))
-    return TrainingCells(train.obs_names[own].astype(str), x[np.flatnonzero(own)])
+    at = np.flatnonzero(own)
+    return TrainingCells(train.obs_names[own].astype(str), x[at], at)
 
 
 def nearest_training(values: Matrix, train: TrainingCells, model: DiffAug, random_state: int = 0) -> NearestTraining:
@@ -100,15 +112,65 @@ def nearest_training(values: Matrix, train: TrainingCells, model: DiffAug, rando
     return NearestTraining(train.names.to_numpy(str)[near.numpy()], distance, percentile, reference)
 
 
-def passed_audit(values: Matrix, train: TrainingCells, held_out: Matrix | None, random_state: int) -> dict[str, Any]:
-    """Numbers of a memorisation audit that was passed; an error with the reasons if it was not."""
-    found = metrics.memorization_audit(values, train.x, held_out, random_state=random_state)
+@dataclass(frozen=True)
+class AuditedAgainst:
+    """The real cells that an audit compares synthetic ones with.
+
+    Attributes
+    ----------
+    train
+        Values of the training cells.
+    held_out
+        Values of cells that the model has not seen, if there are any.
+    train_donors, held_out_donors
+        Donor of each, if these are known.
+    """
+
+    train: Matrix
+    held_out: Matrix | None = None
+    train_donors: NDArray[np.str_] | None = None
+    held_out_donors: NDArray[np.str_] | None = None
+
+    def check_sizes(self, n_synthetic: int) -> None:
+        """Say before the work, and not after it, that there are too few cells to judge."""
+        sizes = {"synthetic cells": n_synthetic, "training cells in `train`": self.train.shape[0]}
+        if self.held_out is not None:
+            sizes["cells in `held_out`"] = self.held_out.shape[0]
+        for what, n in sizes.items():
+            if n < LEAST_AUDITED:
+                raise ValueError(
+                    f"Expected at least {LEAST_AUDITED} {what} with audit=True, found {n}: no share of copies could be "
+                    "judged. Take more, or set audit=False."
+                )
+
+
+def audit_donors(train: AnnData, known: TrainingCells, held_out: AnnData, donor_key: str) -> tuple[NDArray, NDArray]:
+    """Donors of the training and of the held-out cells."""
+    found = []
+    for cells, name in ((train, "train"), (held_out, "held_out")):
+        found.append(obs_column(cells, donor_key, f"donor_key, of `{name}`").astype(str).to_numpy(str))
+    return found[0][known.at], found[1]
+
+
+def passed_audit(values: Matrix, against: AuditedAgainst, random_state: int) -> dict[str, Any]:
+    """Numbers and notes of a memorisation audit that was passed; an error with the reasons if it was not."""
+    found = metrics.memorization_audit(
+        values,
+        against.train,
+        against.held_out,
+        train_donors=against.train_donors,
+        held_out_donors=against.held_out_donors,
+        random_state=random_state,
+    )
+    for note in found.notes:
+        logger.warning("audit: %s", note)
     if not found.passed:
         raise RuntimeError(
             f"Expected synthetic cells that give no training cell away, found: {' '.join(found.reasons)} Nothing is returned. "
             "Train for fewer steps or on more cells, or set audit=False."
         )
-    return {k: v for k, v in dataclasses.asdict(found).items() if isinstance(v, bool | int | float)}
+    numbers = {k: v for k, v in dataclasses.asdict(found).items() if isinstance(v, bool | int | float)}
+    return {**numbers, "notes": np.array(found.notes, dtype=str)}
 
 
 def _scaled(x: Matrix, model: DiffAug) -> Tensor:
