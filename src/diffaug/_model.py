@@ -117,6 +117,7 @@ class DiffAug:
         self.twin: DiffAug | None = None
         self.sweep: dict[float, DiffAug] = {}
         self._backend: Backend | None = None
+        self._strata: Tensor | None = None
 
     def __repr__(self) -> str:
         state = "not fitted" if self._backend is None else f"{self.n_obs} x {self.event_shape}, {self.device}"
@@ -224,7 +225,8 @@ class DiffAug:
                 labels=one_hot,
                 to_generator=backend.to_generator,
                 from_generator=backend.from_generator,
-                calibrate=backend.calibrate,
+                calibrate=None if type(backend).calibrate is Backend.calibrate else backend.calibrate,
+                strata=backend.strata(data),
                 seed=self.random_state,
                 with_twin=bool(twin_rates),
             )
@@ -236,7 +238,7 @@ class DiffAug:
                 self._backend, self._encoder, self._denoiser = backend, trainer.encoder.eval(), trainer.ema.module
                 self._condition_encoder = trainer.condition_encoder.eval()
                 self.config, self.history, self.n_obs = config, run.history, n_obs
-                self._conditions = trainer.all_conditions()
+                self._conditions, self._strata = trainer.all_conditions(), trainer.strata
                 self.twin, self.sweep = None, {}
                 twins = {rate: self._twin(run, rate, progress) for rate in twin_rates}
                 self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
@@ -322,7 +324,8 @@ class DiffAug:
         """Everything that is trained or learnt from the data, by the name under which it is saved."""
         parts = self._modules()
         tensors = {f"{part}.{key}": t for part, module in parts.items() for key, t in module.state_dict().items()}
-        return {**tensors, "conditions": self._conditions}
+        strata = {} if self._strata is None else {"strata": self._strata}
+        return {**tensors, "conditions": self._conditions, **strata}
 
     def embed(self, x: Any) -> Embedding:
         """Embed events; new ones as well as those of the training.
@@ -446,7 +449,9 @@ class DiffAug:
                     start = None
                     if strength < 1:
                         start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
-                    made.append(self._drawn(cond, stream, start=start, strength=strength))
+                    strata = backend.strata(chunk)
+                    strata = None if strata is None else strata.repeat_interleave(n_views)
+                    made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
                 views = np.concatenate(made)
             else:
                 data = torch.cat(list(model_space(backend, x, self.device)))
@@ -501,10 +506,11 @@ class DiffAug:
         with tuned_cpu():
             parts = np.array_split(source, math.ceil(len(source) / _BATCH))
             for rows in _shown(parts, len(parts), "generate", progress):
-                cond = self._conditions[torch.as_tensor(rows, device=self.device)]
+                index = torch.as_tensor(rows, device=self.device)
+                cond, strata = self._conditions[index], None if self._strata is None else self._strata[index]
                 if self.config.diffusion.condition == "noise":
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
-                made.append(self._drawn(cond, stream))
+                made.append(self._drawn(cond, strata, stream))
         return Samples(np.concatenate(made), source)
 
     def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
@@ -527,15 +533,21 @@ class DiffAug:
 
     @torch.no_grad()
     def _drawn(
-        self, cond: Tensor, stream: torch.Generator, *, start: Tensor | None = None, strength: float = 1.0
+        self,
+        cond: Tensor,
+        strata: Tensor | None,
+        stream: torch.Generator,
+        *,
+        start: Tensor | None = None,
+        strength: float = 1.0,
     ) -> np.ndarray:
-        """Sampled events as user data."""
+        """Sampled events as user data, under conditions and in the strata of the events that these come from."""
         settings, backend = self.config.diffusion, self.backend
         diffusion = GaussianDiffusion(NoiseSchedule(settings.schedule, settings.n_timesteps), settings.prediction_type)
         drawn = draw(
             diffusion, self._denoiser, cond, self.event_shape, self.config, stream, start=start, strength=strength
         )
-        return backend.from_model(backend.from_generator(drawn))
+        return backend.from_model(backend.from_generator(drawn, strata))
 
     def _stream(self, name: str, seed: int) -> torch.Generator:
         return random_streams(whole_number("random_state", seed), ("augment", "generate"), self.device)[name]
@@ -646,7 +658,7 @@ class DiffAug:
         backend = backend_cls(config.domain, tuple(document["event_shape"]))
         model._backend, model._encoder = backend, backend.make_encoder()
         model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(document["n_cond"])
-        conditions = tensors.pop("conditions", None)
+        conditions, strata = tensors.pop("conditions", None), tensors.pop("strata", None)
         for part, module in model._modules().items():
             state = {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
             try:
@@ -662,6 +674,7 @@ class DiffAug:
                 f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others."
             )
         model._conditions = conditions.to(model.device)
+        model._strata = None if strata is None else strata.to(model.device)
         model.n_obs, model._has_generator, model.meta = document["n_obs"], document["has_generator"], document["meta"]
         model.history = _read_history(folder / "history.csv")
         return model

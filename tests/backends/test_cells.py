@@ -45,7 +45,7 @@ def test_sparse_is_scaled_as_dense(counts: anndata.AnnData, form: Any, dtype: st
     for backend in (dense, sparse):
         np.testing.assert_allclose(backend.mean, reference.mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(backend.std, reference.std(axis=0), rtol=1e-6)
-        np.testing.assert_allclose(backend.zero_share, (reference == 0).mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(backend.marginals[0].zero_share, (reference == 0).mean(axis=0), rtol=1e-6)
         assert bool(backend.non_negative)
     for name, value in dense.state_dict().items():
         torch.testing.assert_close(sparse.state_dict()[name], value, rtol=1e-6, atol=1e-6)
@@ -161,7 +161,7 @@ def test_without_calibration_the_zeros_are_wrong(
 ) -> None:
     """The control of the two tests above: the bare network's draws, cut at zero, do not have them."""
     model, x = fitted
-    monkeypatch.setattr(CellsBackend, "from_generator", lambda self, g: g)
+    monkeypatch.setattr(CellsBackend, "from_generator", lambda self, g, strata=None: g)
     made = model.generate(2000, random_state=1).values
     assert np.abs((made == 0).mean(axis=0) - (x == 0).mean(axis=0)).mean() > 0.1
 
@@ -192,7 +192,7 @@ def test_negative_values_are_kept_where_the_training_cells_had_them() -> None:
     assert 0.3 < (made[:, :3] < 0).mean() < 0.7
     assert (made[:, 3] == 0).all()
     np.testing.assert_allclose(model.backend.from_model(model.backend.to_model(x)), x, atol=1e-5)
-    assert (model.backend.zero_share == 0).all()
+    assert (model.backend.marginals[0].zero_share == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["all_zero", "constant", "one_value", "huge_outlier"])
@@ -215,13 +215,95 @@ def test_odd_features_are_generated_within_their_range(kind: str) -> None:
 
 def test_levels_of_large_sets_are_read_from_some_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).gamma(2.0, size=(5000, 3)).astype(np.float32)
-    every = prepared(x).levels
+    every = prepared(x).marginals[0].levels
     monkeypatch.setattr(cells, "_CELLS_FOR_LEVELS", 1000)
     some = prepared(x)
     np.testing.assert_allclose(some.mean, x.mean(axis=0), rtol=1e-5)  # the scaling still knows all
     inner = slice(5, -5)
-    assert not torch.equal(some.levels, every)
-    np.testing.assert_allclose(some.levels[:, inner], every[:, inner], rtol=0.15, atol=0.05)
+    assert not torch.equal(some.marginals[0].levels, every)
+    np.testing.assert_allclose(some.marginals[0].levels[:, inner], every[:, inner], rtol=0.15, atol=0.05)
+
+
+# --- strata of depth -------------------------------------------------------------------------------------------------
+
+
+def sequenced(n: int = 2000, n_genes: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of cells of one kind and very different depths, and log1p of their shares times 1,000."""
+    rng = np.random.default_rng(seed)
+    share = rng.dirichlet(np.full(n_genes, 2.0), size=n)
+    counts = rng.poisson(share * rng.uniform(30, 600, size=n)[:, None])
+    counts[:, 0] += 1  # no empty cell
+    return counts, np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1000).astype(np.float32)
+
+
+def fano(counts: np.ndarray) -> np.ndarray:
+    return counts.var(axis=0) / counts.mean(axis=0)
+
+
+def test_strata_are_of_depth() -> None:
+    counts, x = sequenced()
+    backend = prepared(x)
+    strata = backend.strata(backend.to_model(x))
+    assert strata is not None
+    depth = counts.sum(axis=1)
+    for low, high in zip(range(1, 5), range(2, 6), strict=True):
+        assert depth[strata == low].max() <= depth[strata == high].min()
+    assert torch.bincount(strata)[1:].tolist() == [400] * 5
+    torch.testing.assert_close(prepared(sp.csr_matrix(x)).depth_edges, backend.depth_edges)
+
+
+def test_a_drawn_cell_has_values_that_its_depth_can_have() -> None:
+    """Whatever the generator draws: at random the whole set's marginals give deep cells the values of shallow ones."""
+    counts, x = sequenced()
+    drawn = torch.randn(len(x), x.shape[1], generator=torch.Generator().manual_seed(0))
+    depth = counts.sum(axis=1, keepdims=True)
+
+    def error(n_depth_strata: int) -> float:
+        backend = prepared(x, n_depth_strata=n_depth_strata)
+        strata = backend.strata(backend.to_model(x))
+        backend.calibrate(drawn, strata)
+        made = backend.from_model(backend.from_generator(drawn, strata))
+        assert abs((made == 0).mean() - (x == 0).mean()) < 0.005
+        return float(np.median(fano(np.expm1(made) * depth / 1000) / fano(counts)))
+
+    assert error(1) > 1.2
+    assert error(5) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["measurements", "negative", "few cells", "one depth", "huge"])
+def test_without_counts_of_several_depths_there_are_no_strata(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    counts, x = sequenced(300 if kind == "few cells" else 2000)
+    if kind == "measurements":
+        x = rng.gamma(2.0, size=x.shape).astype(np.float32)
+    elif kind == "negative":
+        x = x - 1
+    elif kind == "one depth":
+        x = np.log1p(counts).astype(np.float32)
+    elif kind == "huge":
+        x = x * 1e4
+    backend = prepared(x)
+    assert backend.strata(backend.to_model(x)) is None
+    backend.calibrate(torch.randn(500, x.shape[1]), None)
+    assert torch.isfinite(backend.from_generator(torch.randn(20, x.shape[1]))).all()
+
+
+def test_strata_of_the_conditioning_cells_are_used_and_kept(tmp_path: Any) -> None:
+    counts, x = sequenced(800)
+    training = {"warmup_epochs": 1, "generator_epochs": 2, "mixed_epochs": 1, "batch_size": 200}
+    model = DiffAug({**SMALL, "training": training}, device="cpu").fit(x, progress=False)
+    order = np.argsort(counts.sum(axis=1))
+    least = [
+        np.median([row[row > 0].min() for row in model.generate(source=rows).values])
+        for rows in (order[:200], order[-200:])
+    ]
+    assert least[0] > 2 * least[1]  # what one count is in shallow and in deep cells
+    views = model.augment(x[order[-200:]], 1)[:, 0]
+    assert np.median([row[row > 0].min() for row in views]) == pytest.approx(least[1], rel=0.3)
+    loaded = DiffAug.load(model.save(tmp_path / "model"), device="cpu")
+    rows = np.arange(50)
+    assert np.array_equal(loaded.generate(source=rows).values, model.generate(source=rows).values)
+    assert loaded.fingerprint() == model.fingerprint()
 
 
 # --- neighbours ------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Scale(nn.Module):
         super().__init__()
         self.register_buffer("spread", torch.ones(()))
 
-    def calibrate(self, drawn: Tensor) -> None:
+    def calibrate(self, drawn: Tensor, strata: Tensor | None) -> None:
         self.spread = drawn.std()
 
 
@@ -73,7 +73,7 @@ def make(
         hand_views,
         config,
         to_generator=lambda v, generator: v + 0.01 * torch.randn(v.shape, generator=generator),
-        from_generator=lambda g: g / scale.spread,
+        from_generator=lambda g, strata: g / scale.spread,
         calibrate=scale.calibrate,
         seed=int(change),
         with_twin=with_twin,

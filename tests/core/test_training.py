@@ -46,8 +46,9 @@ def make_trainer(
     diffusion: DiffusionConfig | None = None,
     loss: LossConfig | None = None,
     to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
-    from_generator: Callable[[Tensor], Tensor] | None = None,
-    calibrate: Callable[[Tensor], None] | None = None,
+    from_generator: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+    calibrate: Callable[[Tensor, Tensor | None], None] | None = None,
+    strata: Tensor | None = None,
     with_twin: bool = False,
     dropout: float = 0.0,
     **plan: Any,
@@ -90,6 +91,7 @@ def make_trainer(
         to_generator=to_generator,
         from_generator=from_generator,
         calibrate=calibrate,
+        strata=strata,
         seed=seed,
         with_twin=with_twin,
     )
@@ -130,7 +132,7 @@ def without_time(history: list[EpochRecord]) -> list[str]:
 
 def mark_generated(trainer: Trainer) -> None:
     """Let every generated event be the marker."""
-    trainer.draw = lambda cond, generator: torch.full((len(cond), WIDTH), MARKER)  # type: ignore[method-assign]
+    trainer.draw = lambda cond, generator, strata: torch.full((len(cond), WIDTH), MARKER)  # type: ignore[method-assign]
 
 
 def seen_by_encoder(trainer: Trainer) -> dict[tuple[str, int], list[tuple[Tensor, Tensor]]]:
@@ -219,7 +221,7 @@ def test_views_change_the_encoder() -> None:
     after = []
     for value in (1.0, -1.0):
         trainer = make_trainer(view_rate=1.0)
-        trainer.draw = lambda cond, generator, value=value: torch.full((len(cond), WIDTH), value)  # type: ignore
+        trainer.draw = lambda cond, generator, strata, value=value: torch.full((len(cond), WIDTH), value)  # type: ignore
         states = [bits(trainer.encoder) for _ in trainer.run()]
         after.append((states[1], states[-1]))
     assert equal(after[0][0], after[1][0])
@@ -255,7 +257,7 @@ def test_history_counts_the_generated_views_that_were_shown() -> None:
 @pytest.mark.parametrize("n_views", [1, 4, 700])  # 700: two events at a time, so that chunks meet
 def test_bank_holds_each_event_under_its_own_condition(n_views: int) -> None:
     trainer = make_trainer(n_views=n_views)
-    trainer.draw = lambda cond, generator: cond[:, :WIDTH].clone()  # type: ignore[method-assign]
+    trainer.draw = lambda cond, generator, strata: cond[:, :WIDTH].clone()  # type: ignore[method-assign]
     for record in trainer.run():
         if record.phase == "fill":
             break
@@ -401,9 +403,9 @@ def test_generator_works_in_its_own_space(schedule: str, phase: str) -> None:
         learnt.append(x)
         return torch.full_like(x, 3.0)
 
-    def calibrate(drawn: Tensor) -> None:
+    def calibrate(drawn: Tensor, strata: Tensor | None) -> None:
         calibrated.append(now[0])
-        assert drawn.shape == (N_OBS, WIDTH)
+        assert drawn.shape == (4 * N_OBS, WIDTH)
         assert not is_marker(drawn).any()
 
     trainer = make_trainer(
@@ -413,7 +415,7 @@ def test_generator_works_in_its_own_space(schedule: str, phase: str) -> None:
         generator_epochs=20,
         diffusion=DiffusionConfig(n_steps=3, prediction_type="x0"),
         to_generator=to_generator,
-        from_generator=lambda drawn: torch.full_like(drawn, MARKER),
+        from_generator=lambda drawn, strata: torch.full_like(drawn, MARKER),
         calibrate=calibrate,
     )
     for record in trainer.run():
@@ -427,6 +429,26 @@ def test_generator_works_in_its_own_space(schedule: str, phase: str) -> None:
     assert len(calibrated) == {"alternating": 2, "joint": 3}[schedule]
     known = {tuple(row) for row in trainer.data.tolist()}
     assert all(tuple(row) in known for row in learnt[0].tolist())
+
+
+def test_draws_come_back_in_the_stratum_of_their_event() -> None:
+    """Also in the bank; ``calibrate`` is told the strata of a sample in which each event comes as often."""
+    strata = torch.arange(N_OBS) % 3
+    told: list[Tensor] = []
+
+    def calibrate(drawn: Tensor, strata: Tensor | None) -> None:
+        assert strata is not None and len(strata) == len(drawn)
+        told.append(strata)
+
+    def from_generator(drawn: Tensor, strata: Tensor | None) -> Tensor:
+        assert strata is not None
+        return strata[:, None].expand(-1, WIDTH).to(drawn)
+
+    trainer = make_trainer(strata=strata, calibrate=calibrate, from_generator=from_generator, view_rate=1.0)
+    list(trainer.run())
+    assert trainer.bank is not None
+    assert torch.equal(trainer.bank.views, strata[:, None, None].expand(trainer.bank.views.shape).to(torch.float32))
+    assert torch.equal(told[0].bincount(), 4 * strata.bincount())
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -696,7 +718,7 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
     noise = torch.Generator().manual_seed(3)
     trainer.hand_views = lambda index, generator: x[index] + torch.randn(len(index), WIDTH, generator=generator)
 
-    def draw(cond: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None) -> Tensor:
         rows = draw.rows.repeat_interleave(4)[: len(cond)]  # type: ignore[attr-defined]
         if made == "strangers":
             rows = rows[torch.randperm(len(rows), generator=noise)]

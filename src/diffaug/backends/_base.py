@@ -76,9 +76,16 @@ class Backend(nn.Module, ABC):
         """Model space to the space in which the generator works, of the same shape. The identity by default."""
         return v
 
-    def from_generator(self, g: Tensor) -> Tensor:
-        """Inverse of :meth:`to_generator`. The identity by default."""
+    def from_generator(self, g: Tensor, strata: Tensor | None = None) -> Tensor:
+        """Inverse of :meth:`to_generator`, in the given strata of :meth:`strata`. The identity by default."""
         return g
 
-    def calibrate(self, generated: Tensor) -> None:
+    def strata(self, v: Tensor) -> Tensor | None:
+        """Parts of the domain whose events are of different distributions, as a whole number for each event in model space.
+
+        Shape ``(n,)``; what is drawn is of the stratum of the event that conditions it. ``None``, the default: all are one.
+        """
+        return None
+
+    def calibrate(self, generated: Tensor, strata: Tensor | None = None) -> None:
         """Learn from a sample of what the generator draws, in its space, after each B phase. Nothing by default."""

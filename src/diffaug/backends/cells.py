@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from diffaug.backends import register
 from diffaug.backends._base import Backend
+from diffaug.backends._cell_counts import recovered_counts
 from diffaug.backends._cell_views import thinned_views
+from diffaug.backends._marginals import Marginals
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.devices import seeded_init
 from diffaug.core.neighbors import nearest_neighbors
@@ -22,9 +24,12 @@ from diffaug.core.views import HandViews, feature_swap, gaussian_noise, mask_fea
 
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
-#: Quantiles kept of each feature's distribution, and cells they are read from at most.
-_N_LEVELS = 64
+#: Cells that the features' distributions are read from at most.
 _CELLS_FOR_LEVELS = 20_000
+#: The logarithm of no count is larger.
+_LARGEST_LOG = 50
+#: A stratum of depth for so many cells at most; it may have half of them.
+_LEAST_IN_STRATUM = 200
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ class CellsConfig:
         Share of a cell's counts that ``"thinning"`` keeps.
     n_neighbors, n_components
         Neighbours of each cell for mixup, found on so many principal components of the scaled data.
+    n_depth_strata
+        Counts only: drawn cells take the features' distributions among training cells of a depth like that of their
+        conditioning cell, in so many strata of depth (fewer in small sets). In 1, a deep cell may get the value of a
+        shallow one's single count, and the counts' variances are too great (``docs/benchmarks/counts.md``).
     max_value
         The encoder and the neighbour search see scaled values clipped to plus or minus this many standard deviations.
     """
@@ -78,11 +87,20 @@ class CellsConfig:
     thinning_keep: float = 0.5
     n_neighbors: int = 15
     n_components: int = 50
+    n_depth_strata: int = 5
     max_value: float = 10.0
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("n_semantic", "n_latent", "generator_width", "generator_depth", "n_neighbors", "n_components"):
+        for name in (
+            "n_semantic",
+            "n_latent",
+            "generator_width",
+            "generator_depth",
+            "n_neighbors",
+            "n_components",
+            "n_depth_strata",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected `{name}` of at least 1, found {getattr(self, name)}.")
         if any(w < 1 for w in self.encoder_hidden):
@@ -168,17 +186,6 @@ def _own_last(found: Tensor) -> tuple[Tensor, Tensor]:
     return found.gather(1, own.long().argsort(dim=1, stable=True)), (~own).sum(dim=1, keepdim=True)
 
 
-def _levels(x: Tensor, n_skip: Tensor) -> Tensor:
-    """Quantiles of each column without its ``n_skip`` lowest values, shape ``(n_columns, _N_LEVELS)``."""
-    last = len(x) - 1
-    share = torch.linspace(0, 1, _N_LEVELS, device=x.device)
-    first = n_skip.clamp(max=last).to(x.device)[:, None]
-    place = first + share * (last - first)
-    low = place.floor().long()
-    ordered = x.sort(dim=0).values.T
-    return torch.lerp(ordered.gather(1, low), ordered.gather(1, (low + 1).clamp(max=last)), place - low)
-
-
 def _search(data: Tensor, k: int, reference: Tensor | None) -> Tensor:
     """Exact search on small sets, pynndescent on large ones."""
     if (data if reference is None else reference).shape[0] <= EXACT_NEIGHBORS_UP_TO:
@@ -202,7 +209,9 @@ class CellsBackend(Backend):
 
     The generator draws smooth values, while expression has a spike at zero and a skewed rest. So each feature's drawn
     values take, rank by rank, the training distribution of that feature (:meth:`from_generator`): the ranks, and with
-    them the dependence between features and on the condition, are the generator's; the marginals are the data's.
+    them the dependence between features and on the condition, are the generator's; the marginals are the data's. Where
+    the data are logarithms of counts, which zeros and which values a cell can have depends on its depth, so the
+    distributions are those of cells of a similar depth.
 
     Attributes
     ----------
@@ -210,12 +219,11 @@ class CellsBackend(Backend):
         Of each feature in the training data, shape ``(n_features,)``; a constant feature has ``std`` 1.
     non_negative
         Whether no training value is negative: then zeros are special, and no output is negative.
-    zero_share
-        Share of exact zeros of each feature where the data are non-negative, else 0.
-    levels
-        Quantiles of each feature's other values, shape ``(n_features, n_levels)``, on the scale of the input.
-    zero_below, drawn_levels
-        The same of what the generator draws: the value under which a drawn value becomes zero, and the quantiles above.
+    depth_edges
+        Depths between the strata, shape ``(n_depth_strata - 1,)``: minus the logarithm of what one count became. All are
+        infinite where the data are no counts, or no stratum has enough cells.
+    marginals
+        Of all cells, then of each stratum of depth. On the scale of the input; what is drawn, on the generator's.
     """
 
     name = "cells"
@@ -226,10 +234,8 @@ class CellsBackend(Backend):
     mean: Tensor
     std: Tensor
     non_negative: Tensor
-    zero_share: Tensor
-    levels: Tensor
-    zero_below: Tensor
-    drawn_levels: Tensor
+    depth_edges: Tensor
+    marginals: nn.ModuleList
 
     def __init__(self, settings: CellsConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__(settings, event_shape)
@@ -237,10 +243,8 @@ class CellsBackend(Backend):
         self.register_buffer("mean", torch.zeros(n))
         self.register_buffer("std", torch.ones(n))
         self.register_buffer("non_negative", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("zero_share", torch.zeros(n))
-        self.register_buffer("levels", torch.zeros(n, _N_LEVELS))
-        self.register_buffer("zero_below", torch.full((n,), -torch.inf))
-        self.register_buffer("drawn_levels", torch.zeros(n, _N_LEVELS))
+        self.register_buffer("depth_edges", torch.full((settings.n_depth_strata - 1,), torch.inf))
+        self.marginals = nn.ModuleList(Marginals(n) for _ in range(1 + settings.n_depth_strata))
 
     @classmethod
     def preset(cls, name: str) -> Config:
@@ -261,7 +265,7 @@ class CellsBackend(Backend):
         return (int(x.shape[1]),)
 
     def prepare(self, x: Any) -> None:
-        """Learn each feature's mean, standard deviation, share of zeros and distribution of the other values."""
+        """Learn each feature's mean, standard deviation and distribution, and the strata of depth."""
         _check_finite(x)
         n = x.shape[0]
         if sp.issparse(x):
@@ -271,12 +275,29 @@ class CellsBackend(Backend):
             mean, std, lowest = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64), float(x.min())
         some = x[:: -(-n // _CELLS_FOR_LEVELS)]
         dense = torch.as_tensor(np.array(some.toarray() if sp.issparse(some) else some, dtype=np.float32))
-        n_zero = (dense == 0).sum(dim=0) * (lowest >= 0)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
         self.std = torch.as_tensor(np.where(std > 1e-8, std, 1.0), dtype=torch.float32)
         self.non_negative = torch.tensor(lowest >= 0)
-        self.zero_share = n_zero / len(dense)
-        self.levels = _levels(dense, n_zero)
+        self._whole.learn(dense, zeros_apart=lowest >= 0)
+        self._learn_strata(dense, some)
+
+    @property
+    def _whole(self) -> Marginals:
+        return cast("Marginals", self.marginals[0])
+
+    def _learn_strata(self, dense: Tensor, some: Any) -> None:
+        self.depth_edges = torch.full_like(self.depth_edges, torch.inf)
+        n_strata = min(self.settings.n_depth_strata, len(dense) // _LEAST_IN_STRATUM)
+        if n_strata < 2 or not self.non_negative or dense.max() > _LARGEST_LOG or recovered_counts(some) is None:
+            return
+        depth = _depth(dense)
+        edges = depth[depth.isfinite()].quantile(torch.linspace(0, 1, n_strata + 1)[1:-1]).unique()
+        stratum = torch.bucketize(depth, edges)
+        if stratum.bincount(minlength=len(edges) + 1).min() < _LEAST_IN_STRATUM // 2:  # many cells of one depth
+            return
+        self.depth_edges[: len(edges)] = edges
+        for i in range(len(edges) + 1):
+            cast("Marginals", self.marginals[1 + i]).learn(dense[stratum == i], zeros_apart=True)
 
     def to_model(self, x: Any) -> Tensor:
         """Standardise, float32, shape ``(n, n_features)``."""
@@ -302,25 +323,29 @@ class CellsBackend(Backend):
         """Standardised values, clipped: one extreme value must not rule the generator's squared error."""
         return v.clamp(-self.settings.max_value, self.settings.max_value)
 
-    def calibrate(self, generated: Tensor) -> None:
-        """Learn the distribution of each feature's drawn values."""
-        n_zero = (self.zero_share.to(generated) * len(generated)).round().long()
-        edge = generated.sort(dim=0).values.gather(0, n_zero.clamp(max=len(generated) - 1)[None]).squeeze(0)
-        edge = torch.where(n_zero == 0, -torch.inf, edge)
-        self.zero_below = torch.where(n_zero >= len(generated), torch.inf, edge).to(self.mean)
-        self.drawn_levels = _levels(generated, n_zero).to(self.mean)
+    def strata(self, v: Tensor) -> Tensor | None:
+        """Stratum of depth of each cell, from 1; ``None`` where depths are not told apart."""
+        if not torch.isfinite(self.depth_edges).any():
+            return None
+        edges = self.depth_edges.to(v.device)
+        return torch.cat([1 + torch.bucketize(_depth(self._unscaled(part)), edges) for part in v.split(4096)])
 
-    def from_generator(self, g: Tensor) -> Tensor:
+    def calibrate(self, generated: Tensor, strata: Tensor | None = None) -> None:
+        """Learn the distribution of each feature's drawn values, in each stratum too."""
+        self._whole.calibrate(generated)
+        for i, each in enumerate(self.marginals[1:] if strata is not None else (), start=1):
+            drawn = generated[strata == i]
+            cast("Marginals", each).calibrate(drawn if len(drawn) else generated)
+
+    def from_generator(self, g: Tensor, strata: Tensor | None = None) -> Tensor:
         """Standardised values: each feature's drawn values take, rank by rank, the training distribution."""
-        mean, std = self.mean.to(g)[:, None], self.std.to(g)[:, None]
-        drawn, real = self.drawn_levels.to(g), (self.levels.to(g) - mean) / std
-        value = g.T.contiguous()
-        high = torch.searchsorted(drawn, value).clamp(1, _N_LEVELS - 1)
-        left, right = drawn.gather(1, high - 1), drawn.gather(1, high)
-        weight = ((value - left) / (right - left).clamp_min(1e-12)).clamp(0, 1)
-        weight = torch.where(right > left, weight, 0.5)  # one drawn value alone says nothing of its rank
-        mapped = torch.lerp(real.gather(1, high - 1), real.gather(1, high), weight)
-        return torch.where(value < self.zero_below.to(g)[:, None], -mean / std, mapped).T.contiguous()
+        if strata is None:
+            return self._scaled(self._whole.given_to(g))
+        out = torch.empty_like(g)
+        for i in strata.unique().tolist():
+            rows = strata == i
+            out[rows] = cast("Marginals", self.marginals[i]).given_to(g[rows])
+        return self._scaled(out)
 
     def make_encoder(self) -> nn.Module:
         """The paper's MLP with a projection head."""
@@ -360,6 +385,12 @@ class CellsBackend(Backend):
             raise ValueError(f"Expected at least 2 cells for mixup views, found {len(data)}.")
         neighbors = cell_neighbors(data.clamp(-s.max_value, s.max_value), s.n_neighbors, s.n_components, batch)
         return partial(_mixup, data, neighbors, s.mixup_mode)
+
+
+def _depth(x: Tensor) -> Tensor:
+    """Minus the logarithm of what one count became, which is the least value; minus infinity without any count."""
+    least = torch.where(x > 0, x, torch.inf).min(dim=1).values
+    return -torch.log(torch.expm1(least))
 
 
 def _check_finite(x: Any) -> None:

@@ -238,7 +238,7 @@ class DNABackend(Backend):
         base = (drawn >= reached).sum(dim=1).clamp_max(len(BASES) - 1)
         return 2 * _one_hot(base, total.squeeze(1) > 0) - 1
 
-    def from_generator(self, g: Tensor) -> Tensor:
+    def from_generator(self, g: Tensor, strata: Tensor | None = None) -> Tensor:
         """The nearest one-hot sequence (least squares) of a length between the shortest and the longest of the training.
 
         A base instead of none at a position brings the sequence nearer by four times the base's value. So the best

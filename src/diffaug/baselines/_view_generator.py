@@ -173,7 +173,7 @@ class ViewGenerator:
                     history.append(record)
                     bar.update()
             some = data[:: -(-n_obs // _N_CALIBRATION)]
-            backend.calibrate(_drawn(maker, some, maker.random["calibration"]))
+            backend.calibrate(_drawn(maker, some, maker.random["calibration"]), backend.strata(some))
         self._backend, self._maker, self.config, self.history = backend, maker, config, history
         return self
 
@@ -200,8 +200,9 @@ class ViewGenerator:
         made = []
         with tuned_cpu():
             for chunk in model_space(self._backend, x, self.device):
-                drawn = _drawn(self._maker, chunk.repeat_interleave(n_views, dim=0), stream)
-                made.append(self._backend.from_model(self._backend.from_generator(drawn)))
+                each = chunk.repeat_interleave(n_views, dim=0)
+                drawn = _drawn(self._maker, each, stream)
+                made.append(self._backend.from_model(self._backend.from_generator(drawn, self._backend.strata(each))))
         return np.concatenate(made).reshape(-1, n_views, *self._backend.event_shape)
 
 

@@ -46,7 +46,7 @@ STREAMS = (
     "network",
 )
 _A_STREAMS = ("order", "hand", "mix", "dropout")
-_N_CALIBRATION = 1024
+_N_CALIBRATION, _MOST_CALIBRATIONS = 2048, 4  # in all, and under the condition of one event
 _N_TRUST, _N_TRUST_REFERENCE = 2048, 20_000
 #: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
 _MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
@@ -162,6 +162,9 @@ class Trainer:
         To the space in which the generator works, and back; the encoder's own space by default.
     calibrate
         Sees a sample of what the generator draws, in its space, after each of its trainings.
+    strata
+        Stratum of each event, shape ``(n_obs,)``; ``from_generator`` and ``calibrate`` are told it of the events that
+        condition what is drawn.
     seed
         Seed of all random streams.
     with_twin
@@ -195,8 +198,9 @@ class Trainer:
         *,
         labels: Tensor | None = None,
         to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
-        from_generator: Callable[[Tensor], Tensor] | None = None,
-        calibrate: Callable[[Tensor], None] | None = None,
+        from_generator: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+        calibrate: Callable[[Tensor, Tensor | None], None] | None = None,
+        strata: Tensor | None = None,
         seed: int = 0,
         with_twin: bool = False,
     ) -> None:
@@ -209,6 +213,7 @@ class Trainer:
         self.device = fabric.device
         self.data = data.to(self.device)
         self.labels = None if labels is None else labels.to(self.device)
+        self.strata = None if strata is None else strata.to(self.device)
         self.n_obs = data.shape[0]
         self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
         self.batch_size = min(plan.batch_size, self.n_obs)
@@ -334,8 +339,9 @@ class Trainer:
                     place.done = n_epochs
                 yield dataclasses.replace(record, cycle=cycle, epoch=place.epoch, seconds=seconds)
             if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
-                index = torch.arange(self.n_obs, device=self.device)[:: -(-self.n_obs // _N_CALIBRATION)]
-                self._calibrate(self._draw(self.conditions(index), self._random["calibration"]))
+                n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * self.n_obs)
+                index = torch.linspace(0, self.n_obs - 1, n_drawn, device=self.device).round().long()
+                self._calibrate(self._draw(self.conditions(index), self._random["calibration"]), self._strata_of(index))
             place.block, place.done, self._patience = place.block + 1, 0, Patience(plan.patience)
 
     def run_twin(self, view_rate: float = 0.0) -> Iterator[EpochRecord]:
@@ -494,8 +500,8 @@ class Trainer:
         for begin in range(0, self.n_obs, rows_at_once):
             rows = slice(begin, min(begin + rows_at_once, self.n_obs))
             index = torch.arange(rows.start, rows.stop, device=self.device)
-            cond = self.conditions(index.repeat_interleave(n_views))
-            views = self.draw(cond, self._random["bank"])
+            each = index.repeat_interleave(n_views)
+            views = self.draw(self.conditions(each), self._random["bank"], self._strata_of(each))
             bank.put(rows, views.reshape(len(index), n_views, *views.shape[1:]))
         self.bank = bank
         if not bank.is_full:
@@ -517,10 +523,13 @@ class Trainer:
         ]
         return view_trust(*near)
 
-    def draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
         drawn = self._draw(cond, generator)
-        return drawn if self._from_generator is None else self._from_generator(drawn)
+        return drawn if self._from_generator is None else self._from_generator(drawn, strata)
+
+    def _strata_of(self, index: Tensor) -> Tensor | None:
+        return None if self.strata is None else self.strata[index]
 
     def _draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
         return draw(self.diffusion, self.ema.module, cond, tuple(self.data.shape[1:]), self.config, generator)
