@@ -104,8 +104,9 @@ def test_what_is_remembered_of_donors_is_found_without_copies() -> None:
         audit = memorization_audit(remembered(train), train, **known)
         assert not audit.passed and audit.exact_share == 0 and not audit.memory_judged
         assert any("who was trained on can be told" in r for r in audit.reasons) and audit.near_share < 0.25
-        assert audit.donor_membership_auc == 1 and audit.donor_membership_low > 0.5 >= audit.donor_closer_floor - 0.1
-        assert audit.donor_chance < 0.01
+        assert audit.donor_membership_auc > 0.9 and audit.donor_membership_low > 0.5
+        assert audit.donor_closer_share > 0.65 and abs(audit.donor_closer_floor - 0.5) < 0.15
+        assert audit.donor_chance <= 0.02
 
 
 def test_unseen_rows_of_the_training_donors_judge_memory() -> None:
