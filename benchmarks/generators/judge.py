@@ -67,6 +67,7 @@ def judged(split: Split, made: Made, *, is_fresh: bool, seed: int, n_resamples: 
         "near": report.audit.near_share,
         "membership": report.audit.membership_auc,
         "donor_membership": report.audit.donor_membership_auc,
+        "donor_memory": report.audit.donor_memory_auc,
     }
     mean = report.judgement.mean_score
     found["low"] |= {"closer": report.audit.closer_low, "mean_score": mean.low}

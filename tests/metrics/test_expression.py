@@ -53,7 +53,7 @@ def test_the_slope_is_the_strength_of_the_shift(strength: float) -> None:
 def few_cells(seed: int, part: int, n_genes: int = 300) -> np.ndarray:
     """Sixty cells a type of many genes whose changes are hardly larger than their noise."""
     shift = 0.3 * np.random.default_rng(seed).normal(size=(3, n_genes))
-    return np.repeat(shift, 60, axis=0) + np.random.default_rng([seed, part]).normal(size=(180, n_genes))
+    return np.repeat(shift, 60, axis=0) + np.random.default_rng([seed, 1 + part]).normal(size=(180, n_genes))
 
 
 def mean_slope(made: str, reference: str | None = None) -> float:

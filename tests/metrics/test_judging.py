@@ -172,15 +172,15 @@ def test_types_of_few_donors_are_named() -> None:
 def test_the_slope_owes_nothing_to_the_training_cells() -> None:
     """Many weak genes, few cells: chosen on training cells they flatter a thief, and real cells fall below 1."""
     honest, thief = [], []
-    for seed in range(6):
-        shift = 0.4 * np.random.default_rng(seed).normal(size=(2, 150))
+    for seed in range(12):
+        shift = 0.22 * np.random.default_rng(seed).normal(size=(2, 150))
         types = np.resize(["a", "b"], 160)
         x = [
-            3 + shift[(types == "b").astype(int)] + np.random.default_rng([seed, i]).normal(size=(160, 150))
+            3 + shift[(types == "b").astype(int)] + np.random.default_rng([seed, 1 + i]).normal(size=(160, 150))
             for i in range(3)
         ]
         for made, slopes in ((x[2], honest), (x[0], thief)):
             found = judge_synthetic(made, x[0], x[1], labels=(types,) * 3, n_resamples=2, n_estimators=40)
             slopes += [s.value for s in found.scores if s.measure == "lfc_slope" and s.group is None]
-    assert np.mean(honest) == pytest.approx(1, abs=0.1)
-    assert np.mean(thief) == pytest.approx(np.mean(honest), abs=0.12)
+    assert np.mean(honest) == pytest.approx(1, abs=0.06)  # 0.87 with genes of the training cells
+    assert np.mean(thief) == pytest.approx(np.mean(honest), abs=0.06)  # and 1.00

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from diffaug.metrics._checks import Matrix, as_codes, as_matrix, check_count, check_same_columns
-from diffaug.metrics._donors import donor_attack, equal_draws
+from diffaug.metrics._donors import donor_attack, donor_memory, equal_draws
 from diffaug.metrics._nearest import nearest_rows
 
 Array = NDArray[np.float64]
@@ -20,8 +20,6 @@ _MOST_EXACT = 0.01  # above the floor; cells of a few counts may be equal by cha
 _MOST_NEAR = 0.02  # above the floor
 _MOST_CLOSER = 0.52
 _MOST_MEMBERSHIP = 0.55
-_MOST_DONOR = 0.05  # above the held-out donors' share
-_MOST_CHANCE = 0.05
 _LEAST = 10
 _LEAST_SHARED = 20
 
@@ -57,12 +55,13 @@ class MemorizationAudit:
         AUC of an attacker who takes real rows near a synthetic one for training rows, on the rows of the closer-to-train
         share; 0.5 is right.
     donor_membership_auc, donor_membership_low, donor_membership_high
-        AUC of an attacker who takes a donor for a training one if many of its rows are nearer to a synthetic row than to
-        another training row. 0.5 is right, also where donors differ.
-    donor_closer_share, donor_closer_floor
-        Mean of these shares over training donors, and over held-out ones.
-    donor_chance
-        How often donors that are assigned to the two sides at random differ as much.
+        AUC of an attacker who takes donors near synthetic rows, by the median distance of their rows, for training donors.
+        Never judged: it is high for honest rows too if donors differ.
+    donor_membership_null
+        The same attack by *unseen* rows of the training donors: what resemblance alone gives away.
+    donor_memory_auc, donor_memory_low, donor_memory_high
+        How well that distance tells seen from unseen rows of the same donor: mean over donors, with its interval over donors.
+        0.5 is right, however much donors differ.
     n_synthetic, n_train, n_held_out, n_unseen
         Rows that were given. Distances are of ``n_judged`` synthetic rows, to all training rows.
     n_judged
@@ -90,9 +89,10 @@ class MemorizationAudit:
     donor_membership_auc: float
     donor_membership_low: float
     donor_membership_high: float
-    donor_closer_share: float
-    donor_closer_floor: float
-    donor_chance: float
+    donor_membership_null: float
+    donor_memory_auc: float
+    donor_memory_low: float
+    donor_memory_high: float
     n_synthetic: int
     n_train: int
     n_held_out: int
@@ -117,8 +117,9 @@ def memorization_audit(
 
     With donors on both sides and none in common, training and held-out rows differ by more than membership: honest
     synthetic rows resemble the training donors. Then ``unseen`` rows of the *training* donors judge memory. Without them
-    the closer-to-train share and the membership attack are reported and not judged; copies, near copies and the attack on
-    whole donors are. Where some donors are on both sides, their rows alone judge memory.
+    the closer-to-train share and the membership attack are reported and not judged; copies and near copies are. Where some
+    donors are on both sides, their rows alone judge memory. Within three or more donors the attack has an interval over
+    donors, and is judged. What gives whole donors away is reported beside what their resemblance alone gives away.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def memorization_audit(
         Real rows that it never saw. Without them only copies and near copies can be judged.
     unseen
         Real rows like the training ones that it never saw either: best a random part of the training donors' rows that was
-        set apart before the training. In all but the attack on donors they take the place of ``held_out``.
+        set apart before the training. In all but the attack on whole donors they take the place of ``held_out``.
     train_donors, held_out_donors
         Donor of each row; both or none.
     unseen_donors
@@ -166,20 +167,15 @@ def memorization_audit(
     check_same_columns(everything, seen, ("synthetic", "train"))
     held = _checked(held_out, "held_out", everything)
     other = _checked(unseen, "unseen", everything)
-    who = {
-        n: None if d is None else _names(d, f"{n}_donors", x.shape[0])
-        for n, d, x in (
-            ("train", train_donors, seen),
-            ("held_out", held_out_donors, held),
-            ("unseen", unseen_donors, other),
-        )
-    }
+    donors_t = _names(train_donors, "train_donors", seen)
+    donors_h = _names(held_out_donors, "held_out_donors", held)
+    donors_u = _names(unseen_donors, "unseen_donors", other)
     notes: list[str] = []
     seen_prints = row_fingerprints(seen)
     if other is not None:
         _refuse_seen(other, seen_prints)
-        if who["unseen"] is not None:
-            known = np.isin(who["unseen"], who["train"])
+        if donors_u is not None and donors_t is not None:
+            known = np.isin(donors_u, donors_t)
             if known.sum() < _LEAST:
                 raise ValueError(
                     f"Expected at least {_LEAST} cells of training donors in `unseen`, found {int(known.sum())} of "
@@ -190,16 +186,16 @@ def memorization_audit(
                     f"{int((~known).sum())} of {len(known)} unseen cells are of donors that were not trained on; they took "
                     "no part."
                 )
-                other, who["unseen"] = other[np.flatnonzero(known)], who["unseen"][known]
+                other, donors_u = other[np.flatnonzero(known)], donors_u[known]
     rng = np.random.default_rng(random_state)
     made = _drawn(everything, max_obs, rng)
     to_train = nearest_rows(made, seen, k=2)[0]
     nan = float("nan")
     exact = float(np.isin(row_fingerprints(everything), seen_prints).mean())
-    closer = closer_half = held_closer = auc = auc_half = nan
-    judged = False
-    fresh, donors = (other, who["unseen"]) if other is not None else (held, who["held_out"])
-    pair, judged, said = _pairing(who["train"], donors)
+    closer = closer_low = closer_high = held_closer = auc = auc_half = nan
+    attack = memory = null = None
+    fresh, donors = (other, donors_u) if other is not None else (held, donors_h)
+    pair, judged, said = _pairing(donors_t, donors)
     notes += said
     others = to_train[:, 1]
     if fresh is None:
@@ -220,7 +216,7 @@ def memorization_audit(
     if fresh is not None:
         n_rows = (seen.shape[0], fresh.shape[0])
         rows_t, rows_h = equal_draws(*n_rows, pair, 2 * max_obs, rng)
-        closer, closer_half = _closer(made, seen[np.sort(rows_t)], fresh[np.sort(rows_h)])
+        closer, closer_low, closer_high = _closer(made, seen[np.sort(rows_t)], fresh[np.sort(rows_h)])
         held_closer = closer
         if held is not None and (other is not None or pair is not None):
             rows = equal_draws(seen.shape[0], held.shape[0], None, 2 * max_obs, rng)
@@ -229,19 +225,21 @@ def memorization_audit(
             held_closer = nan
         # In random order: the first of sorted rows would be the first cells of a file, and so of a few donors.
         rows_t, rows_h = rows_t[:max_obs], rows_h[:max_obs]
-        distances = (nearest_rows(x, everything, k=1)[0][:, 0] for x in (seen[rows_t], fresh[rows_h]))
-        auc = _attack(*distances)
+        near_t, near_h = (nearest_rows(x, everything, k=1)[0][:, 0] for x in (seen[rows_t], fresh[rows_h]))
+        auc = _attack(near_t, near_h)
         auc_half = 1.96 * float(
             np.sqrt((2 * len(rows_t) + 1) / (12 * len(rows_t) ** 2))
         )  # Mann-Whitney's, without a leak
-    attack = None
-    if held is not None and who["train"] is not None and who["held_out"] is not None:
-        if not set(who["held_out"]) <= set(who["train"]):
-            found = donor_attack(everything, seen, held, who["train"], who["held_out"], max_obs, rng)
-            if isinstance(found, str):
-                notes.append(found)
-            else:
-                attack = found
+        if donors_t is not None and donors is not None and pair is not None:
+            memory = donor_memory(near_t, donors_t[rows_t], near_h, donors[rows_h])
+        if held is not None and donors_t is not None and donors_h is not None:
+            strange = rng.permutation(np.flatnonzero(~np.isin(donors_h, donors_t)))[:max_obs]
+            far = nearest_rows(held[strange], everything, k=1)[0][:, 0] if len(strange) else np.empty(0)
+            attack = donor_attack(near_t, donors_t[rows_t], far, donors_h[strange])
+            if other is not None and donors_u is not None:
+                null = donor_attack(near_h, donors_u[rows_h], far, donors_h[strange])
+            if attack is None and len(strange):
+                notes.append("Whole donors could not be attacked: that takes three training donors, and three others.")
     near, near_floor = float((ratio < NEAR).mean()), float((ratio_floor < NEAR).mean())
     near_half = 1.96 * np.sqrt(max(near * (1 - near), 1 / len(ratio)) / len(ratio))
     reasons = []
@@ -252,7 +250,7 @@ def memorization_audit(
             f"{near:.1%} of the synthetic cells are near copies of a training cell; {near_floor:.1%} of real ones are."
         )
     word = "a held-out" if other is None else "an unseen"
-    if judged and closer - closer_half > _MOST_CLOSER:
+    if judged and closer_low > _MOST_CLOSER:
         reasons.append(
             f"{closer:.1%} of the synthetic cells are closer to a training than to {word} cell; 50% is right."
         )
@@ -261,12 +259,12 @@ def memorization_audit(
             f"The distance to the nearest synthetic cell tells training from {word.split()[1]} cells (AUC {auc:.2f}; 0.50 is "
             "right)."
         )
-    if attack is not None and attack.chance <= _MOST_CHANCE and attack.inside > attack.outside + _MOST_DONOR:
+    if judged and memory is not None and memory[1] > 0.5 and memory[0] > _MOST_MEMBERSHIP:
         reasons.append(
-            f"{attack.inside:.1%} of the training donors' cells are nearer to a synthetic than to another training cell, "
-            f"against {attack.outside:.1%} of the held-out donors' cells: who was trained on can be told (AUC "
-            f"{attack.auc:.2f} over donors; by chance {attack.chance:.1%} of the times)."
+            f"Within donors, the distance to the nearest synthetic cell tells training from {word.split()[1]} cells (AUC "
+            f"{memory[0]:.2f}, over donors {memory[1]:.2f} to {memory[2]:.2f}; 0.50 is right)."
         )
+    whole, within = attack or (nan, nan, nan), memory or (nan, nan, nan)
     return MemorizationAudit(
         passed=not reasons,
         reasons=tuple(reasons),
@@ -278,18 +276,19 @@ def memorization_audit(
         distance_ratio=float(np.median(ratio)),
         distance_ratio_floor=float(np.median(ratio_floor)),
         closer_share=closer,
-        closer_low=closer - closer_half,
-        closer_high=closer + closer_half,
+        closer_low=closer_low,
+        closer_high=closer_high,
         held_out_closer_share=held_closer,
         membership_auc=auc,
         membership_low=auc - auc_half,
         membership_high=auc + auc_half,
-        donor_membership_auc=nan if attack is None else attack.auc,
-        donor_membership_low=nan if attack is None else attack.low,
-        donor_membership_high=nan if attack is None else attack.high,
-        donor_closer_share=nan if attack is None else attack.inside,
-        donor_closer_floor=nan if attack is None else attack.outside,
-        donor_chance=nan if attack is None else attack.chance,
+        donor_membership_auc=whole[0],
+        donor_membership_low=whole[1],
+        donor_membership_high=whole[2],
+        donor_membership_null=nan if null is None else null[0],
+        donor_memory_auc=within[0],
+        donor_memory_low=within[1],
+        donor_memory_high=within[2],
         n_synthetic=everything.shape[0],
         n_train=seen.shape[0],
         n_held_out=0 if held is None else held.shape[0],
@@ -348,17 +347,19 @@ def row_fingerprints(x: Matrix) -> Array:
     return sparse.csr_array(x, dtype=np.float64) @ weights
 
 
-def _closer(made: Matrix, seen: Matrix, unseen: Matrix) -> tuple[float, float]:
-    """Share of rows whose nearest real row is a training one, and half of its interval.
+def _closer(made: Matrix, seen: Matrix, unseen: Matrix) -> tuple[float, float, float]:
+    """Share of rows whose nearest real row is a training one, and its interval (Wilson's).
 
-    Rows with the same nearest real row are one witness and not many: the variance sums the squares of their numbers.
+    Rows with the same nearest real row are one witness and not many: the squares of their numbers say how many there are.
     """
     (d_t, i_t), (d_h, i_h) = nearest_rows(made, seen, k=1), nearest_rows(made, unseen, k=1)
     wins = np.where(d_t[:, 0] < d_h[:, 0], 1.0, np.where(d_t[:, 0] > d_h[:, 0], 0.0, 0.5))
     share = float(wins.mean())
     nearest = np.where(wins > 0.5, i_t[:, 0], seen.shape[0] + i_h[:, 0])
-    squares = float((np.unique(nearest, return_counts=True)[1] ** 2).sum())
-    return share, 1.96 * float(np.sqrt(max(share * (1 - share), 1 / len(wins)) * squares)) / len(wins)
+    n = len(wins) ** 2 / float((np.unique(nearest, return_counts=True)[1] ** 2).sum())
+    z = 1.96**2 / n
+    middle, half = (share + z / 2) / (1 + z), float(np.sqrt(z * (share * (1 - share) + z / 4))) / (1 + z)
+    return share, middle - half, middle + half
 
 
 def _attack(inside: Array, outside: Array) -> float:
@@ -374,6 +375,9 @@ def _drawn(x: Matrix, n: int, rng: np.random.Generator) -> Matrix:
     return x if x.shape[0] <= n else x[np.sort(rng.permutation(x.shape[0])[:n])]
 
 
-def _names(values: ArrayLike, name: str, n: int) -> NDArray:
-    codes, names = as_codes(values, name, n)
+def _names(values: ArrayLike | None, name: str, x: Matrix | None) -> NDArray | None:
+    """Donors as text; none without rows that they could belong to."""
+    if values is None or x is None:
+        return None
+    codes, names = as_codes(values, name, x.shape[0])
     return names[codes].astype(str)

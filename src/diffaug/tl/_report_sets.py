@@ -118,7 +118,7 @@ def aligned(
     if "unseen" in x:
         _refuse_trained_on(x["unseen"], x["train"])
     everything = {"synthetic": synthetic, **real}
-    with_donors = [n for n in ("train", "held_out", "unseen") if n in real]
+    with_donors = [n for n in real if n != "projection"]
     donors = {n: _texts(real[n], donor_key, "donor_key") for n in with_donors} if donor_key else {}
     logger.info(scale)
     types, notes = _types(everything, groupby)
