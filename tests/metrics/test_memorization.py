@@ -162,7 +162,7 @@ def test_some_donors_on_both_sides_judge_memory_by_their_own_rows() -> None:
     known = {"train_donors": train_donors, "held_out_donors": held_out_donors}
     honest = memorization_audit(from_donors(0, 2)[0], train, held_out, **known)
     assert honest.passed and honest.memory_judged
-    assert "2 donors are both among the 6 trained on and the 5 of the other cells" in honest.notes[0]
+    assert "Donors on both sides: 2, of 6 trained on and 5 of the other cells." in honest.notes[0]
     assert honest.held_out_closer_share > 0.6  # control: all rows together would accuse it
     assert abs(honest.closer_share - 0.5) < 0.15
     assert not memorization_audit(remembered(train), train, held_out, **known).passed
@@ -187,7 +187,7 @@ def test_files_in_the_order_of_their_donors() -> None:
     turned = np.r_[np.repeat("z", 500), donors[:1500]]
     shifted = np.vstack([held_out[:500] + 9, held_out[:1500]])
     partly = memorization_audit(new, train, shifted, **{**options, "held_out_donors": turned})
-    assert partly.memory_judged and "3 donors are both among" in partly.notes[0]
+    assert partly.memory_judged and "Donors on both sides: 3" in partly.notes[0]
 
 
 def test_draws_are_equal_and_random() -> None:

@@ -246,7 +246,7 @@ def test_some_held_out_donors_were_trained_on() -> None:
     result = report(adata(*OTHER), train=train, held_out=held, donor_key="donor", max_obs=60, **QUICK)  # type: ignore[arg-type]
     assert result.facts["donors"]["shared"] == 1
     assert any(
-        "1 donors are both among the 3 trained on and the 3 of the other" in n for n in result.to_dict()["notes"]
+        "Donors on both sides: 1, of 3 trained on and 3 of the other cells" in n for n in result.to_dict()["notes"]
     )
 
 
@@ -321,8 +321,9 @@ def test_names_that_no_training_cell_has_are_told_with_the_nearest() -> None:
     )  # type: ignore[arg-type]
     (note,) = result.facts["notes"]
     assert note.startswith(
-        "10.0% of the synthetic cells are of 2 types that no training cell has: 'NK cell', 'Tt' (nearest"
+        "10.0% of the synthetic cells have types that no training cell has: 'NK cell' (nearest known: 'NK')"
     )
+    assert "'Tt' (nearest known: 'T')" in note
     assert note in Page(result.to_html()).words and note in result.to_dict()["notes"]
     assert found("control").facts["notes"] == []
 

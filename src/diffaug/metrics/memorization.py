@@ -317,8 +317,8 @@ def _pairing(train: NDArray | None, other: NDArray | None) -> tuple[tuple[NDArra
     said = []
     if set(train) != set(other):
         said.append(
-            f"{len(shared)} donors are both among the {len(np.unique(train))} trained on and the {len(np.unique(other))} of "
-            "the other cells: memory was judged by the cells of these, equally many of each on both sides."
+            f"Donors on both sides: {len(shared)}, of {len(np.unique(train))} trained on and {len(np.unique(other))} of the "
+            "other cells. Memory was judged by the cells of these, equally many of each on both sides."
         )
     return (train, other), True, said
 

@@ -165,13 +165,24 @@ def _foreign(made: np.ndarray, known: set[str]) -> list[str]:
         return []
     said = []
     for name in names[:10].tolist():
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        said.append(repr(name) + (f" (nearest known: {near[0]!r})" if near else ""))
+        near = _nearest_name(name, known)
+        said.append(repr(name) + (f" (nearest known: {near!r})" if near else ""))
     more = f" and {len(names) - 10} others" if len(names) > 10 else ""
     return [
-        f"{counts.sum() / len(made):.1%} of the synthetic cells are of {len(names)} types that no training cell has: "
+        f"{counts.sum() / len(made):.1%} of the synthetic cells have types that no training cell has: "
         f"{', '.join(said)}{more}. They count as wrong in the composition, and cannot be judged as a type."
     ]
+
+
+def _nearest_name(name: str, known: set[str]) -> str | None:
+    """A name that is written alike, or one that is a part of the other, as 'NK' of 'nk cell'."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    parts = [
+        k
+        for k in sorted(known, key=len, reverse=True)
+        if k and (k.lower() in name.lower() or name.lower() in k.lower())
+    ]
+    return near[0] if near else parts[0] if parts else None
 
 
 def _refuse_trained_on(unseen: Any, train: Any) -> None:
