@@ -155,7 +155,8 @@ difference of the quantiles of log totals, *variance slope* the difference of sl
 counts. Most tools are handed the library sizes of T."""
 _COPIES_SAID = """*Exact* and *near* are shares of copies of training cells, *membership* is the AUC of an attacker who takes
 real cells near a synthetic one for training cells, each against unseen cells of the same donors. *Closer, to H* is the
-report's own share, which donors move where they are held out. *Report passes* counts runs."""
+share against held-out cells, which donors move where they are held out. *Report passes* counts runs whose audit, with these
+unseen cells, found nothing."""
 
 
 def ranks_table(rows: pd.DataFrame) -> str:

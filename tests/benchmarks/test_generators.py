@@ -10,7 +10,7 @@ from anndata import AnnData
 from generators import FAMILIES, TOOLS, Made, Split, base
 from generators import copula as cop
 from generators.gaussian import normal_like
-from generators.judge import judged
+from generators.judge import judged, logged
 from generators.resampling import drawn_within, thinned, thinned_to
 from generators.split import LEAST_COUNTS, LEAST_OF_TYPE, N_HELD_OUT_DONORS, split_adata
 from scipy import optimize, stats
@@ -259,6 +259,24 @@ def test_unseen_real_cells_are_no_copies(controls: dict[str, dict[str, dict[str,
     assert found["exact"] == 0 and found["passed"]
     assert found["closer"] == pytest.approx(0.5, abs=0.15)
     assert found["mean_score"] > 0.8
+
+
+def test_held_out_donors_do_not_hide_a_thief(cells: AnnData) -> None:
+    """Memory is judged by unseen cells of the training donors; the share against the held-out ones stands beside it."""
+    split = split_adata(cells.copy(), 0, None, N_GENES)
+    assert split.by == "donor"
+    options = {"seed": 0, "n_resamples": 5, "n_estimators": 40}
+    fresh = judged(split, FAMILIES["real"].make(split, 0)["fresh"], is_fresh=True, **options)["value"]
+    assert fresh["passed"] and fresh["closer"] == pytest.approx(0.5, abs=0.15)
+    noisy = np.random.default_rng(0).binomial(split.train.X.toarray().astype(int), 0.8)
+    labels = split.train.obs["cell_type"].astype(str).to_numpy()
+    thief = judged(split, Made(sp.csr_matrix(noisy.astype(np.float32)), labels, 0, 0), is_fresh=False, **options)
+    assert not thief["value"]["passed"] and thief["low"]["closer"] > 0.52 and thief["value"]["exact"] == 0
+    made, train, held = (
+        logged(AnnData(sp.csr_matrix(x, dtype=np.float32))).X for x in (noisy, split.train.X, split.held_out.X)
+    )
+    by_hand = diffaug.metrics.memorization_audit(made, train, held)
+    assert thief["value"]["closer_other"] == pytest.approx(by_hand.closer_share, abs=0.05)
 
 
 def test_shuffled_genes_are_told_and_empty_cells_are_counted(split: Split) -> None:

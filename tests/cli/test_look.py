@@ -176,6 +176,22 @@ def test_without_json_the_page_is_named(work: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "report.html\n"
 
 
+def test_real_cells_in_one_file_and_others_to_project_on_and_to_judge_memory_by(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["evaluate", "made.h5ad", "-o", "report.html", "--json", "--overwrite", "--max-obs", "30"]
+    made, cells = (anndata.read_h5ad(f"{n}.h5ad") for n in ("made", "cells"))
+    assert main([*call, "--real", "cells.h5ad", "--groupby", "cell_type"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["facts"].pop("files") == {"synthetic": "made.h5ad", "train": "cells.h5ad", "held_out": "cells.h5ad"}
+    assert numbers == json.loads(diffaug.tl.report(made, real=cells, groupby="cell_type", max_obs=30).to_json())
+    both = ["--train", "cells.h5ad", "--held-out", "held_out.h5ad"]
+    assert main([*call, *both, "--projection", "other.h5ad", "--unseen", "other.h5ad"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["facts"].pop("files").keys() == {"synthetic", "train", "held_out", "unseen", "projection"}
+    assert numbers["facts"]["n_floor"] == numbers["facts"]["n_projection"] == numbers["audit"]["n_unseen"] == 120
+
+
 def test_errors_of_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import scanpy as sc
 
@@ -191,7 +207,15 @@ def test_errors_of_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> N
     rates.write_h5ad("rates.h5ad")
     assert main(EVALUATE[:-1] + ["report.pdf"]) == 2
     assert said(capsys) == "Expected an output that ends in .html or .htm, found 'report.pdf'."
+    for given, found in (
+        (["--train", "cells.h5ad"], "--train"),
+        ([], "none of them"),
+        (["--real", "cells.h5ad", "--held-out", "held_out.h5ad"], "--held-out, --real"),
+    ):
+        assert main(["evaluate", "made.h5ad", "-o", "report.html", *given]) == 2
+        assert said(capsys) == f"Expected --train and --held-out, or --real alone, found {found}."
     for option, value, message in (
+        ("--unseen", "cells.h5ad", "Expected unseen cells that the model was not trained on, found 100% of them"),
         (
             "--held-out",
             "few_genes.h5ad",

@@ -10,6 +10,7 @@ from diffaug.metrics import correlation_agreement, marker_agreement, transfer_ac
 from diffaug.metrics import expression as e
 from diffaug.metrics._forest import forest_auc_values
 from diffaug.metrics._resample import ones
+from diffaug.metrics.markers import RealHalves, random_half, slope_values, type_means
 
 RNG = np.random.default_rng(0)
 TYPES = np.repeat(["a", "b", "c"], 60)
@@ -47,6 +48,66 @@ def test_the_slope_is_the_strength_of_the_shift(strength: float) -> None:
     )
     assert found.types == ("a", "b", "c")
     np.testing.assert_allclose(found.slope, strength, atol=0.12)
+
+
+def few_cells(seed: int, part: int, n_genes: int = 300) -> np.ndarray:
+    """Sixty cells a type of many genes whose changes are hardly larger than their noise."""
+    shift = 0.3 * np.random.default_rng(seed).normal(size=(3, n_genes))
+    return np.repeat(shift, 60, axis=0) + np.random.default_rng([seed, 1 + part]).normal(size=(180, n_genes))
+
+
+def mean_slope(made: str, reference: str | None = None) -> float:
+    """Over 20 worlds of held-out ("h"), training ("t") and other ("s") real cells."""
+    found = []
+    for seed in range(20):
+        cells = {name: few_cells(seed, part) for part, name in enumerate("hts")}
+        options = {} if reference is None else {"reference": cells[reference], "reference_labels": TYPES}
+        found.append(marker_agreement(cells["h"], cells[made], TYPES, TYPES, **options).slope.mean())
+    return float(np.mean(found))
+
+
+def test_the_slope_of_real_cells_is_one_however_few_they_are() -> None:
+    assert mean_slope("s") == pytest.approx(1, abs=0.03)
+    assert mean_slope("t") == pytest.approx(mean_slope("s"), abs=0.05)  # training cells, and a thief who has them
+    # Controls: genes chosen on the held-out cells, or on the training cells, and least squares.
+    assert mean_slope("s", "h") < 0.9
+    assert mean_slope("t", "t") > mean_slope("s", "t") + 0.1
+
+
+def test_halves_are_of_different_donors_where_types_allow_it() -> None:
+    labels, donors = np.tile(np.repeat(["a", "b"], 10), 4), np.repeat(["u", "v", "w", "x"], 20)
+    rng = np.random.default_rng(0)
+    first, apart = random_half(labels, donors, ["a", "b"], rng)
+    assert apart and not set(donors[first]) & set(donors[~first]) and first.sum() == 40
+    one = np.where(donors == "u", "b", "a")  # a type of one donor
+    first, apart = random_half(one, donors, ["a", "b"], rng)
+    assert not apart and [int(((one == t) & first).sum()) for t in "ab"] == [30, 10]
+
+
+def test_the_peculiarities_of_donors_draw_the_slope_down_unless_they_are_apart() -> None:
+    donors = np.tile(np.repeat(list("uvwxyz"), 10), 3)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 9])
+        x = few_cells(seed, 0)
+        for t in "abc":  # each donor's types have changes of their own
+            for d in "uvwxyz":
+                x[(TYPES == t) & (donors == d)] += 0.3 * rng.normal(size=x.shape[1])
+        for apart in found:
+            first = random_half(TYPES, donors if apart else None, ["a", "b", "c"], rng)[0]
+            halves = RealHalves.of(x, TYPES, ones(180), ["a", "b", "c"], first, 50)
+            found[apart].append(
+                slope_values(halves, type_means(few_cells(seed, 2), TYPES, ones(180), ["a", "b", "c"])).mean()
+            )
+    assert np.mean(found[True]) == pytest.approx(1, abs=0.05) and np.mean(found[False]) < 0.9
+
+
+def test_types_without_enough_cells_have_no_slope() -> None:
+    keep = np.r_[0:60, 60:69, 120:180]
+    slope = marker_agreement(rows(0)[keep], rows(1), TYPES[keep], TYPES).slope
+    assert np.isfinite(slope).tolist() == [True, False, True]
+    x = np.random.default_rng(0).normal(size=(180, 40))  # no differences between types
+    assert np.isnan(marker_agreement(x, rows(1), TYPES, TYPES).slope).all()
 
 
 def test_another_composition_changes_no_marker() -> None:

@@ -19,9 +19,12 @@ def evaluate(
     synthetic: Path,
     /,
     *,
-    train: Path,
-    held_out: Path,
     output: Output,
+    train: Path | None = None,
+    held_out: Path | None = None,
+    real: Path | None = None,
+    unseen: Path | None = None,
+    projection: Path | None = None,
     groupby: str | None = None,
     donor_key: str | None = None,
     layer: str | None = None,
@@ -34,20 +37,28 @@ def evaluate(
     r"""Judge synthetic cells of any tool against real ones; writes one HTML page.
 
     Every measure stands beside its floor, the same for the training cells, which are real, and beside generators that
-    know little. Half of the training cells, drawn at random, are set apart for the principal components; the floor comes
-    from the other half. Genes are aligned by name, and counts are normalised where the other cells are. Copies of training
-    cells are looked for among all cells.
+    know little. Give --train and --held-out, or --real alone. Half of the training cells, drawn at random, are set apart for
+    the principal components, unless --projection brings others; the floor comes from the other half. Genes are aligned by
+    name, and counts are normalised where the other cells are. Copies of training cells are looked for among all cells.
 
     Parameters
     ----------
     synthetic
         Synthetic cells, an .h5ad file of ``generate`` or any other tool.
+    output
+        The page, an .html file that needs no other.
     train
         Real cells that the model was trained on.
     held_out
         Real cells that it never saw, best of other donors.
-    output
-        The page, an .html file that needs no other.
+    real
+        In place of these two: real cells that are split here, by ``--donor-key`` where given. Memory is then judged by copies
+        only.
+    unseen
+        Real cells of the training donors that were not trained on: they judge memory where the held-out cells are of other
+        donors.
+    projection
+        More real cells, to fit the principal components on.
     groupby
         Column of ``obs`` with cell types: adds markers, log-fold changes, composition, usefulness, and all of it by type.
     donor_key
@@ -69,25 +80,44 @@ def evaluate(
         --held-out test.h5ad -o report.html
     diffaug-cells evaluate synthetic.h5ad --train train.h5ad \
         --held-out test.h5ad --groupby cell_type --donor-key donor \
-        -o report.html
+        --unseen set_apart.h5ad -o report.html
+    diffaug-cells evaluate synthetic.h5ad --real cells.h5ad \
+        --groupby cell_type -o report.html
     """
     check_target_file(output, suffixes=(".html", ".htm"), overwrite=overwrite)
-    made, trained, held = (read_h5ad(path) for path in (synthetic, train, held_out))
+    if (train is None) != (held_out is None) or (train is None) == (real is None):
+        given = [f"--{n}" for n, p in (("train", train), ("held-out", held_out), ("real", real)) if p is not None]
+        raise ValueError(
+            f"Expected --train and --held-out, or --real alone, found {', '.join(given) or 'none of them'}."
+        )
+    paths = {"train": train, "held_out": held_out, "real": real, "unseen": unseen, "projection": projection}
+    files = {name: path for name, path in paths.items() if path is not None}
+    made = read_h5ad(synthetic)
+    sets = {name: read_h5ad(path) for name, path in files.items()}
     use_files_for_pictures()
 
     from diffaug import tl
 
     found = tl.report(
         made,
-        train=trained,
-        held_out=held,
+        train=sets.get("train"),
+        held_out=sets.get("held_out"),
+        real=sets.get("real"),
+        projection=sets.get("projection"),
+        unseen=sets.get("unseen"),
         groupby=groupby,
         donor_key=donor_key,
         layer=layer,
         max_obs=max_obs,
         random_state=seed,
     )
-    found.facts["files"] = {"synthetic": str(synthetic), "train": str(train), "held_out": str(held_out)}
+    # Cells that were split here have one file on both sides.
+    split = {} if real is None else {"train": str(real), "held_out": str(real)}
+    found.facts["files"] = {
+        "synthetic": str(synthetic),
+        **{n: str(p) for n, p in files.items() if n != "real"},
+        **split,
+    }
     with written_file(output) as fresh:
         found.to_html(fresh)
     show(as_json(found.to_dict()) if json else output)

@@ -1,10 +1,12 @@
 """Arrays in, numbers out: embeddings judged by labels and by structure, synthetic rows judged against real ones."""
 
+from diffaug.metrics._absent import AbsentType
+from diffaug.metrics._score import MeanScore, Score
 from diffaug.metrics.clustering import ClusterScores, kmeans_scores
 from diffaug.metrics.distribution import energy_distance, mmd, sliced_wasserstein
 from diffaug.metrics.expression import correlation_agreement
 from diffaug.metrics.hits import row_hits
-from diffaug.metrics.judging import Judgement, Score, judge_synthetic
+from diffaug.metrics.judging import Judgement, judge_synthetic
 from diffaug.metrics.markers import MarkerAgreement, marker_agreement
 from diffaug.metrics.memorization import MemorizationAudit, memorization_audit
 from diffaug.metrics.mixing import mixing_score
@@ -22,12 +24,14 @@ from diffaug.metrics.synthetic import (
 from diffaug.metrics.transfer import transfer_accuracy
 
 __all__ = [
+    "AbsentType",
     "ClusterScores",
     "DiscriminatorResult",
     "GeneAgreement",
     "Judgement",
     "MarkerAgreement",
     "MeanInterval",
+    "MeanScore",
     "MemorizationAudit",
     "ProbeResult",
     "Score",

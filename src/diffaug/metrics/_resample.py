@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_FEWEST_GROUPS = 3  # with fewer donors their resampling says nothing, and cells are resampled
+FEWEST_GROUPS = 3  # with fewer donors their resampling says nothing, and cells are resampled
+
+
+def resamples_groups(groups: ArrayLike | None) -> bool:
+    """Whether :func:`resampling_weights` draws whole groups; where it draws rows instead, the page has to say so."""
+    return groups is not None and len(np.unique(np.asarray(groups))) >= FEWEST_GROUPS
 
 
 def resampling_weights(
@@ -13,13 +18,14 @@ def resampling_weights(
 ) -> NDArray[np.float64]:
     """How often each row is in each resample, shape ``(1 + n_resamples, n)``; line 0 is all ones.
 
-    With ``groups``, whole groups (donors) are drawn, because cells of one donor are no independent witnesses.
+    With ``groups``, whole groups (donors) are drawn, because cells of one donor are no independent witnesses; rows are
+    where there are fewer than three groups.
     """
     weights = np.ones((1 + n_resamples, n))
     codes = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = 0 if codes is None else int(codes.max()) + 1
     for line in weights[1:]:
-        if codes is not None and n_groups >= _FEWEST_GROUPS:
+        if codes is not None and n_groups >= FEWEST_GROUPS:
             line[:] = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[codes]
         else:
             line[:] = np.bincount(rng.integers(n, size=n), minlength=n)

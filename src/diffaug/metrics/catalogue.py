@@ -110,11 +110,14 @@ def normalised(measure: Measure, value: float, floor: float, null: float) -> flo
 
 
 def judged(measure: Measure, value: float, floor: float, half: float, score: float) -> Verdict:
-    """A word for a value, given half of the interval of its distance from the floor."""
+    """A word for a value, given half of the interval of its distance from the floor; without an interval, never "poor"."""
     excess = measure.loss(value) - measure.loss(floor)
     if excess != excess:
         return "not judged"
-    sure = excess - (half if half == half else 0.0)
+    if half != half:
+        certain = judged(measure, value, floor, 0.0, score)
+        return "fair" if certain == "poor" else certain
+    sure = excess - half
     if measure.tolerance is None:
         if sure <= 0:
             return "good"  # not told apart from real cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,63 +12,23 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from diffaug.metrics import distribution, expression, markers, transfer
+from diffaug.metrics._absent import AbsentType, absent_types
 from diffaug.metrics._checks import Matrix, as_codes, as_matrix, check_count, check_same_columns
 from diffaug.metrics._forest import SHALLOW, forest_auc_values
-from diffaug.metrics._resample import interval, ones, resampling_weights
-from diffaug.metrics.catalogue import MEASURES, Verdict, judged, normalised
+from diffaug.metrics._resample import FEWEST_GROUPS, ones, resamples_groups, resampling_weights
+from diffaug.metrics._score import MeanScore, Score, finished, mean_score
 from diffaug.metrics.memorization import row_fingerprints
 from diffaug.metrics.mixing import mixing_values
 from diffaug.metrics.nulls import NULLS, make_null
 
 MIN_CELLS = 20
-_BAD_NULLS = ("gaussian", "shuffle", "noise")  # copies reach the floor: only the audit tells them
 _TYPE_CELLS = 500
 _PCA_CELLS = 5000
 _N_GENES = 200
 _N_MARKERS, _N_SLOPE = 20, 50
 _SHARED = 0.01
-_MISSING, _COMMON = 0.25, 0.02
 
 Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Score:
-    """One measure of one group.
-
-    Attributes
-    ----------
-    measure
-        Key of ``diffaug.metrics.catalogue.MEASURES``.
-    group
-        A type, or ``None`` for all cells together.
-    value, low, high
-        Of the synthetic cells, with its 95 % interval.
-    floor, floor_low, floor_high
-        The same for training cells, which are real.
-    nulls
-        The same for "gaussian", "shuffle", "noise" and "copies".
-    score
-        ``(null - value) / (null - floor)`` with the worst of the first three nulls: 1 is as good as real cells. NaN where
-        no null is worse than real cells by more than the measure's tolerance.
-    verdict
-        "good", "fair", "poor" or "not judged".
-    n_obs
-        Cells on each side.
-    """
-
-    measure: str
-    group: str | None
-    value: float
-    low: float
-    high: float
-    floor: float
-    floor_low: float
-    floor_high: float
-    nulls: dict[str, float]
-    score: float
-    verdict: Verdict
-    n_obs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +41,14 @@ class Judgement:
         Pooled scores first, then type by type.
     notes
         Sentences on what was left out or assumed.
+    mean_score
+        Mean of the pooled scores, with its interval.
+    absent_types
+        Types of the training cells of which there are no synthetic cells, or hardly any, with how likely that is.
     missing_types
-        Types of the training cells that the synthetic ones hardly have.
+        Names of those whose absence can hardly be chance: a fault.
+    resampled
+        What the intervals are from: "donors" or "cells" of the held-out ones.
     components
         First two principal components of "held_out", "synthetic" and "train" cells that were drawn.
     types
@@ -95,7 +61,10 @@ class Judgement:
 
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
+    mean_score: MeanScore
+    absent_types: tuple[AbsentType, ...]
     missing_types: tuple[str, ...]
+    resampled: str
     components: dict[str, NDArray]
     types: dict[str, NDArray]
     gene_means: dict[str, NDArray]
@@ -111,14 +80,26 @@ class _Cells:
     pcs: NDArray[np.float64]
     totals: Values
     labels: NDArray | None
-    weights: Values = field(default_factory=lambda: np.empty((0, 0)))
+    weights: Values
+    donors: NDArray | None = None
+    #: Resamples that say something of these cells; the others' values are struck out.
+    alive: NDArray[np.bool_] | None = None
 
     def of(self, rows: NDArray) -> _Cells:
         labels = None if self.labels is None else self.labels[rows]
+        donors = None if self.donors is None else self.donors[rows]
         weights = self.weights[:, rows]
-        # A resample of donors may hold none of a type's cells, and then says nothing about it.
-        weights = np.where((weights > 0).sum(axis=1, keepdims=True) > 1, weights, 1.0)
-        return _Cells(self.x[rows], self.pcs[rows], self.totals[rows], labels, weights)
+        # A resample of donors may hold none of a type's cells. Ones, so that it can be gone through.
+        alive = (weights > 0).sum(axis=1) > 1
+        weights = np.where(alive[:, None], weights, 1.0)
+        if self.alive is not None:
+            alive = alive & self.alive
+        return _Cells(self.x[rows], self.pcs[rows], self.totals[rows], labels, weights, donors, alive)
+
+    def by_cells(self, rng: np.random.Generator) -> _Cells:
+        """The same with resamples of cells in place of donors."""
+        weights = resampling_weights(len(self.x), len(self.weights) - 1, rng)
+        return replace(self, weights=weights, donors=None, alive=None)
 
 
 def judge_synthetic(
@@ -138,8 +119,7 @@ def judge_synthetic(
 ) -> Judgement:
     """Judge synthetic rows against held-out ones, with floor, nulls and intervals for every measure.
 
-    The principal components are fitted on ``projection``, and these cells take no other part but to choose the genes of
-    the log-fold slope. Synthetic rows that copy it, or the training rows, are judged like any others.
+    The principal components are fitted on ``projection``, and these cells take no other part. Synthetic rows that copy it, or the training rows, are judged like any others.
 
     Parameters
     ----------
@@ -204,9 +184,9 @@ def judge_synthetic(
     if projection is None:
         order = rng.permutation(sets["train"].shape[0])
         of_p, of_f = (np.sort(half) for half in np.array_split(order, 2))
-        fitted, fitted_types = sets["train"][of_p], None if types["train"] is None else types["train"][of_p]
+        fitted = sets["train"][of_p]
     else:
-        fitted, fitted_types = as_matrix(projection, "projection", min_rows=MIN_CELLS), None
+        fitted = as_matrix(projection, "projection", min_rows=MIN_CELLS)
         check_same_columns(sets["synthetic"], fitted, ("synthetic", "projection"))
         _refuse_shared(fitted, sets["held_out"], "projection", "held_out")
         _refuse_shared(fitted, sets["train"], "projection", "train")
@@ -214,7 +194,6 @@ def judge_synthetic(
     _refuse_shared(sets["train"], sets["held_out"], "train", "held_out")
     rows_p = np.sort(rng.permutation(fitted.shape[0])[:_PCA_CELLS])
     fitted = _dense(fitted[rows_p])
-    fitted_types = None if fitted_types is None else fitted_types[rows_p]
     n_components = min(n_components, *(side - 1 for side in fitted.shape))
     pca = PCA(n_components, svd_solver="randomized", random_state=random_state).fit(fitted)
 
@@ -233,18 +212,24 @@ def judge_synthetic(
             x.sum(axis=1, dtype=np.float64) if total is None else total[rows],
             None if kind is None else kind[rows],
             resampling_weights(len(rows), n_resamples, rng, who),
+            who if resamples_groups(who) else None,
         )
     predicted = types["train"] is not None and types["synthetic"] is None
     if predicted:
         floor = drawn["train"]
         guessed = _predict(floor.pcs, floor.labels, drawn["synthetic"].pcs, random_state)
         s = drawn["synthetic"]
-        drawn["synthetic"] = _Cells(s.x, s.pcs, s.totals, guessed, s.weights)
+        drawn["synthetic"] = replace(s, labels=guessed)
         notes.append("The synthetic cells have no types of their own: each was given the type that real cells suggest.")
     if max_obs < max(x.shape[0] for x in sets.values()):
         notes.append(f"At most {max_obs} cells of each set were drawn at random and judged.")
 
     real, made, floor = drawn["held_out"], drawn["synthetic"], drawn["train"]
+    if held_out_donors is not None and real.donors is None:
+        notes.append(
+            f"The held-out cells are of fewer than {FEWEST_GROUPS} donors: cells were resampled, and the intervals do not "
+            "hold for new donors."
+        )
     rng_nulls = np.random.default_rng(random_state + 1)
     candidates = {"synthetic": made, "train": floor}
     for kind_of_null in NULLS:
@@ -254,27 +239,33 @@ def judge_synthetic(
         t = floor.totals if keeps else x.sum(axis=1, dtype=np.float64) if totals is None else np.full(len(x), np.nan)
         candidates[kind_of_null] = _Cells(x, pca.transform(x).astype(np.float64), t, floor.labels, ones(len(x)))
 
-    reference = (fitted.astype(np.float64), fitted_types) if fitted_types is not None else (real.x, real.labels)
-    scores = _pooled(real, candidates, n, reference, predicted, random_state, n_estimators)
-    missing: tuple[str, ...] = ()
+    raw, left = _pooled(real, candidates, n, predicted, random_state, n_estimators)
+    notes += left
+    absent: tuple[AbsentType, ...] = ()
     if made.labels is not None and floor.labels is not None and real.labels is not None:
-        missing = _missing(made.labels, floor.labels)
-        if missing:
-            notes.append(f"Types that the synthetic cells hardly have: {', '.join(missing)}.")
-        per_type, skipped = _per_type(real, candidates, scores, random_state, n_estimators)
-        scores += per_type
-        if skipped:
-            notes.append(
-                f"Types with fewer than {MIN_CELLS} cells in one of the sets were not judged alone: {', '.join(skipped)}."
-            )
+        if predicted:  # a type that neighbours cannot tell is given to no real cell either
+            known = _predict(floor.pcs, floor.labels, floor.pcs, random_state)
+            absent = absent_types(made.labels, known)
+        else:  # all cells and not only those drawn: a rare type needs them
+            absent = absent_types(_known(types["synthetic"]), _known(types["train"]))
+        for verdict, said in _ABSENT.items():
+            if found := [str(t) for t in absent if t.verdict == verdict]:
+                notes.append(f"{said}: {'; '.join(found)}.")
+        per_type, left = _per_type(real, candidates, raw, random_state, n_estimators)
+        raw += per_type
+        notes += left
     else:
         notes.append("No types were given: markers, log-fold changes, composition and usefulness could not be judged.")
-    finished = tuple(_finish(*s, missing=missing) for s in scores)
+    missing = tuple(t.name for t in absent if t.verdict == "poor")
+    scored = [finished(*r, poor=r[0] == "composition" and bool(missing)) for r in raw]
     shown = {"held_out": real, "synthetic": made, "train": floor}
     return Judgement(
-        scores=finished,
+        scores=tuple(s for s, _ in scored),
         notes=tuple(notes),
+        mean_score=mean_score([pair for pair in scored if pair[0].group is None]),
+        absent_types=absent,
         missing_types=missing,
+        resampled="cells" if real.donors is None else "donors",
         components={k: c.pcs[:, :2] for k, c in shown.items()},
         types={k: c.labels for k, c in shown.items() if c.labels is not None},
         gene_means={k: shown[k].x.mean(axis=0) for k in ("held_out", "synthetic")},
@@ -285,6 +276,11 @@ def judge_synthetic(
     )
 
 
+_ABSENT = {
+    "poor": "Types that the synthetic cells lack",
+    "fair": "Types that the synthetic cells seem to lack",
+    "not judged": "Types with hardly any synthetic cells, of which few were to be expected",
+}
 #: Measure, group, cells on each side, values of each candidate for each line of weights.
 _Raw = tuple[str, str | None, int, dict[str, Values]]
 
@@ -331,47 +327,56 @@ def _pooled(
     real: _Cells,
     candidates: dict[str, _Cells],
     n: int,
-    reference: tuple[NDArray, NDArray | None],
     predicted: bool,
     seed: int,
     n_trees: int,
-) -> list[_Raw]:
+) -> tuple[list[_Raw], list[str]]:
     raw: list[_Raw] = []
+    notes: list[str] = []
     heads = {k: _head(c, n, seed) for k, c in candidates.items()}
     for name, measure in {**_cloud_measures(seed, n_trees, genes=True), **_gene_measures()}.items():
         raw.append((name, None, n, _for_all(measure, _head(real, n, seed), heads)))
     if real.labels is None:
         genes = expression.top_variance(real.x, _N_GENES)
         raw.append(("correlation", None, n, _for_all(_correlation(genes), _head(real, n, seed), heads)))
-        return raw
+        return raw, notes
     kinds = sorted(set(real.labels.tolist()))
     raw.append(("composition", None, n, _for_all(lambda a, b: _composition(a, b, kinds), real, candidates)))
     common = sorted(
         set.intersection(*(set(c.labels.tolist()) for c in (real, candidates["train"]) if c.labels is not None))
     )
-    if len(common) > 1 and reference[1] is not None:
-        common = [t for t in common if t in set(reference[1])]
     if len(common) > 1:
-        top = markers.slope_genes(_f64(reference[0]), np.asarray(reference[1]), common, _N_SLOPE)
-        found = {k: _markers(real, c, common, top) for k, c in candidates.items()}
+        first, apart = markers.random_half(_names(real), real.donors, common, np.random.default_rng(seed))
+        if real.donors is not None and not apart:
+            notes.append(
+                "The held-out cells of every donor were halved for the log-fold slope, as no halves of the donors have all "
+                "types: what is peculiar to these donors draws it below 1, for real cells too."
+            )
+        found = {k: _markers(real, c, common, first) for k, c in candidates.items()}
         for i, name in enumerate(("marker_recall", "lfc_slope")):
             raw.append((name, None, n, {k: _mean(v[i]) for k, v in found.items()}))
             for j, kind in enumerate(common):
                 size = int((real.labels == kind).sum())
-                raw.append((name, kind, size, {k: v[i][:, j] for k, v in found.items()}))
+                values = {k: v[i][:, j].copy() for k, v in found.items()}
+                if real.donors is not None and not resamples_groups(real.donors[real.labels == kind]):
+                    for line in values.values():
+                        line[1:] = np.nan  # what remains of the resamples has the same donors over and over
+                raw.append((name, kind, size, values))
     if len(kinds) > 1:
         learnt = {k: c for k, c in candidates.items() if not (predicted and k == "synthetic")}
         if "synthetic" in learnt:
             raw.append(("transfer", None, len(real.x), _for_all(lambda a, b: _transfer(a, b, seed), real, learnt)))
-    return raw
+    return raw, notes
 
 
 def _per_type(
     real: _Cells, candidates: dict[str, _Cells], raw: list[_Raw], seed: int, n_trees: int
 ) -> tuple[list[_Raw], list[str]]:
-    """Measures within each type; gene-gene agreement gets its pooled value, the mean over types, in ``raw``."""
+    """Measures within each type, and notes; gene-gene agreement gets its pooled value, the mean over types, in ``raw``."""
     found: list[_Raw] = []
     skipped: list[str] = []
+    few_donors: list[str] = []
+    rng = np.random.default_rng(seed)
     genes = expression.top_variance(real.x, _N_GENES)
     agreement: list[tuple[int, dict[str, Values]]] = []
     for kind in sorted(set(_names(real).tolist())):
@@ -381,6 +386,9 @@ def _per_type(
             skipped.append(kind)
             continue
         a = _head(real.of(rows["real"]), n, seed)
+        if a.donors is not None and not resamples_groups(a.donors):
+            few_donors.append(kind)
+            a = a.by_cells(rng)
         here = {k: _head(c.of(rows[k]), n, seed) for k, c in candidates.items()}
         for name, measure in {**_cloud_measures(seed, n_trees, genes=False), **_gene_measures()}.items():
             found.append((name, kind, n, _for_all(measure, a, here)))
@@ -394,20 +402,47 @@ def _per_type(
                 "correlation",
                 None,
                 sum(size),
-                {k: np.average(np.stack([v[k] for _, v in agreement]), axis=0, weights=size) for k in candidates},
+                {k: _weighted_mean(np.stack([v[k] for _, v in agreement]), size) for k in candidates},
             )
         )
-    return found, skipped
+    notes = []
+    if skipped:
+        notes.append(
+            f"Types with fewer than {MIN_CELLS} cells in one of the sets were not judged alone: {', '.join(skipped)}."
+        )
+    if few_donors:
+        notes.append(
+            f"Types of fewer than {FEWEST_GROUPS} held-out donors: {', '.join(few_donors)}. Within these, cells were resampled, "
+            "and the intervals do not hold for new donors; markers and log-fold slopes have none."
+        )
+    return found, notes
+
+
+def _weighted_mean(values: Values, size: list[int]) -> Values:
+    """Mean over the first axis of what there is, weighted; NaN where there is nothing."""
+    weights = np.isfinite(values) * np.array(size, dtype=float)[:, None]
+    total = weights.sum(axis=0)
+    return np.divide(
+        (np.nan_to_num(values) * weights).sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0
+    )
 
 
 def _for_all(
     measure: Callable[[_Cells, _Cells], Values], real: _Cells, candidates: dict[str, _Cells]
 ) -> dict[str, Values]:
     """The measure of every candidate; nulls go without resamples, and copies are the floor's own cells."""
-    plain = _Cells(real.x, real.pcs, real.totals, real.labels, real.weights[:1])
-    found = {
-        k: measure(real, c) if len(c.weights) > 1 else measure(plain, c) for k, c in candidates.items() if k != "copies"
-    }
+    plain = replace(real, weights=real.weights[:1])
+    found = {}
+    for name, made in candidates.items():
+        if name == "copies":
+            continue
+        values = measure(real, made) if len(made.weights) > 1 else measure(plain, made)
+        if real.alive is not None or made.alive is not None:
+            values = values.copy()
+            for alive in (real.alive, made.alive):
+                if alive is not None and len(values) > 1:
+                    values[~alive[: len(values)]] = np.nan
+        found[name] = values
     return {**found, "copies": found["train"][:1]}
 
 
@@ -428,45 +463,18 @@ def _composition(a: _Cells, b: _Cells, kinds: list[str]) -> Values:
     return 0.5 * np.abs(shares[0] - shares[1]).sum(axis=1)
 
 
-def _markers(real: _Cells, made: _Cells, kinds: list[str], genes: NDArray[np.intp]) -> tuple[Values, Values]:
+def _markers(real: _Cells, made: _Cells, kinds: list[str], first: NDArray[np.bool_]) -> tuple[Values, Values]:
     # Every resample sums over all cells and genes, so 20 of them have to do.
     lines = min(21, len(made.weights))
-    return markers.marker_values(
-        *(_f64(real.x), _f64(made.x), _names(real), _names(made), real.weights[:lines], made.weights[:lines]),
-        *(kinds, genes),
-        n_markers=_N_MARKERS,
-    )
+    a, b, weights = _f64(real.x), _f64(made.x), (real.weights[:lines], made.weights[:lines])
+    halves = markers.RealHalves.of(a, _names(real), weights[0], kinds, first, _N_SLOPE)
+    recall = markers.recall_values(a, b, _names(real), _names(made), *weights, kinds, n_markers=_N_MARKERS)
+    return recall, markers.slope_values(halves, markers.type_means(b, _names(made), weights[1], kinds))
 
 
 def _transfer(real: _Cells, made: _Cells, seed: int) -> Values:
     hits = transfer.transfer_hits(made.pcs, _names(made), real.pcs, _names(real), seed)
     return transfer.recall_values(hits, _names(real), real.weights)
-
-
-def _finish(name: str, group: str | None, n: int, values: dict[str, Values], *, missing: tuple[str, ...]) -> Score:
-    measure = MEASURES[name]
-    value, low, high = interval(values["synthetic"])
-    floor, floor_low, floor_high = interval(values["train"])
-    nulls = {k: float(values[k][0]) for k in NULLS}
-    losses = {k: measure.loss(v) for k, v in nulls.items() if k in _BAD_NULLS and v == v}
-    worst = nulls[max(losses, key=lambda k: losses[k])] if losses else float("nan")
-    score = normalised(measure, value, floor, worst)
-    # Both sides were resampled with the same held-out cells, whose luck cancels in the difference.
-    loss = np.vectorize(measure.loss, otypes=[float])
-    _, less, more = interval(loss(values["synthetic"]) - loss(values["train"]))
-    verdict = judged(measure, value, floor, (more - less) / 2, score)
-    if name == "composition" and missing:
-        verdict = "poor"
-    return Score(name, group, value, low, high, floor, floor_low, floor_high, nulls, score, verdict, n)
-
-
-def _missing(made: NDArray, floor: NDArray) -> tuple[str, ...]:
-    """Types with at least 2 % of the training cells and less than a quarter of that share among synthetic ones."""
-    return tuple(
-        str(t)
-        for t in np.unique(floor)
-        if (floor == t).mean() >= _COMMON and (made == t).mean() < _MISSING * (floor == t).mean()
-    )
 
 
 def _predict(x: NDArray, labels: NDArray | None, new: NDArray, seed: int) -> NDArray:
@@ -489,8 +497,7 @@ def _head(cells: _Cells, n: int, seed: int) -> _Cells:
 
 
 def _names(cells: _Cells) -> NDArray:
-    assert cells.labels is not None
-    return cells.labels
+    return _known(cells.labels)
 
 
 def _refuse_shared(a: Matrix, b: Matrix, name_a: str, name_b: str) -> None:
@@ -501,6 +508,11 @@ def _refuse_shared(a: Matrix, b: Matrix, name_a: str, name_b: str) -> None:
             f"Expected `{name_a}` and `{name_b}` to be apart, found {share:.0%} of the cells of one in the other. "
             "What is fitted on the evaluated cells cannot judge them. Pass other cells."
         )
+
+
+def _known(labels: NDArray | None) -> NDArray:
+    assert labels is not None
+    return labels
 
 
 def _texts(values: ArrayLike, name: str, n: int) -> NDArray:

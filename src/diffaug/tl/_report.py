@@ -48,7 +48,7 @@ class SyntheticReport:
                 "group": "all" if s.group is None else s.group,
                 **{k: getattr(s, k) for k in ("value", "low", "high", "floor", "floor_low", "floor_high")},
                 **{f"null_{k}": v for k, v in s.nulls.items()},
-                "score": s.score,
+                **{k: getattr(s, k) for k in ("score", "score_low", "score_high", "score_median")},
                 "verdict": s.verdict,
                 "n_obs": s.n_obs,
             }
@@ -58,31 +58,37 @@ class SyntheticReport:
 
     @property
     def mean_score(self) -> float:
-        """Mean floor-normalised score of all cells together, over the measures that have one."""
-        found = [s.score for s in self.judgement.scores if s.group is None and math.isfinite(s.score)]
-        return float(np.mean(found)) if found else float("nan")
+        """Mean floor-normalised score of all cells together, over the measures that have one; scores above 1 count as 1.
+
+        ``judgement.mean_score`` has its interval, and the mean with the median null.
+        """
+        return self.judgement.mean_score.value
 
     @property
     def verdict(self) -> str:
         """``"trustworthy"``, ``"use with care"`` or ``"not trustworthy"``.
 
-        The last if a measure over all cells is poor or the audit fails; the second if one is fair, a type's is poor, or the
-        mean score is under 0.7.
+        The last if a measure over all cells is poor or the audit fails; the second if one is fair, a type's is poor, a type
+        seems to be absent, or the mean score is under 0.7.
         """
         pooled = {s.verdict for s in self.judgement.scores if s.group is None}
         single = {s.verdict for s in self.judgement.scores if s.group is not None}
         if "poor" in pooled or not self.audit.passed:
             return NOT
-        return CARE if "fair" in pooled or "poor" in single or self.mean_score < FAIR else TRUSTWORTHY
+        lacking = any(t.verdict == "fair" for t in self.judgement.absent_types)
+        return CARE if lacking or "fair" in pooled or "poor" in single or self.mean_score < FAIR else TRUSTWORTHY
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the coordinates of the pictures, JSON-able; ``None`` for what could not be measured."""
         found = {
             "verdict": self.verdict,
             "mean_score": self.mean_score,
+            "mean_score_interval": [self.judgement.mean_score.low, self.judgement.mean_score.high],
+            "mean_score_median_null": self.judgement.mean_score.median_null,
             "facts": self.facts,
             "missing_types": self.judgement.missing_types,
-            "notes": [*self.judgement.notes, *self.audit.notes],
+            "absent_types": [dataclasses.asdict(t) for t in self.judgement.absent_types],
+            "notes": [*self.facts["notes"], *self.judgement.notes, *self.audit.notes],
             "scores": [dataclasses.asdict(s) for s in self.judgement.scores],
             "audit": dataclasses.asdict(self.audit),
         }
@@ -112,6 +118,7 @@ def report(
     held_out: AnnData | None = None,
     real: AnnData | None = None,
     projection: AnnData | None = None,
+    unseen: AnnData | None = None,
     groupby: str | None = None,
     donor_key: str | None = None,
     layer: str | None = None,
@@ -139,11 +146,17 @@ def report(
         In place of these two: real cells that are split here, by ``donor_key`` where given, else within types. The generator
         may have seen all of them, so that only copies are judged of its memory.
     projection
-        More real cells, to fit the principal components on. By default half of ``train``, which then takes no other part.
+        More real cells, to fit the principal components on. By default half of ``train``, which then takes no other part in
+        the scores; the audit looks at all of ``train``.
+    unseen
+        Real cells of the training donors that were *not* trained on, a part set apart at random before the training. They
+        judge memory where the held-out cells are of other donors, to which honest cells too are less close. They may have
+        cells in common with ``projection`` and ``held_out``, and must have none with ``train``.
     groupby
         Column of ``.obs`` with the types. Synthetic cells without it get types predicted from the training cells.
     donor_key
-        Column of ``.obs`` of the real cells with their donors.
+        Column of ``.obs`` of the real cells with their donors. Intervals are then of three or more held-out donors, memory is
+        judged by equally many cells of each donor, and whole donors are attacked.
     layer
         Layer of the real cells to use instead of ``.X``.
     max_obs
@@ -162,8 +175,8 @@ def report(
     Raises
     ------
     KeyError, TypeError, ValueError
-        Cells, genes, a column or scales do not fit, held-out cells are among the training cells, or the projection's
-        cells are among the evaluated ones.
+        Cells, genes, a column or scales do not fit, held-out or unseen cells are among the training cells, or the
+        projection's cells are among the evaluated ones.
 
     Examples
     --------
@@ -181,9 +194,15 @@ def report(
             f"{[n for n, a in (('train', train), ('held_out', held_out), ('real', real)) if a is not None]}."
         )
     if real is not None:
+        if unseen is not None:
+            raise ValueError(
+                "Expected `train` and `held_out` with `unseen`, found `real`: who was trained on is not known then, and "
+                "nothing judges memory but copies."
+            )
         train, held_out = split(real, groupby=groupby, donor_key=donor_key, random_state=random_state)
     assert train is not None and held_out is not None
-    cells = {"train": train, "held_out": held_out} | ({} if projection is None else {"projection": projection})
+    more = {"projection": projection, "unseen": unseen}
+    cells = {"train": train, "held_out": held_out} | {n: a for n, a in more.items() if a is not None}
     sets = aligned(synthetic, cells, layer=layer, groupby=groupby, donor_key=donor_key)
     names = ("synthetic", "train", "held_out")
     judgement = judge_synthetic(
@@ -208,6 +227,9 @@ def report(
         "groupby": groupby,
         "donor_key": donor_key,
         "split_here": real is not None,
+        "donors": sets.donor_numbers,
+        "resampled": judgement.resampled,
+        "notes": sets.notes,
         "n_components": judgement.n_components,
         "n_projection": judgement.n_projection,
         "n_floor": judgement.n_floor,
@@ -228,8 +250,10 @@ def _audit(
     if known:
         return memorization_audit(
             *(x[n] for n in ("synthetic", "train", "held_out")),
+            unseen=x.get("unseen"),
             train_donors=donors.get("train"),
             held_out_donors=donors.get("held_out"),
+            unseen_donors=donors.get("unseen"),
             max_obs=max_obs,
             random_state=random_state,
         )

@@ -67,8 +67,7 @@ def page(report: SyntheticReport) -> str:
 <h1>Synthetic cells against real ones</h1>
 {_inputs(report)}
 <div class="verdict {colour}"><strong>{report.verdict.capitalize()}</strong><p>{lead}</p>{_findings(report)}</div>
-<p>Mean floor-normalised score: <b>{_number(report.mean_score)}</b> (1: as good as real cells; 0: as bad as a generator
-that knows hardly anything).</p>
+{_mean(report)}
 <h2>At a glance</h2>
 <p>Left: held-out and synthetic cells on the first two principal components; the clouds should cover each other. Middle
 and right: one dot for each gene; the dots should lie on the line.</p>
@@ -83,7 +82,7 @@ and right: one dot for each gene; the dots should lie on the line.</p>
 <p class="note">Synthetic: synthetic against held-out cells, with a 95&nbsp;% interval. Real (the floor): training cells,
 which are real, against held-out cells; the best that can be hoped for. If they are of different donors, the floor has
 the donors' difference in it. Score: 1 as good as real cells, 0 as bad as the worst of the three poor generators; none
-where these are no worse than real cells. Poor generators: a Gaussian for each type, every gene shuffled over the cells,
+where these are no worse than real cells; below it its interval, and the score against the middle one of the three. Poor generators: a Gaussian for each type, every gene shuffled over the cells,
 real cells with noise. {_SIGNS["good"]} good: as real cells, within a margin; {_SIGNS["fair"]} fair: visibly different;
 {_SIGNS["poor"]} poor: clearly different.</p>
 {_types(report) if n_types else ""}
@@ -96,18 +95,33 @@ real cells with noise. {_SIGNS["good"]} good: as real cells, within a margin; {_
 """
 
 
+def _mean(report: SyntheticReport) -> str:
+    m = report.judgement.mean_score
+    if math.isnan(m.value):
+        return "<p>No measure has a floor-normalised score: no null is worse than real cells.</p>"
+    spread = "" if math.isnan(m.low) else f" ({_number(m.low)} to {_number(m.high)})"
+    above = f"; {m.n_above} were above 1 and count as 1" if m.n_above else ""
+    return (
+        f'<p id="mean">Mean floor-normalised score: <b>{_number(m.value)}</b>{spread}, of {m.n_measures} measures{above} (1: as '
+        "good as real cells; 0: as bad as the worst of three generators that know hardly anything). Against the middle one "
+        f"of these: <b>{_number(m.median_null)}</b>.</p>"
+    )
+
+
 def _inputs(report: SyntheticReport) -> str:
     words = {
         "synthetic": "Synthetic",
         "train": "Trained on",
         "held_out": "Held out",
         "projection": "For the projection",
+        "unseen": "Of the training donors, not trained on",
     }
     files = report.facts.get("files", {})
     items = []
     for name, n in report.facts["n_obs"].items():
         file = f"<code>{html.escape(files[name])}</code>, " if name in files else ""
-        items.append(f"<li>{words[name]}: {file}{n:,} cells</li>")
+        donors = f", {report.facts['donors'][name]} donors" if name in report.facts["donors"] else ""
+        items.append(f"<li>{words[name]}: {file}{n:,} cells{donors}</li>")
     return f"<ul>{''.join(items)}</ul>"
 
 
@@ -120,8 +134,11 @@ def _findings(report: SyntheticReport) -> str:
     types = sorted({s.group for s in report.judgement.scores if s.group is not None and s.verdict == "poor"})
     if types:
         found.append(f"<p>Types with a poor measure: {html.escape(', '.join(types))}.</p>")
-    if report.judgement.missing_types:
-        found.append(f"<p>Types that are missing: {html.escape(', '.join(report.judgement.missing_types))}.</p>")
+    for verdict, words in (("poor", "Types that are missing"), ("fair", "Types that seem to be missing")):
+        absent = [str(t) for t in report.judgement.absent_types if t.verdict == verdict]
+        if absent:
+            found.append(f"<p>{words}: {html.escape('; '.join(absent))}.</p>")
+    found += [f"<p>{html.escape(n)}</p>" for n in report.facts["notes"]]
     found += [f"<p>Copies: {html.escape(reason)}</p>" for reason in report.audit.reasons]
     return "".join(found)
 
@@ -136,12 +153,14 @@ def _rows(scores: list[Score]) -> str:
         if measure.family != family:
             family = measure.family
             rows.append(f'<tr class="family"><td colspan="7">{family}</td></tr>')
-        spread = "" if math.isnan(s.low) else f"<small>{_number(s.low)} to {_number(s.high)}</small>"
+        median = "" if math.isnan(s.score) else f"<small>middle null {_number(s.score_median, 2)}</small>"
         nulls = "<br>".join(f"{word} {_number(s.nulls[k])}" for k, word in _NULLS.items())
         rows.append(
             f'<tr class="measure"><td>{measure.title}<small>{measure.meaning}</small></td><td>{_mark(s.verdict)}</td>'
-            f'<td class="number">{_number(s.value)}{spread}</td><td class="number">{_number(s.floor)}</td>'
-            f'<td class="number">{measure.ideal:g}</td><td class="number">{_number(s.score, 2)}</td>'
+            f'<td class="number">{_with_interval(s.value, s.low, s.high)}</td>'
+            f'<td class="number">{_with_interval(s.floor, s.floor_low, s.floor_high)}</td>'
+            f'<td class="number">{measure.ideal:g}</td>'
+            f'<td class="number">{_with_interval(s.score, s.score_low, s.score_high, 2)}{median}</td>'
             f'<td class="number"><small>{nulls}</small></td></tr>'
         )
     return "\n".join(rows)
@@ -160,12 +179,24 @@ def _types(report: SyntheticReport) -> str:
         for name in names:
             s = cells.get((group, name))
             text = "" if s is None else f"{_mark(s.verdict, word=False)} {_number(s.value, 2)}"
-            real = "" if s is None else f'<small title="the same of real cells">real {_number(s.floor, 2)}</small>'
-            tds.append(f"<td>{text}{real}</td>")
+            tds.append(f"<td>{text}{'' if s is None else _beside(s)}</td>")
         lines.append(f"<tr><td>{html.escape(group)}</td>{''.join(tds)}</tr>")
     return f"""<h2>Type by type</h2>
-<p>The same within each type: a rare type may be lost while all cells together look right.</p>
+<p>The same within each type: a rare type may be lost while all cells together look right. Below each value its
+interval, the same of real cells (the floor) with its interval, and that of the three poor generators: Gaussian, shuffled,
+noisy.</p>
 <div class="wide"><table id="types"><tr><th>Type</th>{head}</tr>{"".join(lines)}</table></div>"""
+
+
+def _beside(s: Score) -> str:
+    """Interval, floor and nulls of a cell of the types' table."""
+
+    def ends(low: float, high: float) -> str:
+        return "" if math.isnan(low) else f" ({_number(low, 2)} to {_number(high, 2)})"
+
+    spread = ends(s.low, s.high).strip(" ()") or "no interval"
+    nulls = " / ".join(_number(s.nulls[k], 2) for k in _NULLS)
+    return f"<small>{spread}</small><small>real {_number(s.floor, 2)}{ends(s.floor_low, s.floor_high)}</small><small>poor {nulls}</small>"
 
 
 _SHORT = {
@@ -190,6 +221,8 @@ def _short(name: str) -> str:
 
 def _audit(report: SyntheticReport) -> str:
     a = report.audit
+    other = "unseen" if a.n_unseen else "held-out"
+    shown = "" if a.memory_judged else "Shown and not judged."
     verdict = _mark("good" if a.passed else "poor", text="passed" if a.passed else "failed")
     rows = [
         ("Exact copies", f"{a.exact_share:.2%}", f"{a.exact_floor:.2%}", "Synthetic cells that equal a training cell."),
@@ -202,17 +235,25 @@ def _audit(report: SyntheticReport) -> str:
             "Median of that quotient; close to 0 for copies.",
         ),
         (
-            "Closer to training than to held-out cells",
+            f"Closer to training than to {other} cells",
             _with_interval(a.closer_share, a.closer_low, a.closer_high), "0.5",
-            "Share of synthetic cells, with equally many real cells on both sides.",
+            f"Share of synthetic cells, with equally many real cells on both sides. {shown}",
         ),
         (
             "Membership attack (AUC)", _with_interval(a.membership_auc, a.membership_low, a.membership_high), "0.5",
-            "Whether the distance to the nearest synthetic cell tells who was in the training.",
+            f"Whether the distance to the nearest synthetic cell tells who was in the training. {shown}",
         ),
         (
-            "Membership attack on donors (AUC)", _number(a.donor_membership_auc), "0.5",
-            "The same for whole donors.",
+            "Membership attack within donors (AUC)",
+            _with_interval(a.donor_memory_auc, a.donor_memory_low, a.donor_memory_high), "0.5",
+            "The same among the cells of each donor, mean over donors, with an interval over donors.",
+        ),
+        (
+            "Attack on whole donors (AUC)",
+            _with_interval(a.donor_membership_auc, a.donor_membership_low, a.donor_membership_high),
+            _number(a.donor_membership_null),
+            "Whether donors near synthetic cells were trained on; beside it what their unseen cells give away by resemblance "
+            "alone. Shown and not judged.",
         ),
     ]  # fmt: skip
     body = "".join(
@@ -231,13 +272,14 @@ def _method(report: SyntheticReport) -> list[str]:
     known = "The real cells were split here; the generator may have seen all of them, so only copies were judged of its memory."
     return [
         f"{f['n_genes']} genes, aligned by name. {f['scale']}",
+        *f["notes"],
         *report.judgement.notes,
         *([known] if f["split_here"] else []),
-        f"Principal components ({f['n_components']}) were fitted on {f['n_projection']} real cells that took no other part but "
-        "to choose markers; fitted on the cells under test, they would make real cells look fake. "
+        f"Principal components ({f['n_components']}) were fitted on {f['n_projection']} real cells that took no other part in "
+        "the scores; fitted on the cells under test, they would make real cells look fake. "
         f"The floor had {f['n_floor']} training cells.",
         f"Intervals are from {f['n_resamples']} resamples"
-        + (" of whole donors where there are three or more." if f["donor_key"] else " of cells.")
+        + (f" of {f['donors']['held_out']} whole held-out donors." if f["resampled"] == "donors" else " of cells.")
         + f" Forests have {f['n_estimators']} trees, and judge each cell by the trees that did not see it.",
         f"Seed {f['random_state']}; {', '.join(f'{k} {v}' for k, v in f['versions'].items())}.",
     ]
@@ -286,5 +328,7 @@ def _number(value: float, digits: int = 3) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")  # + 0.0: no minus before a zero
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
-    return f"{_number(value)}<small>{_number(low)} to {_number(high)}</small>" if value == value else "\u2013"
+def _with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    if math.isnan(value) or math.isnan(low):
+        return _number(value, digits)
+    return f"{_number(value, digits)}<small>{_number(low, digits)} to {_number(high, digits)}</small>"

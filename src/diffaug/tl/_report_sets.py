@@ -34,7 +34,7 @@ class Sets:
     Attributes
     ----------
     x
-        Matrix of each set: "synthetic", "train", "held_out" and, where given, "projection".
+        Matrix of each set: "synthetic", "train", "held_out" and, where given, "projection" and "unseen".
     types, donors
         Text for each cell, where there is any.
     totals
@@ -45,6 +45,8 @@ class Sets:
         One sentence on what was found and done.
     normalized
         Sets that were normalised here.
+    notes
+        Sentences on what was found odd.
     """
 
     x: dict[str, Any]
@@ -54,6 +56,15 @@ class Sets:
     genes: list[str]
     scale: str
     normalized: list[str]
+    notes: list[str]
+
+    @property
+    def donor_numbers(self) -> dict[str, int]:
+        """Donors of each set, and how many of the held-out ones were trained on too."""
+        names = {n: set(d.tolist()) for n, d in self.donors.items()}
+        return {n: len(d) for n, d in names.items()} | (
+            {"shared": len(names["train"] & names["held_out"])} if names else {}
+        )
 
 
 def aligned(
@@ -104,10 +115,16 @@ def aligned(
             f"Expected held-out cells that the model was not trained on, found {shared:.0%} of them among the training "
             "cells. Pass others."
         )
+    if "unseen" in x:
+        _refuse_trained_on(x["unseen"], x["train"])
     everything = {"synthetic": synthetic, **real}
-    donors = {n: _texts(real[n], donor_key, "donor_key") for n in ("train", "held_out")} if donor_key else {}
+    with_donors = [n for n in real if n != "projection"]
+    donors = {n: _texts(real[n], donor_key, "donor_key") for n in with_donors} if donor_key else {}
     logger.info(scale)
-    return Sets(x, _types(everything, groupby), donors, totals, synthetic.var_names.tolist(), scale, normalized)
+    types, notes = _types(everything, groupby)
+    for note in notes:
+        logger.warning(note)
+    return Sets(x, types, donors, totals, synthetic.var_names.tolist(), scale, normalized, notes)
 
 
 _WORDS = {
@@ -118,14 +135,19 @@ _WORDS = {
 }
 
 
-def _types(sets: dict[str, AnnData], groupby: str | None) -> dict[str, np.ndarray]:
+def _types(sets: dict[str, AnnData], groupby: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Types of the synthetic, training and held-out cells, and what is odd about the synthetic ones' names."""
     if groupby is None:
-        return {}
+        return {}, []
     found = {
-        n: _texts(a, groupby, "groupby") for n, a in sets.items() if n in ("train", "held_out") or groupby in a.obs
+        n: _texts(sets[n], groupby, "groupby")
+        for n in ("synthetic", "train", "held_out")
+        if n != "synthetic" or groupby in sets[n].obs
     }
     known = set(found["train"].tolist())
-    if "synthetic" in found and not known & set(found["synthetic"].tolist()):
+    if "synthetic" not in found:
+        return found, []
+    if not known & set(found["synthetic"].tolist()):
         name = str(found["synthetic"][0])
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -133,7 +155,43 @@ def _types(sets: dict[str, AnnData], groupby: str | None) -> dict[str, np.ndarra
             f"Expected types of `train.obs[{groupby!r}]` among the synthetic cells, found none, but e.g. {name!r}. "
             f"Available: {sorted(known)[:10]}.{hint}"
         )
-    return found
+    return found, _foreign(found["synthetic"], known)
+
+
+def _foreign(made: np.ndarray, known: set[str]) -> list[str]:
+    """A sentence if some synthetic cells have names that no training cell has: they are judged as a type of their own."""
+    names, counts = np.unique(made[~np.isin(made, sorted(known))], return_counts=True)
+    if not len(names):
+        return []
+    said = []
+    for name in names[:10].tolist():
+        near = _nearest_name(name, known)
+        said.append(repr(name) + (f" (nearest known: {near!r})" if near else ""))
+    more = f" and {len(names) - 10} others" if len(names) > 10 else ""
+    return [
+        f"{counts.sum() / len(made):.1%} of the synthetic cells have types that no training cell has: "
+        f"{', '.join(said)}{more}. They count as wrong in the composition, and cannot be judged as a type."
+    ]
+
+
+def _nearest_name(name: str, known: set[str]) -> str | None:
+    """A name that is written alike, or one that is a part of the other, as 'NK' of 'nk cell'."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    parts = [
+        k
+        for k in sorted(known, key=len, reverse=True)
+        if k and (k.lower() in name.lower() or name.lower() in k.lower())
+    ]
+    return near[0] if near else parts[0] if parts else None
+
+
+def _refuse_trained_on(unseen: Any, train: Any) -> None:
+    shared = _shared(unseen, train)
+    if shared > _MOST_SHARED:
+        raise ValueError(
+            f"Expected unseen cells that the model was not trained on, found {shared:.0%} of them among the training "
+            "cells. Pass others."
+        )
 
 
 def _texts(adata: AnnData, key: str, argument: str) -> np.ndarray:
