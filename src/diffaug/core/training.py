@@ -340,7 +340,7 @@ class Trainer:
                 yield dataclasses.replace(record, cycle=cycle, epoch=place.epoch, seconds=seconds)
             if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
                 n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * self.n_obs)
-                index = torch.linspace(0, self.n_obs - 1, n_drawn, device=self.device).round().long()
+                index = torch.arange(n_drawn, device=self.device) * self.n_obs // n_drawn
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]), self._strata_of(index))
             place.block, place.done, self._patience = place.block + 1, 0, Patience(plan.patience)
 
