@@ -303,7 +303,7 @@ def test_strata_of_the_conditioning_cells_are_used_and_kept(tmp_path: Any) -> No
     loaded = DiffAug.load(model.save(tmp_path / "model"), device="cpu")
     rows = np.arange(50)
     assert np.array_equal(loaded.generate(source=rows).values, model.generate(source=rows).values)
-    assert loaded.fingerprint() == model.fingerprint()
+    assert loaded.fingerprint == model.fingerprint
 
 
 # --- neighbours ------------------------------------------------------------------------------------------------------
