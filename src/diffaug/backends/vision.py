@@ -100,7 +100,7 @@ def default_config() -> Config:
     """
     return Config(
         diffusion=DiffusionConfig(clip_x0=1.0),
-        training=TrainingConfig(input_dropout=0.0, batch_size=128, max_steps=1000),
+        training=TrainingConfig(input_dropout=0.0, batch_size=128, generator_steps=2000, max_steps=1000),
         domain=VisionConfig(),
     )
 
