@@ -339,6 +339,21 @@ def test_cosine(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pairs[0].equals(real(adata, model, random_state=0))
 
 
+def test_provenance(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn: list[anndata.AnnData] = []
+    real = diffaug.pl.provenance
+    monkeypatch.setattr(diffaug.pl, "provenance", lambda cells, **o: drawn.append(cells) or real(cells, **o))
+    made = ["generate", "cells.diffaug.model", "--n-obs", "30", "--train", "cells.h5ad", "-o", "near.h5ad"]
+    assert main(made) == 0
+    assert main(["plot", "near.h5ad", "--kind", "provenance", "-o", "near.png"]) == 0
+    assert Path("near.png").read_bytes().startswith(PNG)
+    assert drawn[0].n_obs == 30
+    capsys.readouterr()
+    assert main(["plot", "made.h5ad", "--kind", "provenance", "-o", "none.png"]) == 2
+    assert "train" in said(capsys)
+    assert not Path("none.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -129,7 +129,7 @@ def plot(
     /,
     *,
     output: Output,
-    kind: Literal["embedding", "history", "violin", "cosine"] = "embedding",
+    kind: Literal["embedding", "history", "violin", "cosine", "provenance"] = "embedding",
     color: list[str] | None = None,
     method: Literal["umap", "tsne"] | None = None,
     synthetic: Path | None = None,
@@ -141,17 +141,18 @@ def plot(
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
-    r"""Draw the embedding, the training history, real beside synthetic cells, or how alike cells and their views are.
+    r"""Draw the embedding, the training history, real beside synthetic cells, or how near these are to their origin.
 
     Parameters
     ----------
     data
-        Cells that ``fit`` wrote; for the embedding also those of ``embed``, for violin and cosine any with the genes.
+        Cells that ``fit`` wrote; for the embedding also those of ``embed``, for violin and cosine any with the genes; for
+        provenance the synthetic cells themselves, which ``generate --train`` or ``balance`` wrote.
     output
         The picture: .png, .pdf or .svg.
     kind
         A map of the embedding; losses and probes over the epochs; genes of the cells beside ``--synthetic`` ones; cosines
-        between the cells and the views of ``--model``.
+        between the cells and the views of ``--model``; distances of synthetic cells to their nearest training cells.
     color
         For the embedding: column of ``obs`` or gene to colour the cells by (repeat it for a panel each).
     method
@@ -180,6 +181,7 @@ def plot(
         -o violin.png
     diffaug-cells plot pbmc.h5ad --kind cosine --model pbmc.diffaug.model \
         -o cosine.png
+    diffaug-cells plot synthetic.h5ad --kind provenance -o provenance.png
     """
     check_target_file(output, suffixes=PICTURES, overwrite=overwrite, sources=(data,))
     for option, value, kinds in (
@@ -212,6 +214,8 @@ def plot(
             from diffaug.tl._report_sets import beside
 
             pl.violin(beside(adata, made, layer=layer), made, save=fresh, show=False)
+        elif kind == "provenance":
+            pl.provenance(adata, save=fresh, show=False)
         elif kind == "history":
             pl.history(adata, key_added=key_added, save=fresh, show=False)
         else:
