@@ -275,7 +275,7 @@ def test_folder_holds_json_and_safetensors_only(saved: Path) -> None:
     assert {f.name for f in saved.iterdir()} == FILES
     document = json.loads((saved / "config.json").read_text(), parse_constant=pytest.fail)  # strict JSON: no NaN
     assert document["format"] == "diffaug"
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["versions"]["diffaug"] == diffaug.__version__
     assert document["meta"]["note"] == ["kept", {"with": 1}]
     weights = (saved / "weights.safetensors").read_bytes()
@@ -459,8 +459,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "no_weights": (remove("weights.safetensors"), FileNotFoundError, "with 'weights.safetensors', found none"),
     "no_history": (remove("history.csv"), FileNotFoundError, "with 'history.csv', found none"),
     "no_folder": (shutil.rmtree, FileNotFoundError, "Expected a model folder with 'config.json', found none"),
-    "newer": (set_json("schema_version", to=2), ValueError, "schema version 1, found 2 .*or a newer one"),
-    "no_version": (set_json("schema_version", to=None), ValueError, "schema version 1, found None"),
+    "newer": (set_json("schema_version", to=3), ValueError, "schema version 2, found 3 .*or a newer one"),
+    "no_version": (set_json("schema_version", to=None), ValueError, "schema version 2, found None"),
     "foreign_json": (write("config.json", b'{"model_type": "bert"}'), ValueError, "Expected a diffaug model in"),
     "json_list": (write("config.json", b"[1, 2]"), ValueError, "Expected a diffaug model in .*found another kind"),
     "no_json": (write("config.json", b"hello"), ValueError, "Expected JSON in .*found something else"),

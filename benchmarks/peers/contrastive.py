@@ -13,7 +13,7 @@ from peers._registry import register
 _LOOP = {
     "diffusion": None,
     "training": ("view_rate", "n_views", "generator_epochs", "generator_steps", "generator_passes", "generator_lr"),
-    "domain": ("generator", "generator_width", "generator_depth", "generator_dropout"),
+    "domain": ("generator", "generator_width", "generator_depth", "generator_dropout", "n_depth_strata"),
 }
 
 

@@ -41,7 +41,7 @@ from diffaug.core.training import Trainer, draw, encode
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 T = TypeVar("T")
 _BATCH = 2048
 
@@ -225,7 +225,7 @@ class DiffAug:
                 labels=one_hot,
                 to_generator=backend.to_generator,
                 from_generator=backend.from_generator,
-                calibrate=None if type(backend).calibrate is Backend.calibrate else backend.calibrate,
+                calibrate=backend.calibrate if backend.calibrates() else None,
                 strata=backend.strata(data),
                 seed=self.random_state,
                 with_twin=bool(twin_rates),
@@ -416,7 +416,7 @@ class DiffAug:
             Labels of ``x``, for a model fitted with ``condition="label"``.
         strength
             How far a generated view starts from the event itself: 1 starts from pure noise and knows the event only
-            through its condition, less keeps more of its own values.
+            through its condition (and, of cells, the depth), less keeps more of its own values.
         random_state
             Seed.
         progress
@@ -449,7 +449,7 @@ class DiffAug:
                     start = None
                     if strength < 1:
                         start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
-                    strata = backend.strata(chunk)
+                    strata = backend.strata(chunk) if self.config.diffusion.condition != "noise" else None
                     strata = None if strata is None else strata.repeat_interleave(n_views)
                     made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
                 views = np.concatenate(made)
@@ -674,6 +674,10 @@ class DiffAug:
                 f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others."
             )
         model._conditions = conditions.to(model.device)
+        if strata is not None and strata.shape != (document["n_obs"],):
+            raise ValueError(
+                f"Expected strata of {document['n_obs']} training events in {str(folder)!r}, found others."
+            )
         model._strata = None if strata is None else strata.to(model.device)
         model.n_obs, model._has_generator, model.meta = document["n_obs"], document["has_generator"], document["meta"]
         model.history = _read_history(folder / "history.csv")

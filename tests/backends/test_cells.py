@@ -45,7 +45,7 @@ def test_sparse_is_scaled_as_dense(counts: anndata.AnnData, form: Any, dtype: st
     for backend in (dense, sparse):
         np.testing.assert_allclose(backend.mean, reference.mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(backend.std, reference.std(axis=0), rtol=1e-6)
-        np.testing.assert_allclose(backend.marginals[0].zero_share, (reference == 0).mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(backend.marginals.whole.zero_share, (reference == 0).mean(axis=0), rtol=1e-6)
         assert bool(backend.non_negative)
     for name, value in dense.state_dict().items():
         torch.testing.assert_close(sparse.state_dict()[name], value, rtol=1e-6, atol=1e-6)
@@ -192,7 +192,7 @@ def test_negative_values_are_kept_where_the_training_cells_had_them() -> None:
     assert 0.3 < (made[:, :3] < 0).mean() < 0.7
     assert (made[:, 3] == 0).all()
     np.testing.assert_allclose(model.backend.from_model(model.backend.to_model(x)), x, atol=1e-5)
-    assert (model.backend.marginals[0].zero_share == 0).all()
+    assert (model.backend.marginals.whole.zero_share == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["all_zero", "constant", "one_value", "huge_outlier"])
@@ -215,13 +215,13 @@ def test_odd_features_are_generated_within_their_range(kind: str) -> None:
 
 def test_levels_of_large_sets_are_read_from_some_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).gamma(2.0, size=(5000, 3)).astype(np.float32)
-    every = prepared(x).marginals[0].levels
+    every = prepared(x).marginals.whole.levels
     monkeypatch.setattr(cells, "_CELLS_FOR_LEVELS", 1000)
     some = prepared(x)
     np.testing.assert_allclose(some.mean, x.mean(axis=0), rtol=1e-5)  # the scaling still knows all
     inner = slice(5, -5)
-    assert not torch.equal(some.marginals[0].levels, every)
-    np.testing.assert_allclose(some.marginals[0].levels[:, inner], every[:, inner], rtol=0.15, atol=0.05)
+    assert not torch.equal(some.marginals.whole.levels, every)
+    np.testing.assert_allclose(some.marginals.whole.levels[:, inner], every[:, inner], rtol=0.15, atol=0.05)
 
 
 # --- strata of depth -------------------------------------------------------------------------------------------------
@@ -246,10 +246,10 @@ def test_strata_are_of_depth() -> None:
     strata = backend.strata(backend.to_model(x))
     assert strata is not None
     depth = counts.sum(axis=1)
-    for low, high in zip(range(1, 5), range(2, 6), strict=True):
+    for low, high in zip(range(4), range(1, 5), strict=True):
         assert depth[strata == low].max() <= depth[strata == high].min()
-    assert torch.bincount(strata)[1:].numpy() == pytest.approx(400, abs=5)  # but for cells of equal depth
-    torch.testing.assert_close(prepared(sp.csr_matrix(x)).depth_edges, backend.depth_edges)
+    assert torch.bincount(strata).numpy() == pytest.approx(400, abs=5)  # but for cells of equal depth
+    torch.testing.assert_close(prepared(sp.csr_matrix(x)).marginals.edges, backend.marginals.edges)
 
 
 def test_a_drawn_cell_has_values_that_its_depth_can_have() -> None:
@@ -270,7 +270,7 @@ def test_a_drawn_cell_has_values_that_its_depth_can_have() -> None:
     assert error(5) == pytest.approx(1, abs=0.03)
 
 
-@pytest.mark.parametrize("kind", ["measurements", "negative", "few cells", "one depth", "huge"])
+@pytest.mark.parametrize("kind", ["measurements", "negative", "few cells", "one depth", "huge", "one feature", "empty"])
 def test_without_counts_of_several_depths_there_are_no_strata(kind: str) -> None:
     rng = np.random.default_rng(0)
     counts, x = sequenced(300 if kind == "few cells" else 2000)
@@ -282,10 +282,61 @@ def test_without_counts_of_several_depths_there_are_no_strata(kind: str) -> None
         x = np.log1p(counts).astype(np.float32)
     elif kind == "huge":
         x = x * 1e4
+    elif kind == "one feature":
+        x = x[:, :1]
+    elif kind == "empty":
+        x[:1700] = 0
     backend = prepared(x)
     assert backend.strata(backend.to_model(x)) is None
     backend.calibrate(torch.randn(500, x.shape[1]), None)
     assert torch.isfinite(backend.from_generator(torch.randn(20, x.shape[1]))).all()
+
+
+@pytest.mark.parametrize("kind", ["odd cells", "read counts", "empty cells"])
+def test_depths_of_real_data(kind: str) -> None:
+    """A cell whose least count is 11, read counts in the millions (float32 leaves few digits), and cells without any count."""
+    counts, x = sequenced()
+    if kind == "odd cells":
+        counts[:20] = 11 * (counts[:20] > 0) + 6 * (counts[:20] > 2)
+    elif kind == "read counts":
+        counts = counts * np.random.default_rng(0).choice([1, 1, 1, 50, 20_000], size=counts.shape)
+        counts[:, 1] = 1
+    else:
+        counts[:20] = 0
+    x = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4).astype(np.float32)
+    backend = prepared(x)
+    strata = backend.strata(backend.to_model(x))
+    assert strata is not None
+    assert backend.marginals.n_used == 5
+    drawn = torch.randn(len(x), x.shape[1], generator=torch.Generator().manual_seed(0))
+    backend.calibrate(drawn, strata)
+    assert torch.isfinite(backend.from_generator(drawn, strata)).all()
+
+
+def test_rare_genes_are_drawn_as_often_and_as_high_as_in_all_cells() -> None:
+    _, x = sequenced(4000)
+    rng = np.random.default_rng(1)
+    x[:, 5] = 0
+    x[rng.choice(4000, 60, replace=False), 5] = rng.choice(x[:, 6][x[:, 6] > 0], 60)  # 6 in a stratum of 410
+    backend = prepared(x)
+    strata = backend.strata(backend.to_model(x))
+    assert strata is not None
+    noise = torch.Generator().manual_seed(0)
+    backend.calibrate(torch.randn(2048, x.shape[1], generator=noise), strata[:2048])
+    drawn = torch.randn(40_000, x.shape[1], generator=noise)
+    made = backend.from_model(backend.from_generator(drawn, strata.repeat(10)))[:, 5]
+    assert 0.008 < (made > 0).mean() < 0.025
+    assert np.median(made[made > 0]) == pytest.approx(np.median(x[:, 5][x[:, 5] > 0]), rel=0.3)
+
+
+def test_depths_of_other_values_are_not_guessed(caplog: pytest.LogCaptureFixture) -> None:
+    """Imputed cells are not all of the deepest stratum."""
+    _, x = sequenced()
+    backend = prepared(x)
+    imputed = np.where(x == 0, 0.01 + 0.1 * np.random.default_rng(0).random(x.shape), x).astype(np.float32)
+    with caplog.at_level("WARNING", logger="diffaug"):
+        assert backend.strata(backend.to_model(imputed)) is None
+    assert "the depths of these cells cannot be read" in caplog.text
 
 
 def test_strata_of_the_conditioning_cells_are_used_and_kept(tmp_path: Any) -> None:

@@ -451,6 +451,11 @@ def test_draws_come_back_in_the_stratum_of_their_event() -> None:
     assert torch.equal(told[0].bincount(), 4 * strata.bincount())
 
 
+def test_random_conditions_know_nothing_of_depth_either() -> None:
+    trainer = make_trainer(strata=torch.arange(N_OBS) % 3, diffusion=DiffusionConfig(n_steps=3, condition="noise"))
+    assert trainer.strata is None
+
+
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 

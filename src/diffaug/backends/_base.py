@@ -89,3 +89,8 @@ class Backend(nn.Module, ABC):
 
     def calibrate(self, generated: Tensor, strata: Tensor | None = None) -> None:
         """Learn from a sample of what the generator draws, in its space, after each B phase. Nothing by default."""
+
+    @classmethod
+    def calibrates(cls) -> bool:
+        """Whether :meth:`calibrate` does anything, so that a sample is worth drawing."""
+        return cls.calibrate is not Backend.calibrate

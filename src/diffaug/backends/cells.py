@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,23 +14,22 @@ from torch import Tensor, nn
 
 from diffaug.backends import register
 from diffaug.backends._base import Backend
-from diffaug.backends._cell_counts import recovered_counts
+from diffaug.backends._cell_depth import MarginalsByDepth, has_depths
 from diffaug.backends._cell_views import thinned_views
-from diffaug.backends._marginals import Marginals
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.devices import seeded_init
 from diffaug.core.neighbors import nearest_neighbors
 from diffaug.core.networks import AdaptiveResidualMLP, BottleneckMLP, Listing2, MLPEncoder
 from diffaug.core.views import HandViews, feature_swap, gaussian_noise, mask_features, neighbor_mixup
 
+logger = logging.getLogger(__name__)
+
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
 #: Cells that the features' distributions are read from at most.
 _CELLS_FOR_LEVELS = 20_000
-#: The logarithm of no count is larger.
-_LARGEST_LOG = 50
-#: A stratum of depth for so many cells at most; it may have half of them.
-_LEAST_IN_STRATUM = 200
+#: Cells that are looked at to see whether depths can be read.
+_CELLS_FOR_DEPTH = 1000
 
 
 @dataclass(frozen=True)
@@ -219,11 +219,9 @@ class CellsBackend(Backend):
         Of each feature in the training data, shape ``(n_features,)``; a constant feature has ``std`` 1.
     non_negative
         Whether no training value is negative: then zeros are special, and no output is negative.
-    depth_edges
-        Depths between the strata, shape ``(n_depth_strata - 1,)``: minus the logarithm of what one count became. All are
-        infinite where the data are no counts, or no stratum has enough cells.
     marginals
-        Of all cells, then of each stratum of depth. On the scale of the input; what is drawn, on the generator's.
+        Each feature's distribution on the scale of the input, and that of what is drawn on the generator's; in strata of
+        depth where the data are log1p of scaled counts.
     """
 
     name = "cells"
@@ -234,8 +232,6 @@ class CellsBackend(Backend):
     mean: Tensor
     std: Tensor
     non_negative: Tensor
-    depth_edges: Tensor
-    marginals: nn.ModuleList
 
     def __init__(self, settings: CellsConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__(settings, event_shape)
@@ -243,8 +239,7 @@ class CellsBackend(Backend):
         self.register_buffer("mean", torch.zeros(n))
         self.register_buffer("std", torch.ones(n))
         self.register_buffer("non_negative", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("depth_edges", torch.full((settings.n_depth_strata - 1,), torch.inf))
-        self.marginals = nn.ModuleList(Marginals(n) for _ in range(1 + settings.n_depth_strata))
+        self.marginals = MarginalsByDepth(n, settings.n_depth_strata)
 
     @classmethod
     def preset(cls, name: str) -> Config:
@@ -278,26 +273,7 @@ class CellsBackend(Backend):
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
         self.std = torch.as_tensor(np.where(std > 1e-8, std, 1.0), dtype=torch.float32)
         self.non_negative = torch.tensor(lowest >= 0)
-        self._whole.learn(dense, zeros_apart=lowest >= 0)
-        self._learn_strata(dense, some)
-
-    @property
-    def _whole(self) -> Marginals:
-        return cast("Marginals", self.marginals[0])
-
-    def _learn_strata(self, dense: Tensor, some: Any) -> None:
-        self.depth_edges = torch.full_like(self.depth_edges, torch.inf)
-        n_strata = min(self.settings.n_depth_strata, len(dense) // _LEAST_IN_STRATUM)
-        if n_strata < 2 or not self.non_negative or dense.max() > _LARGEST_LOG or recovered_counts(some) is None:
-            return
-        depth = _depth(dense)
-        edges = depth[depth.isfinite()].quantile(torch.linspace(0, 1, n_strata + 1)[1:-1]).unique()
-        stratum = torch.bucketize(depth, edges)
-        if stratum.bincount(minlength=len(edges) + 1).min() < _LEAST_IN_STRATUM // 2:  # many cells of one depth
-            return
-        self.depth_edges[: len(edges)] = edges
-        for i in range(len(edges) + 1):
-            cast("Marginals", self.marginals[1 + i]).learn(dense[stratum == i], zeros_apart=True)
+        self.marginals.learn(dense, zeros_apart=lowest >= 0)
 
     def to_model(self, x: Any) -> Tensor:
         """Standardise, float32, shape ``(n, n_features)``."""
@@ -324,28 +300,24 @@ class CellsBackend(Backend):
         return v.clamp(-self.settings.max_value, self.settings.max_value)
 
     def strata(self, v: Tensor) -> Tensor | None:
-        """Stratum of depth of each cell, from 1; ``None`` where depths are not told apart."""
-        if not torch.isfinite(self.depth_edges).any():
+        """Stratum of depth of each cell, for :meth:`from_generator`; ``None`` where depths are not told apart."""
+        if self.marginals.n_used == 1 or not len(v):
             return None
-        edges = self.depth_edges.to(v.device)
-        return torch.cat([1 + torch.bucketize(_depth(self._unscaled(part)), edges) for part in v.split(4096)])
+        if not has_depths(self._unscaled(v[:: -(-len(v) // _CELLS_FOR_DEPTH)])):
+            logger.warning(
+                "the depths of these cells cannot be read, as their values are no log1p of scaled counts: what is drawn for "
+                "them has the distributions of training cells of all depths"
+            )
+            return None
+        return torch.cat([self.marginals.strata(self._unscaled(part)) for part in v.split(4096)])
 
     def calibrate(self, generated: Tensor, strata: Tensor | None = None) -> None:
         """Learn the distribution of each feature's drawn values, in each stratum too."""
-        self._whole.calibrate(generated)
-        for i, each in enumerate(self.marginals[1:] if strata is not None else (), start=1):
-            drawn = generated[strata == i]
-            cast("Marginals", each).calibrate(drawn if len(drawn) else generated)
+        self.marginals.calibrate(generated, strata)
 
     def from_generator(self, g: Tensor, strata: Tensor | None = None) -> Tensor:
         """Standardised values: each feature's drawn values take, rank by rank, the training distribution."""
-        if strata is None:
-            return self._scaled(self._whole.given_to(g))
-        out = torch.empty_like(g)
-        for i in strata.unique().tolist():
-            rows = strata == i
-            out[rows] = cast("Marginals", self.marginals[i]).given_to(g[rows])
-        return self._scaled(out)
+        return self._scaled(self.marginals.given_to(g, strata))
 
     def make_encoder(self) -> nn.Module:
         """The paper's MLP with a projection head."""
@@ -385,12 +357,6 @@ class CellsBackend(Backend):
             raise ValueError(f"Expected at least 2 cells for mixup views, found {len(data)}.")
         neighbors = cell_neighbors(data.clamp(-s.max_value, s.max_value), s.n_neighbors, s.n_components, batch)
         return partial(_mixup, data, neighbors, s.mixup_mode)
-
-
-def _depth(x: Tensor) -> Tensor:
-    """Minus the logarithm of what one count became, which is the least value; minus infinity without any count."""
-    least = torch.where(x > 0, x, torch.inf).min(dim=1).values
-    return -torch.log(torch.expm1(least))
 
 
 def _check_finite(x: Any) -> None:

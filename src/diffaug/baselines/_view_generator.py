@@ -23,13 +23,12 @@ from diffaug.core.config import Config, TrainingConfig, settings_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.ema import EMA
 from diffaug.core.learner import Learner, finite_loss
-from diffaug.core.training import encode, events_at_once, shuffled_batches
+from diffaug.core.training import calibration_index, encode, events_at_once, shuffled_batches
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _STREAMS = ("order", "noise", "space", "calibration")
-_N_CALIBRATION = 1024
 #: Adam's decay rates for the two networks of a GAN, whose gradients change direction (Miyato et al. 2018).
 _GAN_BETAS = (0.0, 0.9)
 
@@ -172,8 +171,9 @@ class ViewGenerator:
                 for record in maker.run(n_epochs):
                     history.append(record)
                     bar.update()
-            some = data[:: -(-n_obs // _N_CALIBRATION)]
-            backend.calibrate(_drawn(maker, some, maker.random["calibration"]), backend.strata(some))
+            if backend.calibrates():
+                some = data[calibration_index(n_obs, data.device)]
+                backend.calibrate(_drawn(maker, some, maker.random["calibration"]), backend.strata(some))
         self._backend, self._maker, self.config, self.history = backend, maker, config, history
         return self
 

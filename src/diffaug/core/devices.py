@@ -117,7 +117,7 @@ def seeded_init(seed: int, device: torch.device | None = None) -> Iterator[None]
     """What torch's own generator draws inside (first weights, dropout) is the same for equal seeds; its state is brought back.
 
     Only the CPU's generator is seeded (``torch.manual_seed`` would reseed every accelerator too), and that of ``device``
-    where it is a CUDA one.
+    where it is a CUDA one; on Apple's devices dropout draws from their own, which is not seeded here.
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

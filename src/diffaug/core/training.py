@@ -114,6 +114,12 @@ def events_at_once(event_shape: tuple[int, ...]) -> int:
     return max(1, min(_MOST_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(event_shape)))
 
 
+def calibration_index(n_obs: int, device: torch.device) -> Tensor:
+    """Events whose conditions are drawn under for ``calibrate``, each about equally often."""
+    n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * n_obs)
+    return torch.arange(n_drawn, device=device) * n_obs // n_drawn
+
+
 @torch.no_grad()
 def encode(encoder: nn.Module, x: Tensor, batch_size: int | None = None) -> Encoding:
     """Encode all of ``x`` in evaluation mode, in chunks; the network's mode is restored."""
@@ -213,7 +219,9 @@ class Trainer:
         self.device = fabric.device
         self.data = data.to(self.device)
         self.labels = None if labels is None else labels.to(self.device)
-        self.strata = None if strata is None else strata.to(self.device)
+        # Of random conditions (ablation A2) nothing is to be known of the event.
+        known = strata if config.diffusion.condition != "noise" else None
+        self.strata = None if known is None else known.to(self.device)
         self.n_obs = data.shape[0]
         self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
         self.batch_size = min(plan.batch_size, self.n_obs)
@@ -339,8 +347,7 @@ class Trainer:
                     place.done = n_epochs
                 yield dataclasses.replace(record, cycle=cycle, epoch=place.epoch, seconds=seconds)
             if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
-                n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * self.n_obs)
-                index = torch.arange(n_drawn, device=self.device) * self.n_obs // n_drawn
+                index = calibration_index(self.n_obs, self.device)
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]), self._strata_of(index))
             place.block, place.done, self._patience = place.block + 1, 0, Patience(plan.patience)
 

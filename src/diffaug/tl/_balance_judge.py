@@ -149,10 +149,10 @@ def classify(
 
 def smote(own: Array, n: int, rng: np.random.Generator) -> Array:
     """Points at a random place between a row and one of its nearest others (Chawla et al. 2002)."""
-    distance = np.square(own[:, None] - own[None]).sum(axis=2)
-    np.fill_diagonal(distance, np.inf)
+    from sklearn.neighbors import NearestNeighbors
+
     k = min(_N_NEIGHBORS, len(own) - 1)
-    near = np.argsort(distance, axis=1)[:, :k]
+    near = NearestNeighbors(n_neighbors=k).fit(own).kneighbors(return_distance=False)  # without the row itself
     rows = spread(np.arange(len(own)), n, rng)
     others = near[rows, rng.integers(k, size=n)]
     return own[rows] + rng.random((n, 1)) * (own[others] - own[rows])

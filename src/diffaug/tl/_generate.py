@@ -98,7 +98,7 @@ def generate(
         that are expressed, and no zero is filled.
     strength
         From faithful to diverse, in (0, 1]: with 1 a cell is drawn from pure noise and knows its conditioning cell only
-        through the condition; less starts from the cell's own noised values and keeps more of them. Less than 1
+        through the condition and its depth; less starts from the cell's own noised values and keeps more of them. Less than 1
         needs the values: ``like`` or ``train``.
     guidance
         Scale of classifier-free guidance instead of the model's: above 1 keeps closer to the condition and varies

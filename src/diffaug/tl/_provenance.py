@@ -167,7 +167,7 @@ def passed_audit(values: Matrix, against: AuditedAgainst, random_state: int) -> 
     if not found.passed:
         raise RuntimeError(
             f"Expected synthetic cells that give no training cell away, found: {' '.join(found.reasons)} Nothing is returned. "
-            "Train for fewer steps or on more cells, or set audit=False."
+            "Fit on more cells, for fewer steps or with a higher `generator_dropout`, or set audit=False."
         )
     numbers = {k: v for k, v in dataclasses.asdict(found).items() if isinstance(v, bool | int | float)}
     return {**numbers, "notes": np.array(found.notes, dtype=str)}

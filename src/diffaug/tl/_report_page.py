@@ -47,7 +47,7 @@ _LEADS = {
         "fair",
         "No property of real cells is clearly lost, but differences are visible or cannot be ruled out: read on.",
     ),
-    "not trustworthy": ("poor", "At least one property of real cells is clearly lost, or training cells were copied."),
+    "not trustworthy": ("poor", "At least one property of real cells is clearly lost, or training cells show through."),
 }
 _SIGNS = {"good": "\u25cf", "fair": "\u25b2", "poor": "\u25a0", "not judged": "\u25cb"}
 _NULLS = {"gaussian": "Gaussian", "shuffle": "shuffled", "noise": "noisy"}
@@ -139,7 +139,7 @@ def _findings(report: SyntheticReport) -> str:
         if absent:
             found.append(f"<p>{words}: {html.escape('; '.join(absent))}.</p>")
     found += [f"<p>{html.escape(n)}</p>" for n in report.facts["notes"]]
-    found += [f"<p>Copies: {html.escape(reason)}</p>" for reason in report.audit.reasons]
+    found += [f"<p>Audit: {html.escape(reason)}</p>" for reason in report.audit.reasons]
     return "".join(found)
 
 
@@ -263,7 +263,7 @@ def _audit(report: SyntheticReport) -> str:
     reasons = "".join(f"<p>{html.escape(r)}</p>" for r in a.reasons) + "".join(
         f'<p class="note">{html.escape(n)}</p>' for n in a.notes
     )
-    return f"""<p>Audit: {verdict}. Passing it is no proof of privacy; failing it is proof of a leak.</p>{reasons}
+    return f"""<p>Audit: {verdict}. Passing it is no proof of privacy; failing it says that training cells show through.</p>{reasons}
 <table id="audit"><tr><th>Measure</th><th class="number">Synthetic</th><th class="number">Real or right</th></tr>{body}</table>"""
 
 
