@@ -40,6 +40,7 @@ test-slow: .venv/.installed
 
 bench: .venv/.installed-bench
 	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python benchmarks/bench_synthetic.py --rare
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
