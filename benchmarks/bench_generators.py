@@ -141,7 +141,7 @@ Default fit of all of mca_bladder, 2,100 synthetic cells; the eight most variabl
   without it had an AUC of .74 and .77 on mca_bladder in first trials, as the first version's MLP has.
 - Velocity prediction beats noise prediction at equal steps.
 - When the table was made, 1,000 steps without dropout were the default. 2,000 reached the floor on mca_bladder by learning the
-  cells by heart, as was found later: today dropout keeps the generator from that ({doc}`../experiments`, entries 12 and 13).
+  cells by heart, as was found later: today dropout keeps the generator from that ({{doc}}`../experiments`, entries 12 and 13).
 - Under a random condition (A2) the marginals are as good and the class is lost: agreement of marginals proves nothing.
 - The full Listing 2 has fifteen times the weights (34 million at 1,000 genes) and costs as much more a step: it was not
   trained here. The variant is in the script for a machine with a GPU.

@@ -12,7 +12,7 @@ from generators.summary import GOALS, OURS, floor_of, over_seeds
 
 #: Where the goals' borders are drawn, and which side is right; training on it is beside the floor and has none.
 BORDERS = {
-    "mean_score": (0.9,), "auc_pcs": (0.65,), "slope_apart": (0.95, 1.05), "zero_fraction": (0.02,), "correlation": (0.9,),
+    "mean_score": (0.9,), "auc_pcs": (0.65,), "lfc_slope": (0.95, 1.05), "zero_fraction": (0.02,), "correlation": (0.9,),
     "closer": (0.52,),
 }  # fmt: skip
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -1,4 +1,4 @@
-"""One tool's cells before the library's own report, and what the report does not have: counts, and a slope of other genes."""
+"""One tool's cells before the library's own report, and what the report does not have: counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from anndata import AnnData
 from bench_counts import judge as count_measures
 
 import diffaug
-from diffaug import metrics
 from generators.base import TYPE, Made, dense
 from generators.split import DONOR, Split
 
@@ -77,8 +76,6 @@ def judged(split: Split, made: Made, *, is_fresh: bool, seed: int, n_resamples: 
     for kind, x in (("value", dense(cells.X)), ("floor", dense(split.train.X))):
         with np.errstate(divide="ignore", invalid="ignore"):
             found[kind] |= dict(zip(COUNTS, count_measures(x, real, real.sum(axis=1)), strict=True))
-    for kind, of in (("value", cells), ("floor", split.train)):
-        found[kind]["slope_apart"] = slope_apart(split, of, is_fresh=is_fresh)
     found["value"] |= {
         "fit_seconds": made.fit_seconds,
         "make_seconds": made.make_seconds,
@@ -87,19 +84,6 @@ def judged(split: Split, made: Made, *, is_fresh: bool, seed: int, n_resamples: 
         "empty_share": n_empty / len(made.labels),
     }
     return found
-
-
-def slope_apart(split: Split, cells: AnnData, *, is_fresh: bool) -> float:
-    """Slope of log-fold changes, mean over types, at genes that other real cells chose.
-
-    Neither the cells that were trained on nor the held-out ones choose them, as either would move the slope.
-    """
-    reference = split.projection if is_fresh else split.apart
-    parts = (split.held_out, cells, reference)
-    x = [dense(logged(p).X) for p in parts]
-    y = [p.obs[TYPE].astype(str).to_numpy() for p in parts]
-    found = metrics.marker_agreement(x[0], x[1], y[0], y[1], reference=x[2], reference_labels=y[2])
-    return float(np.mean(found.slope))
 
 
 def logged(counts: AnnData) -> AnnData:

@@ -145,7 +145,7 @@ _RANKS_SAID = """Mean over sets of each tool's rank, 1 the best; the last column
 sets. Controls are not ranked, and a set and seed where one tool has no value is left out for all. A rank says nothing of distances: see the values below."""
 _GOALS_SAID = """Means over sets. *Score* is the mean floor-normalised score (1 is as good as real cells), *AUC* that of an
 unrestricted random forest on principal components (0.5 is guessing), *log-fold slope* that of every type against the rest
-(at genes that real cells other than T and H chose), *zero error* the mean absolute error of the genes' zero fractions,
+(at genes that one half of H chose, in the other half), *zero error* the mean absolute error of the genes' zero fractions,
 *gene-gene* the agreement of gene-gene correlations within types, *closer to train* the share of cells closer to T than to
 as many unseen cells of the **same** donors, *train on it* the balanced accuracy on H of a classifier that learnt from the
 synthetic cells. The floor shows where a goal cannot be reached by real cells either."""

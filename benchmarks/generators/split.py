@@ -54,11 +54,6 @@ class Split:
     by: str
 
     @property
-    def apart(self) -> AnnData:
-        """P and R: neither trained on nor held out to judge by."""
-        return _stacked(self.projection, self.fresh)
-
-    @property
     def unseen(self) -> AnnData:
         """Cells of the training donors that no generator saw, about as many as it saw."""
         return _stacked(self.projection, self.fresh, *([] if self.by == "donor" else [self.held_out]))

@@ -34,7 +34,7 @@ def _from(ideal: float) -> Callable[[float], float]:
 
 SCORE = Column("mean_score", "score", lambda v: max(1.0 - v, 0.0))  # luck above real cells is no better
 AUC = Column("auc_pcs", "AUC, components", MEASURES["auc_pcs"].loss)
-SLOPE = Column("slope_apart", "log-fold slope", _from(1))
+SLOPE = Column("lfc_slope", "log-fold slope", _from(1))
 ZEROS = Column("zero_fraction", "zero error", _from(0))
 GENES = Column("correlation", "gene-gene", _from(1))
 CLOSER = Column("closer", "closer to train", lambda v: max(v - 0.5, 0.0))

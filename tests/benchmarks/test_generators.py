@@ -287,5 +287,5 @@ def test_shuffled_genes_are_told_and_empty_cells_are_counted(split: Split) -> No
     found = judged(split, Made(sp.csr_matrix(x), labels, 0, 0), is_fresh=False, seed=0, n_resamples=5, n_estimators=40)
     value = found["value"]
     assert value["empty_share"] == pytest.approx(15 / len(x)) and value["n_synthetic"] == len(x) - 15
-    assert value["auc_pcs"] > 0.8 and value["slope_apart"] < 0.3 < found["floor"]["slope_apart"]
+    assert value["auc_pcs"] > 0.8 and value["lfc_slope"] < 0.3 < found["floor"]["lfc_slope"]
     assert value["mean_score"] < 0.3
