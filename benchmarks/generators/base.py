@@ -41,12 +41,16 @@ class Tool:
 
 @dataclass(frozen=True)
 class Family:
-    """A function that makes the cells of one tool, or of several that share a fit."""
+    """A function that makes the cells of one tool, or of several that share a fit.
+
+    ``defaults`` are what its result depends on beside its arguments: rows of other defaults are other rows.
+    """
 
     name: str
     make: Callable[..., dict[str, Made]]
     tools: tuple[Tool, ...]
     requires: tuple[str, ...] = ()
+    defaults: Callable[[], dict[str, Any]] = dict
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -78,7 +82,7 @@ NOT_RUN: dict[str, str] = {
 
 
 def register(
-    name: str, *tools: Tool, requires: tuple[str, ...] = ()
+    name: str, *tools: Tool, requires: tuple[str, ...] = (), defaults: Callable[[], dict[str, Any]] = dict
 ) -> Callable[[Callable[..., dict[str, Made]]], Callable[..., dict[str, Made]]]:
     """Enter a function ``(split, seed, *, settings...) -> {tool: Made}``."""
 
@@ -86,7 +90,7 @@ def register(
         clash = [t.name for t in tools if t.name in TOOLS]
         if name in FAMILIES or clash:
             raise ValueError(f"Expected new names, found {[name, *clash]} again.")
-        family = FAMILIES[name] = Family(name, make, tools, requires)
+        family = FAMILIES[name] = Family(name, make, tools, requires, defaults)
         TOOLS.update({t.name: (t, family) for t in tools})
         return make
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
 import diffaug
+from diffaug.backends import get_backend
 from generators.base import TYPE, Made, Tool, register
 from generators.split import Split
+
+
+def default_config() -> dict[str, Any]:
+    """Whatever `tl.fit` does when it is told nothing."""
+    return {"config": get_backend("cells").preset("default").to_dict()}
 
 
 @register(
@@ -21,6 +28,7 @@ from generators.split import Split
         "DiffAug, strength 0.5",
         "The same model; each cell starts from its training cell's own values, noised half-way.",
     ),
+    defaults=default_config,
 )
 def diffaug_cells(split: Split, seed: int, *, max_epochs: int | None = None, strength: float = 0.5) -> dict[str, Made]:
     train = AnnData(split.train.X.copy(), obs=split.train.obs[[TYPE]].copy(), var=split.train.var[[]].copy())

@@ -18,6 +18,7 @@ from anndata import AnnData
 from harness.store import Key, settings_hash
 
 import diffaug
+from generators.diffaug_ import default_config
 from generators.run import DONE, Plan, Runner, versions
 
 logger = logging.getLogger("bench")
@@ -66,7 +67,7 @@ def run_rare(runner: Runner, rare_cells: int) -> None:
 
 
 def _settings(plan: Plan, rare_cells: int) -> dict[str, object]:
-    return {"rare_cells": rare_cells, "max_epochs": plan.max_epochs}
+    return {"rare_cells": rare_cells, "max_epochs": plan.max_epochs, **default_config()}
 
 
 def rare_hash(plan: Plan, rare_cells: int) -> str:

@@ -47,9 +47,13 @@ class Plan:
         cap = {"max_epochs": self.max_epochs} if "max_epochs" in family.settings else {}
         return family.settings | cap
 
+    def known(self, family: Family) -> dict[str, Any]:
+        """The arguments, and the defaults beside them."""
+        return self.settings(family) | family.defaults()
+
     def hash(self, family: Family) -> str:
         judge = {"n_resamples": self.n_resamples, "n_estimators": self.n_estimators}
-        return settings_hash({"family": self.settings(family), "report": judge})
+        return settings_hash({"family": self.known(family), "report": judge})
 
 
 class Runner:
@@ -98,7 +102,7 @@ class Runner:
         except Exception as failure:  # noqa: BLE001 - whatever a tool raises becomes a row
             error = f"{type(failure).__name__}: {failure}"
         for tool in family.tools:
-            columns = self.columns(split, settings, tool.shown)
+            columns = self.columns(split, self.plan.known(family), tool.shown)
             put = lambda protocol, found, text="", t=tool, c=columns: self.rows.put(
                 self.key(name, t.name, hash_, seed, protocol), found, text, **c
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -289,3 +291,17 @@ def test_shuffled_genes_are_told_and_empty_cells_are_counted(split: Split) -> No
     assert value["empty_share"] == pytest.approx(15 / len(x)) and value["n_synthetic"] == len(x) - 15
     assert value["auc_pcs"] > 0.8 and value["lfc_slope"] < 0.3 < found["floor"]["lfc_slope"]
     assert value["mean_score"] < 0.3
+
+
+def test_rows_of_other_defaults_are_other_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only where they matter: a change of DiffAug's defaults must not ask for new runs of the others."""
+    from generators import rare, run
+    from generators.base import FAMILIES
+
+    plan = run.Plan(("a",), ("diffaug", "copula"), 1, 100, 50, 2, 2, None, 1, tmp_path, tmp_path / "rows.parquet")
+    before = {name: plan.hash(FAMILIES[name]) for name in plan.families} | {"rare": rare.rare_hash(plan, 10)}
+    assert "generator_dropout" in str(plan.known(FAMILIES["diffaug"])["config"]["domain"])
+    config = diffaug.Config(domain=diffaug.backends.cells.CellsConfig(generator_dropout=0.1))
+    monkeypatch.setitem(diffaug.backends.cells.PRESETS, "default", lambda: config)
+    after = {name: plan.hash(FAMILIES[name]) for name in plan.families} | {"rare": rare.rare_hash(plan, 10)}
+    assert {name for name in before if before[name] != after[name]} == {"diffaug", "rare"}
