@@ -449,7 +449,7 @@ class DiffAug:
                     start = None
                     if strength < 1:
                         start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
-                    strata = backend.strata(chunk) if self.config.diffusion.condition != "noise" else None
+                    strata = None if self._strata is None else backend.strata(chunk)
                     strata = None if strata is None else strata.repeat_interleave(n_views)
                     made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
                 views = np.concatenate(made)

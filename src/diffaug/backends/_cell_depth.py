@@ -20,7 +20,7 @@ _LARGEST_LOG = 50.0
 #: Distinct values that a cell needs to say whether it is on a lattice, the multiples of its least value that are looked at (of
 #: larger ones float32 tells too little), and the share of cells that must be on one.
 _LEAST_VALUES, _LARGEST_MULTIPLE, _LEAST_ON_LATTICE = 3, 200, 0.9
-_WHOLE = 0.02
+_WHOLE, _LOOKED_AT = 0.02, 1000
 
 
 def depth_of(x: Tensor) -> Tensor:
@@ -37,6 +37,11 @@ def depth_of(x: Tensor) -> Tensor:
     """
     least = torch.where(x > 0, x, torch.inf).min(dim=1).values
     return -torch.log(torch.expm1(least))
+
+
+def some_of(x: Tensor) -> Tensor:
+    """The rows, at most a thousand, that are looked at by :func:`has_depths` for all."""
+    return x[:: -(-len(x) // _LOOKED_AT)]
 
 
 def has_depths(x: Tensor) -> bool:
@@ -154,12 +159,12 @@ class MarginalsByDepth(nn.Module):
     def _used(self) -> list[Marginals]:
         return [part for part in self.parts[: self.n_used] if isinstance(part, Marginals)] if self.n_used > 1 else []
 
-    def learn(self, x: Tensor, *, zeros_apart: bool, n_looked_at: int = 1000) -> None:
-        """Read the data's values, shape ``(n, n_features)``; ``n_looked_at`` of them say whether depths can be read."""
+    def learn(self, x: Tensor, *, zeros_apart: bool) -> None:
+        """Read the data's values, shape ``(n, n_features)``."""
         self.whole.learn(x, zeros_apart=zeros_apart)
         self.edges = torch.full_like(self.edges, torch.inf)
         most = len(self.edges) + 1
-        if most == 1 or not zeros_apart or not has_depths(x[:: -(-len(x) // n_looked_at)]):
+        if most == 1 or not zeros_apart or not has_depths(some_of(x)):
             return
         depth = depth_of(x)
         known = depth[depth.isfinite()]

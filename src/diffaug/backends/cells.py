@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffaug.backends import register
 from diffaug.backends._base import Backend
-from diffaug.backends._cell_depth import MarginalsByDepth, has_depths
+from diffaug.backends._cell_depth import MarginalsByDepth, has_depths, some_of
 from diffaug.backends._cell_views import thinned_views
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.devices import seeded_init
@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 EXACT_NEIGHBORS_UP_TO = 50_000
 #: Cells that the features' distributions are read from at most.
 _CELLS_FOR_LEVELS = 20_000
-#: Cells that are looked at to see whether depths can be read.
-_CELLS_FOR_DEPTH = 1000
 
 
 @dataclass(frozen=True)
@@ -303,7 +301,7 @@ class CellsBackend(Backend):
         """Stratum of depth of each cell, for :meth:`from_generator`; ``None`` where depths are not told apart."""
         if self.marginals.n_used == 1 or not len(v):
             return None
-        if not has_depths(self._unscaled(v[:: -(-len(v) // _CELLS_FOR_DEPTH)])):
+        if not has_depths(self._unscaled(some_of(v))):
             logger.warning(
                 "the depths of these cells cannot be read, as their values are no log1p of scaled counts: what is drawn for "
                 "them has the distributions of training cells of all depths"

@@ -109,14 +109,9 @@ def aligned(
         scale = f"The synthetic cells hold {_WORDS[target.kind]}." + (
             f" Raw counts were normalised and logged here: {', '.join(normalized)}." if normalized else ""
         )
-    shared = _shared(x["held_out"], x["train"])
-    if shared > _MOST_SHARED:
-        raise ValueError(
-            f"Expected held-out cells that the model was not trained on, found {shared:.0%} of them among the training "
-            "cells. Pass others."
-        )
+    _refuse_trained_on(x["held_out"], x["train"], "held-out")
     if "unseen" in x:
-        _refuse_trained_on(x["unseen"], x["train"])
+        _refuse_trained_on(x["unseen"], x["train"], "unseen")
     everything = {"synthetic": synthetic, **real}
     with_donors = [n for n in real if n != "projection"]
     donors = {n: _texts(real[n], donor_key, "donor_key") for n in with_donors} if donor_key else {}
@@ -185,11 +180,11 @@ def _nearest_name(name: str, known: set[str]) -> str | None:
     return near[0] if near else parts[0] if parts else None
 
 
-def _refuse_trained_on(unseen: Any, train: Any) -> None:
-    shared = _shared(unseen, train)
+def _refuse_trained_on(cells: Any, train: Any, what: str) -> None:
+    shared = _shared(cells, train)
     if shared > _MOST_SHARED:
         raise ValueError(
-            f"Expected unseen cells that the model was not trained on, found {shared:.0%} of them among the training "
+            f"Expected {what} cells that the model was not trained on, found {shared:.0%} of them among the training "
             "cells. Pass others."
         )
 
