@@ -42,11 +42,12 @@ def write_page(runner: Runner, out: Path, rare_cells: int, command: str) -> Path
     """Write page and figure from the rows that there are."""
     text, figure = page(runner, rare_cells, command)
     file = out / "synthetic.md"
+    notes = ""  # they speak of rows: a page without rows has none
     if figure is not None:
         from harness.figures import keep
 
         keep(figure, out / "synthetic-goals")
-    notes = NOTES.read_text(encoding="utf-8").strip() if NOTES.exists() else ""
+        notes = NOTES.read_text(encoding="utf-8").strip() if NOTES.exists() else ""
     with written_file(file) as fresh:
         fresh.write_text(f"{text}\n\n{notes}".strip() + "\n", encoding="utf-8")
     return file
