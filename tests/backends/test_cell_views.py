@@ -42,6 +42,24 @@ def prepared(x: np.ndarray, **settings: Any) -> tuple[CellsBackend, torch.Tensor
 # --- masking and noise -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("width", "is_panel"), [(99, True), (100, False)])
+def test_panels_have_a_linear_path_and_masks_unless_told_otherwise(width: int, is_panel: bool) -> None:
+    x = np.random.default_rng(0).normal(size=(40, width)).astype(np.float32)
+    index, batch = torch.arange(40), np.arange(40) % 2
+
+    def kept(settings: dict[str, Any], batch: np.ndarray | None = None) -> float:
+        """Share of values that a view leaves as they are: masks do so for most, a mixture for none."""
+        backend, data = prepared(x, **settings)
+        return float((backend.hand_views(data, batch=batch)(index, generator()) == data).float().mean())
+
+    assert (kept({}) > 0.7) == is_panel and (kept({}) < 0.01) != is_panel
+    assert kept({"views": "mask"}) > 0.7 and kept({"views": "mixup"}) < 0.01
+    assert kept({}, batch) < 0.01  # a mask would not lead from batch to batch
+    for asked, found in ((None, is_panel), (True, True), (False, False)):
+        encoder: Any = prepared(x, linear_path=asked)[0].make_encoder()
+        assert (encoder.path is not None) == found
+
+
 @pytest.mark.parametrize("rate", [0.2, 0.7])
 def test_masked_genes_are_not_expressed(rate: float) -> None:
     x = log_normalised(some_counts())
@@ -239,7 +257,7 @@ def test_views_of_every_kind_through_the_model(counts: anndata.AnnData) -> None:
         ("thinning_keep", 0.0, r"`thinning_keep` in \(0, 1\]"),
         ("thinning_keep", 2.0, r"`thinning_keep` in \(0, 1\]"),
         ("noise_scale", 0.0, "`noise_scale` above 0"),
-        ("views", "cutout", r"`views` in \['mixup', 'feature_swap', 'mask', 'noise', 'thinning'\]"),
+        ("views", "cutout", r"`views` in \[None, 'mixup', 'feature_swap', 'mask', 'noise', 'thinning'\]"),
     ],
 )
 def test_bad_settings(name: str, value: Any, expected: str) -> None:

@@ -479,7 +479,7 @@ def test_mixup_mode_reaches_the_views(counts: anndata.AnnData) -> None:
     x = log_normalised(counts)
     made = {}
     for mode in ("line", "feature"):
-        backend = prepared(x, mixup_mode=mode)
+        backend = prepared(x, views="mixup", mixup_mode=mode)
         made[mode] = backend.hand_views(backend.to_model(x))(torch.arange(150), torch.Generator().manual_seed(0))
     assert not torch.equal(made["line"], made["feature"])
 
@@ -496,7 +496,7 @@ def test_feature_swap_takes_that_share_from_other_cells(rate: float) -> None:
 
 def test_unknown_views_and_too_few_cells() -> None:
     x = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
-    backend = prepared(x)
+    backend = prepared(x, views="mixup")
     with pytest.raises(ValueError, match=r"Expected views of a kind in \['mixup', .*'thinning'\], found 'cutout'"):
         backend.hand_views(backend.to_model(x), kind="cutout")
     with pytest.raises(ValueError, match="Expected at least 2 cells for mixup views, found 1"):
@@ -522,7 +522,7 @@ def shifted(counts: anndata.AnnData) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 def test_views_lead_from_batch_to_batch(shifted: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     x, batch, kind = shifted
-    backend = prepared(x)
+    backend = prepared(x, views="mixup")
     data = backend.to_model(x)
     mixed, same_type = {}, {}
     for name, codes in (("without", None), ("with", batch)):

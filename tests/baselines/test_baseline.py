@@ -26,7 +26,7 @@ N, WIDTH = 150, 12
 SMALL: dict[str, dict[str, Any]] = {
     "training": {"warmup_epochs": 3, "generator_epochs": 2, "mixed_epochs": 2, "n_cycles": 2, "batch_size": 32},
     "diffusion": {"n_steps": 3},
-    "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
+    "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1, "views": "mixup"},
 }
 
 
@@ -329,7 +329,7 @@ def spread(latent: np.ndarray) -> float:
 
 LEARN: dict[str, Any] = {
     "training": {"warmup_epochs": 40, "mixed_epochs": 0, "n_cycles": 0, "batch_size": 60, "encoder_lr": 3e-3},
-    "domain": {"encoder_hidden": [48], "n_semantic": 16, "n_latent": 16},
+    "domain": {"encoder_hidden": [48], "n_semantic": 16, "n_latent": 16, "views": "mixup", "linear_path": False},
 }
 
 

@@ -83,6 +83,22 @@ def test_encoder_clips_outlying_features() -> None:
     assert (encoder(x.clamp(-2, 2)).semantic - clipped).abs().max() > 1e-3  # and no more than that
 
 
+def test_the_linear_path_adds_an_orthogonal_map_and_moves_nothing_else() -> None:
+    def made(path: bool) -> MLPEncoder:
+        torch.manual_seed(0)
+        return MLPEncoder(12, hidden=(7,), n_semantic=5, n_latent=2, max_value=3.0, linear_path=path).eval()
+
+    plain, with_path = made(False), made(True)
+    assert set(with_path.state_dict()) - set(plain.state_dict()) == {"path.weight"}
+    assert all(torch.equal(v, with_path.state_dict()[k]) for k, v in plain.state_dict().items())
+    weight = with_path.path.weight.detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(5))
+    x = 10 * torch.randn(20, 12)
+    added = with_path(x).semantic - plain(x).semantic
+    torch.testing.assert_close(added, x.clamp(-3, 3) @ weight.T, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(with_path(x).latent, with_path.head(with_path(x).semantic))
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 

@@ -59,7 +59,7 @@ def test_record_and_h5ad(logged: anndata.AnnData, small: dict, tmp_path: Path) -
     for method in METHODS:
         np.testing.assert_array_equal(back.obsm[f"X_{method}"], logged.obsm[f"X_{method}"])
         assert back.uns[method]["method"] == method
-        assert list(back.uns[method]["views"]) == ["mixup"]
+        assert list(back.uns[method]["views"]) == ["mask"]  # of a panel of few genes
 
 
 def test_beside_a_fit_of_diffaug(logged: anndata.AnnData, small: dict) -> None:

@@ -72,6 +72,10 @@ class Backend(nn.Module, ABC):
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """Maker of hand-made views of events in model space; ``batch`` holds integer batch codes."""
 
+    def view_kind(self, *, batched: bool = False) -> str:
+        """The kind of hand-made views where none is named; ``batched`` where batch codes are given."""
+        return getattr(self.settings, "views", None) or self.view_kinds[0]
+
     def to_generator(self, v: Tensor, generator: torch.Generator) -> Tensor:
         """Model space to the space in which the generator works, of the same shape. The identity by default."""
         return v

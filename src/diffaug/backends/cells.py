@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
+#: Below so many features a data set is a panel: its features were chosen by hand, and none of them can be spared.
+PANEL_BELOW = 100
 #: Cells that the features' distributions are read from at most.
 _CELLS_FOR_LEVELS = 20_000
 
@@ -38,6 +40,9 @@ class CellsConfig:
     ----------
     encoder_hidden, n_semantic, n_latent
         Widths of the encoder; the paper's ``[-1, 500, 300, 80]`` and its projection head.
+    linear_path
+        Add a linear map of the features to the encoder's output (:class:`~diffaug.core.networks.MLPEncoder`). ``None`` does
+        so for panels of fewer than 100 features (``docs/experiments.md``, entry 15).
     generator
         ``"residual"`` (:class:`~diffaug.core.networks.AdaptiveResidualMLP`), ``"listing2"`` (the paper's) or
         ``"bottleneck"`` (the first version's).
@@ -49,7 +54,8 @@ class CellsConfig:
     views
         Hand-made views: ``"mixup"`` with a neighbour, ``"feature_swap"`` with a random cell, ``"mask"`` (features that are
         not expressed; at their mean, where the data have negative values), Gaussian ``"noise"``, or ``"thinning"`` of the
-        counts (for log1p-normalised counts only).
+        counts (for log1p-normalised counts only). ``None`` is ``"mixup"``, and ``"mask"`` for panels of fewer than 100
+        features without batches.
     mixup_mode
         See :func:`diffaug.core.views.neighbor_mixup`.
     swap_rate
@@ -73,11 +79,12 @@ class CellsConfig:
     encoder_hidden: tuple[int, ...] = (500, 300)
     n_semantic: int = 80
     n_latent: int = 128
+    linear_path: bool | None = None
     generator: Literal["residual", "listing2", "bottleneck"] = "residual"
     generator_width: int = 256
     generator_depth: int = 4
     generator_dropout: float = 0.5
-    views: Literal["mixup", "feature_swap", "mask", "noise", "thinning"] = "mixup"
+    views: Literal["mixup", "feature_swap", "mask", "noise", "thinning"] | None = None
     mixup_mode: Literal["line", "feature"] = "line"
     swap_rate: float = 0.2
     mask_rate: float = 0.2
@@ -140,7 +147,9 @@ def paper_config() -> Config:
             adapt_view_rate=False,
             input_dropout=0.0,
         ),
-        domain=CellsConfig(generator="listing2", generator_width=2000, n_latent=2),
+        domain=CellsConfig(
+            linear_path=False, views="mixup", generator="listing2", generator_width=2000, n_latent=2
+        ),
     )
 
 
@@ -277,7 +286,8 @@ class CellsBackend(Backend):
         """Standardise, float32, shape ``(n, n_features)``."""
         _check_finite(x)
         dense = x.toarray() if sp.issparse(x) else np.asarray(x)
-        out = torch.as_tensor(np.array(dense, dtype=np.float32))  # a copy: the user's matrix is never written to
+        # A copy, as the user's matrix is never written to, and row by row, as products of other orders round differently.
+        out = torch.as_tensor(np.array(dense, dtype=np.float32, order="C"))
         return out.sub_(self.mean.cpu()).div_(self.std.cpu())
 
     def from_model(self, v: Tensor) -> np.ndarray:
@@ -318,9 +328,15 @@ class CellsBackend(Backend):
         return self._scaled(self.marginals.given_to(g, strata))
 
     def make_encoder(self) -> nn.Module:
-        """The paper's MLP with a projection head."""
+        """The paper's MLP with a projection head, on panels with a linear path beside it."""
         s = self.settings
-        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent, s.max_value)
+        path = self.is_panel if s.linear_path is None else s.linear_path
+        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent, s.max_value, path)
+
+    @property
+    def is_panel(self) -> bool:
+        """Whether there are so few features that each of them counts."""
+        return self.n_features < PANEL_BELOW
 
     def make_denoiser(self, n_cond: int) -> nn.Module:
         """The generator's network named in the settings."""
@@ -331,10 +347,14 @@ class CellsBackend(Backend):
             return BottleneckMLP(self.n_features, n_cond)
         return AdaptiveResidualMLP(self.n_features, n_cond, s.generator_width, s.generator_depth, s.generator_dropout)
 
+    def view_kind(self, *, batched: bool = False) -> str:
+        """The settings' kind, or the one for data of this width; masks do not lead from batch to batch, mixtures do."""
+        return self.settings.views or ("mask" if self.is_panel and not batched else "mixup")
+
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """Neighbour mixup (paper, appendix), random feature swap, masked features, noise or thinned counts."""
         s = self.settings
-        kind = s.views if kind is None else kind
+        kind = self.view_kind(batched=batch is not None) if kind is None else kind
         if kind == "feature_swap":
             return partial(feature_swap, data, rate=s.swap_rate)
         if kind == "mask":

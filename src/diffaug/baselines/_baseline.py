@@ -71,6 +71,8 @@ class Baseline:
     history
         List of :class:`diffaug.core.training.EpochRecord`. An ``effective_rank`` near 1 means collapse. MoCo's
         ``semantic_cosine`` is to the view's vector of the key encoder.
+    hand_made
+        Kinds of hand-made views of the last :meth:`fit`.
     meta
         What the caller wants kept with the model.
 
@@ -109,6 +111,7 @@ class Baseline:
         self.device = make_fabric(device).device
         self._device_name = device
         self.history: list[EpochRecord] = []
+        self.hand_made: tuple[str, ...] = ()
         self.meta: dict[str, Any] = {}
         self._backend: Backend | None = None
 
@@ -165,6 +168,7 @@ class Baseline:
         if generated is not None:
             _check_generated(backend, generated, n_obs)
         backend.prepare(x)
+        kinds = self.views or (backend.view_kind(batched=batch is not None),)
         with tuned_cpu():
             data = backend.to_model(x).to(self.device)
             backend.to(self.device)
@@ -176,7 +180,7 @@ class Baseline:
                 fabric,
                 method,
                 data,
-                _hand_views(backend, data, self.views, batch),
+                _hand_views(backend, data, kinds, batch),
                 plan,
                 bank=None if generated is None else _bank(backend, generated, self.device),
                 augment_both=self.augment_both,
@@ -184,7 +188,7 @@ class Baseline:
             )
             history = _train(trainer, self.method, progress)
         self._backend, self._encoder = backend, method.encoder.eval()
-        self.config, self.history, self.n_obs = config, history, n_obs
+        self.config, self.history, self.n_obs, self.hand_made = config, history, n_obs, kinds
         return self
 
     def embed(self, x: Any) -> Embedding:
@@ -227,8 +231,8 @@ def _kinds(views: str | Sequence[str] | None, known: tuple[str, ...]) -> tuple[s
     return kinds
 
 
-def _hand_views(backend: Backend, data: Tensor, kinds: tuple[str, ...] | None, batch: np.ndarray | None) -> HandViews:
-    makers = [backend.hand_views(data, kind=kind, batch=batch) for kind in kinds or (None,)]
+def _hand_views(backend: Backend, data: Tensor, kinds: tuple[str, ...], batch: np.ndarray | None) -> HandViews:
+    makers = [backend.hand_views(data, kind=kind, batch=batch) for kind in kinds]
     return makers[0] if len(makers) == 1 else partial(one_kind_each, makers)
 
 

@@ -37,13 +37,24 @@ def check_fields(settings: Any) -> None:
     """
     for name, hint in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
-        if typing.get_origin(hint) is Literal:
-            choices = list(typing.get_args(hint))
+        choices = _choices(hint)
+        if choices:
             _check(value in choices, f"`{name}` in {choices}", value)
             continue
         value = _coerce(name, hint, value)
         _check(not isinstance(value, float) or math.isfinite(value), f"a finite `{name}`", value)
         object.__setattr__(settings, name, value)  # frozen for users; this runs while the object is made
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Choices of a ``Literal``, and of one or ``None``; of other types none."""
+    if typing.get_origin(hint) is Literal:
+        return list(typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        found = [_choices(option) for option in typing.get_args(hint)]
+        if any(found):
+            return [None, *(choice for part in found for choice in part)]
+    return []
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ class MLPEncoder(nn.Module):
         Width of the latent vector z, the head's output.
     max_value
         Inputs are clipped to plus or minus this, so that a single outlying feature cannot rule a layer.
+    linear_path
+        Add a linear map of the input to y, at first an orthogonal one, so that y keeps what the contrast between events
+        would give up.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class MLPEncoder(nn.Module):
         n_semantic: int = 80,
         n_latent: int = 128,
         max_value: float = 10.0,
+        linear_path: bool = False,
     ) -> None:
         super().__init__()
         self.max_value = max_value
@@ -60,10 +64,17 @@ class MLPEncoder(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(n_semantic, n_semantic), nn.BatchNorm1d(n_semantic), nn.ReLU(), nn.Linear(n_semantic, n_latent)
         )
+        self.path: nn.Linear | None = None
+        if linear_path:
+            self.path = nn.Linear(n_features, n_semantic, bias=False)
+            nn.init.orthogonal_(self.path.weight)
 
     def forward(self, x: Tensor) -> Encoding:
         """Encode ``x`` of shape ``(batch, n_features)``."""
-        semantic = self.body(x.clamp(-self.max_value, self.max_value))
+        x = x.clamp(-self.max_value, self.max_value)
+        semantic = self.body(x)
+        if self.path is not None:
+            semantic = semantic + self.path(x)
         return Encoding(semantic, self.head(semantic))
 
 

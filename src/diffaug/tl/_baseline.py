@@ -127,7 +127,7 @@ def baseline(
         keys,
         method=method,
         settings={k: v for k, v in dataclasses.asdict(fitted.settings).items() if v is not None},
-        views=list(fitted.views or (fitted.config.domain.views,)),
+        views=list(fitted.hand_made),
         n_views=0 if generated is None else n_views,
     )
     return fitted
