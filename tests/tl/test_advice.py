@@ -81,7 +81,10 @@ def test_what_the_generator_does_is_told(
     adata.write_h5ad(tmp_path / "cells.h5ad")
     model.save(tmp_path / "model")
     loaded = diffaug.DiffAug.load(tmp_path / "model", device="cpu").history
-    for history in (adata.uns["diffaug"]["history"], anndata.read_h5ad(tmp_path / "cells.h5ad").uns["diffaug"]["history"]):
+    for history in (
+        adata.uns["diffaug"]["history"],
+        anndata.read_h5ad(tmp_path / "cells.h5ad").uns["diffaug"]["history"],
+    ):
         assert [str(phase) for phase in history["phase"]] == [r.phase for r in model.history]
         for name in ("view_rate", "news", "faith"):
             np.testing.assert_array_equal(history[name], [getattr(r, name) for r in model.history])
@@ -112,7 +115,10 @@ def test_on_the_command_line(
     assert main(["fit", "cells.h5ad", "--config", "small.toml", "--quiet"]) == 0
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "Generated views" in line]
     assert said.startswith("warning: Generated views make up") and "near copies of their cells" in said
-    for path, where in (("cells.diffaug.model", lambda d: d), ("cells.diffaug.h5ad", lambda d: d["results"]["diffaug"])):
+    for path, where in (
+        ("cells.diffaug.model", lambda d: d),
+        ("cells.diffaug.h5ad", lambda d: d["results"]["diffaug"]),
+    ):
         assert main(["info", path]) == 0
         text = capsys.readouterr().out
         assert said.removeprefix("warning: ") in text
@@ -140,7 +146,9 @@ def test_a_training_that_goes_on_tells_the_same(
             model = diffaug.tl.fit(
                 cells(), config=SMALL, device="cpu", progress=False, checkpoint=tmp_path / "run.ckpt"
             )
-        told += [(r.getMessage(), repr(model.history[7])) for r in caplog.records if "Generated views" in r.getMessage()]
+        told += [
+            (r.getMessage(), repr(model.history[7])) for r in caplog.records if "Generated views" in r.getMessage()
+        ]
     assert "Going on from" in caplog.text
     assert len(told) == 2 and told[0] == told[1]
     assert "phase='fill'" in told[0][1]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-#: Under this share of the lambda asked for the views decide next to nothing, and advice is due. Of twelve sets none had a
-#: share from .03 to .31 (entry 11 of ``docs/experiments.md``): the border lies in that gap.
+#: Under this share of the lambda asked for the views decide next to nothing, and advice is due. Of twelve sets
+#: none had a share between .03 and .32 under the generator of then (entry 11 of ``docs/experiments.md``): it lies in that gap.
 _FEW = 0.1
 
 

@@ -115,8 +115,8 @@ def compare_with_twin(
         found = paired_difference(a, b)
         table.append(_row(name, a.mean(), b.mean(), found.low, found.high))
     if labels is not None:
-        a, b = (_clusters_found(e[judged], labels[rows][judged], random_state) for e in embedded)
-        table.append(_row(CLUSTERS, a, b, np.nan, np.nan))
+        found_by = [_clusters_found(e[judged], labels[rows][judged], random_state) for e in embedded]
+        table.append(_row(CLUSTERS, found_by[0], found_by[1], np.nan, np.nan))
     return pd.DataFrame(table).set_index("measure")
 
 
@@ -152,5 +152,6 @@ def log_gain(table: pd.DataFrame) -> None:
             logger.info("generated views %s by %s: %s %s", _DID[sign], name, values, interval)
     if not table["labelled"].any():
         logger.info(
-            "%s is no proof: it does not follow labelled scores. Give `groupby` to judge by labels of the cells", LABEL_FREE
+            "%s is no proof: it does not follow labelled scores. Give `groupby` to judge by labels of the cells",
+            LABEL_FREE,
         )
