@@ -60,7 +60,7 @@ The columns of the sets are the linear probe. The last column is the effective r
 (80 dimensions; near 1 is collapse). One seed unless the results file has more: differences under about a point are noise.
 
 The default was chosen by such runs on paul15, mca_bladder, pbmc_purified and worm_l2_neurons, so these choices have seen
-labels; {{doc}}`embeddings` has sets that they have not seen.
+labels. So have later choices on all twelve sets of {{doc}}`embeddings` ({{doc}}`../experiments`): none of them is unseen.
 
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_encoder.py` ({machine()}).
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import pickle
 import shutil
 import struct
@@ -526,6 +528,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
         "Expected numbers in every column of .*damaged line",
     ),
 }
+
+
+def test_history_of_before_the_factors_of_trust_is_read(saved: Path) -> None:
+    now = DiffAug.load(saved).history
+    lines = (saved / "history.csv").read_text().splitlines()
+    assert lines[0].endswith(",news,faith")
+    (saved / "history.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines))
+    before = DiffAug.load(saved).history
+    assert repr(before) == repr([dataclasses.replace(r, news=math.nan, faith=math.nan) for r in now])
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -6,12 +6,16 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from diffaug import _log
+
 if TYPE_CHECKING:
     from diffaug import baselines, datasets, dna, metrics, pl, pp, tl, vision
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
 __version__ = version("diffaug")
+
+_log.set_up()
 
 __all__ = [
     "Config",

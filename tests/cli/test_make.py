@@ -102,7 +102,7 @@ def test_twin_is_written_and_its_gain_is_said(work: Path, capsys: pytest.Capture
     assert main(["fit", "cells.h5ad", *flags]) == 0
     written = anndata.read_h5ad("new.h5ad")
     assert written.obsm["X_diffaug_twin"].shape == written.obsm["X_diffaug"].shape
-    assert list(written.uns["diffaug"]["loop_gain"]["measure"]) == ["split_half_overlap", "linear", "knn"]
+    assert list(written.uns["diffaug"]["loop_gain"]["measure"]) == ["split_half_overlap", "linear", "knn", "kmeans"]
     assert "generated views" in capsys.readouterr().err
 
 

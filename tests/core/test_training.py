@@ -22,6 +22,7 @@ from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
 from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
+from diffaug.core.trust import ViewTrust
 from diffaug.core.views import Positives
 
 WIDTH, N_OBS, BATCH = 12, 70, 16
@@ -735,7 +736,10 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
     history = list(trainer.run())
     fill = next(r for r in history if r.phase == "fill")
     assert low <= trainer.trust <= high
-    assert fill.view_rate == trainer.trust
+    assert fill.view_rate == trainer.trust == ViewTrust(fill.news, fill.faith).share
+    if made != "like hand-made":
+        assert (fill.news < fill.faith) == (made == "copies")
+    assert all(math.isnan(r.news) and math.isnan(r.faith) for r in history if r.phase != "fill")
     shown = sum(r.n_generated for r in history if r.phase == "A") / sum(r.n_positives for r in history if r.cycle == 1)
     assert shown == pytest.approx(trainer.trust, abs=0.1)
     half = list(trainer.run_twin(0.5))  # a twin of another rate is trusted as much
@@ -746,8 +750,10 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
 def test_trust_is_left_alone_where_it_is_not_asked_for() -> None:
     trainer = make_trainer(view_rate=1.0)
     mark_generated(trainer)
-    list(trainer.run())
+    fill = next(r for r in trainer.run() if r.phase == "fill")
     assert trainer.trust == 1.0
+    assert fill.view_rate == 1.0
+    assert math.isnan(fill.news) and math.isnan(fill.faith)
 
 
 def test_twin_left_half_way_does_no_harm() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import diffaug
 from diffaug.core.networks import Encoding
-from diffaug.tl._twin import compare_with_twin
+from diffaug.tl._twin import compare_with_twin, log_gain
 
 SMALL = {
     "training": {"warmup_epochs": 3, "generator_epochs": 3, "mixed_epochs": 3, "batch_size": 32, "view_rate": 0.5},
@@ -45,20 +45,24 @@ def test_fit_with_twin_writes_both_and_says_what_the_views_did(
     assert "loop_gain" not in plain.uns["diffaug"]
     gain = pd.DataFrame(cells.uns["diffaug"]["loop_gain"]).set_index("measure")
     pd.testing.assert_frame_equal(gain, diffaug.tl.loop_gain(cells, model, groupby="kind"), check_names=False)
-    for name in gain.index:
+    for name in ("linear", "knn", "kmeans"):
         assert any(f"by {name}:" in r.getMessage() for r in caplog.records)
+    assert "with the generated views split_half_overlap" in caplog.text
+    assert "give `groupby`" not in caplog.text.lower()  # it was given
 
 
 def test_difference_is_that_of_the_two_embeddings(cells: AnnData) -> None:
     model = diffaug.tl.fit(cells, twin=True, config=SMALL, progress=False)
     gain = diffaug.tl.loop_gain(cells, model, groupby="kind")
-    assert gain.index.tolist() == ["split_half_overlap", "linear", "knn"]
-    assert gain["labelled"].tolist() == [False, True, True]
+    assert gain.index.tolist() == ["split_half_overlap", "linear", "knn", "kmeans"]
+    assert gain["labelled"].tolist() == [False, True, True, True]
     for probe in ("linear", "knn"):
         for column, key in (("model", "X_diffaug"), ("twin", "X_diffaug_twin")):
             hits = diffaug.metrics.row_hits(cells.obsm[key], cells.obs["kind"], probe=probe)
             assert gain.loc[probe, column] == pytest.approx(hits.mean())
     np.testing.assert_allclose(gain["difference"], gain["model"] - gain["twin"], atol=1e-12)
+    assert np.isnan(gain.loc["kmeans", ["low", "high"]].astype(float)).all()  # one fit is one difference
+    gain = gain.drop("kmeans")
     assert ((gain["low"] <= gain["difference"]) & (gain["difference"] <= gain["high"])).all()
 
 
@@ -74,7 +78,47 @@ def test_a_ruined_twin_is_told_from_the_model(cells: AnnData) -> None:
     model = diffaug.tl.fit(cells, twin=True, config=SMALL, progress=False)
     model.twin._encoder = Noise()  # type: ignore[union-attr]
     gain = compare_with_twin(model, cells.X, cells.obs["kind"].astype(str).to_numpy())
-    assert (gain["low"] > 0).all()
+    assert (gain.drop("kmeans")["low"] > 0).all()
+    assert gain.loc["kmeans", "difference"] > 0.2
+
+
+def test_clusters_are_those_of_kmeans_over_starts(cells: AnnData) -> None:
+    """Classes too small for the folds are left out of all labelled rows alike, and the starts are of the seed."""
+    cells.obs["kind"] = cells.obs["kind"].cat.add_categories("rare")
+    cells.obs.iloc[:4, 0] = "rare"
+    model = diffaug.tl.fit(cells, twin=True, config=SMALL, progress=False)
+    gain = diffaug.tl.loop_gain(cells, model, groupby="kind")
+    seeds = np.random.default_rng(0).integers(2**31, size=5).tolist()
+    for column, key in (("model", "X_diffaug"), ("twin", "X_diffaug_twin")):
+        x, y = cells.obsm[key][4:], cells.obs["kind"][4:].astype(str)
+        scores = [diffaug.metrics.kmeans_scores(x, y, n_init=1, random_state=seed).accuracy for seed in seeds]
+        assert gain.loc["kmeans", column] == pytest.approx(np.mean(scores))
+
+
+def said_of(table: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="diffaug"):
+        log_gain(table)
+    return [r.getMessage() for r in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "went", "did"),
+    [(0.1, 0.3, "rose", "helped"), (-0.3, -0.1, "fell", "harmed"), (-0.1, 0.1, "not clearly", "no clear difference")],
+)
+def test_without_labels_nothing_is_claimed(
+    low: float, high: float, went: str, did: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The label-free reading rises or falls; only labels say helped or harmed."""
+    row = {"model": 0.5, "twin": 0.5 - (low + high) / 2, "difference": (low + high) / 2, "low": low, "high": high}
+    free = pd.DataFrame([{**row, "labelled": False}], index=["split_half_overlap"])
+    labelled = pd.DataFrame([{**row, "labelled": True}], index=["knn"])
+    first, hint = said_of(free, caplog)
+    assert went in first and "split_half_overlap" in first
+    assert not any(word in first for word in ("helped", "harmed", "difference by"))
+    assert "no proof" in hint and "`groupby`" in hint
+    lines = said_of(pd.concat([free, labelled]), caplog)
+    assert len(lines) == 2 and did in lines[1] and "by knn" in lines[1]
 
 
 def test_what_cannot_be_compared(cells: AnnData) -> None:

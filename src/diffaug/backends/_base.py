@@ -29,6 +29,8 @@ class Backend(nn.Module, ABC):
 
     #: Name in the registry and in saved models.
     name: ClassVar[str]
+    #: What its events are called in what users read.
+    events: ClassVar[str] = "events"
     #: Frozen dataclass of the domain's settings.
     Settings: ClassVar[type]
     #: Kinds of hand-made views, the default first.

@@ -232,6 +232,7 @@ class CellsBackend(Backend):
     """
 
     name = "cells"
+    events = "cells"
     Settings = CellsConfig
     view_kinds = ("mixup", "feature_swap", "mask", "noise", "thinning")
 

@@ -177,6 +177,7 @@ class DNABackend(Backend):
     """
 
     name = "dna"
+    events = "sequences"
     Settings = DNAConfig
     view_kinds = get_args(ViewKind)
 

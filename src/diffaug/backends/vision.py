@@ -180,6 +180,7 @@ class VisionBackend(Backend):
     """
 
     name = "vision"
+    events = "images"
     Settings = VisionConfig
     view_kinds = ("standard", "crop", "mixup")
 

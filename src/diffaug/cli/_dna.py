@@ -442,9 +442,10 @@ def _write_embedding(target: Path, names: list[str], embedding: Embedding) -> No
 def _of_model(folder: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from diffaug.cli._info import phases
+    from diffaug.cli._info import phases, views
 
     model = _load(folder, "cpu")
+    history = [asdict(record) for record in model.history]
     return {
         "kind": "model",
         "path": str(folder),
@@ -454,7 +455,8 @@ def _of_model(folder: Path) -> dict[str, Any]:
         "n_parameters": model.n_parameters,
         "random_state": model.random_state,
         "settings": model.config.to_dict(),
-        "phases": phases([asdict(record) for record in model.history]),
+        "phases": phases(history),
+        "views": views(history, model.config.to_dict(), model.backend.events),
     }
 
 
@@ -485,7 +487,7 @@ def _counted(values: Any) -> dict[str, int]:
 
 
 def _as_text(found: dict[str, Any]) -> str:
-    from diffaug.cli._info import phase_lines, toml_lines
+    from diffaug.cli._info import phase_lines, toml_lines, view_lines
 
     shortest, longest = found["lengths"] or ("?", "?")
     lines = [
@@ -497,6 +499,7 @@ def _as_text(found: dict[str, Any]) -> str:
             f"  seed {found['random_state']}",
             "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
             *phase_lines(found["phases"]),
+            *view_lines(found["views"]),
             *toml_lines(found["settings"]),
         ]
         return "\n".join(lines)

@@ -15,6 +15,7 @@ from typing import Any
 
 from diffaug.cli._files import read_h5ad
 from diffaug.cli._make import load
+from diffaug.core.trust import view_share
 
 SECTIONS = ("loss", "diffusion", "training", "domain")
 PACKAGES = ("numpy", "scipy", "scanpy", "anndata", "lightning-fabric")
@@ -37,6 +38,7 @@ def of_model(folder: Path) -> dict[str, Any]:
         "random_state": model.random_state,
         "settings": model.config.to_dict(),
         "phases": phases(history),
+        "views": views(history, model.config.to_dict(), model.backend.events),
     }
 
 
@@ -91,11 +93,13 @@ def _result(record: Mapping[str, Any]) -> dict[str, Any]:
     columns = record.get("history", {})
     rows = [dict(zip(columns, map(_scalar, row), strict=True)) for row in zip(*columns.values(), strict=True)]
     params = record.get("params", {})
+    settings = {k: {name: _scalar(v) for name, v in params[k].items()} for k in SECTIONS if k in params}
     return {
         "made_by": str(record.get("made_by", "embed" if "n_filled_genes" in record else "fit")),
         "versions": {k: str(v) for k, v in record["versions"].items()},
-        "settings": {k: {name: _scalar(v) for name, v in params[k].items()} for k in SECTIONS if k in params},
+        "settings": settings,
         "phases": phases(rows),
+        "views": views(rows, settings, "cells"),
     }
 
 
@@ -122,6 +126,24 @@ def phases(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def views(
+    history: Sequence[Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]], events: str
+) -> dict[str, Any] | None:
+    """The lambda in force and why it is as it is; ``None`` where no bank of views was filled."""
+    asked = settings.get("training", {}).get("view_rate")
+    found = None if asked is None else view_share(history, float(asked))
+    if found is None:
+        return None
+    trust = found.trust
+    return {
+        "view_rate": found.rate,
+        "view_rate_asked": found.asked,
+        "news": None if trust is None else trust.news,
+        "faith": None if trust is None else trust.faith,
+        "said": found.sentence(events),
+    }
 
 
 def as_text(found: Mapping[str, Any]) -> str:
@@ -154,6 +176,7 @@ def as_text(found: Mapping[str, Any]) -> str:
             "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
             "  groups to generate by: " + (_counted(found["groups"]) or "none"),
             *phase_lines(found["phases"]),
+            *view_lines(found["views"]),
             *toml_lines(found["settings"]),
         ]
         return "\n".join(lines)
@@ -167,7 +190,11 @@ def as_text(found: Mapping[str, Any]) -> str:
     for name, result in found["results"].items():
         versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         lines += ["", f"uns[{name!r}], written by {result['made_by']} ({versions})"]
-        lines += [*phase_lines(result["phases"]), *toml_lines(result["settings"])]
+        lines += [
+            *phase_lines(result["phases"]),
+            *view_lines(result["views"]),
+            *toml_lines(result["settings"]),
+        ]
     return "\n".join(lines)
 
 
@@ -187,6 +214,16 @@ def phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{p['n_generated']} / {p['n_positives']}"
         )
     return [*lines, f"in all {sum(p['seconds'] for p in found):.1f} s"]
+
+
+def view_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """What :func:`views` found."""
+    if found is None:
+        return []
+    lines = ["", found["said"]]
+    if found["news"] is not None:
+        lines.append(f"beside hand-made views: news {found['news']:.2f}, faith {found['faith']:.2f}")
+    return lines
 
 
 def toml_lines(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -478,10 +478,11 @@ def _score_line(name: str, value: float) -> str:
 def _of_model(folder: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from diffaug.cli._info import phases
+    from diffaug.cli._info import phases, views
 
     model = _load(folder, "cpu")
     backend = model.backend
+    history = [asdict(record) for record in model.history]
     return {
         "kind": "model",
         "path": str(folder),
@@ -491,7 +492,8 @@ def _of_model(folder: Path) -> dict[str, Any]:
         "n_parameters": model.n_parameters,
         "random_state": model.random_state,
         "settings": model.config.to_dict(),
-        "phases": phases([asdict(record) for record in model.history]),
+        "phases": phases(history),
+        "views": views(history, model.config.to_dict(), model.backend.events),
     }
 
 
@@ -520,7 +522,7 @@ def _of_images(path: Path, common: Common) -> dict[str, Any]:
 
 
 def _as_text(found: dict[str, Any]) -> str:
-    from diffaug.cli._info import phase_lines, toml_lines
+    from diffaug.cli._info import phase_lines, toml_lines, view_lines
 
     shape, bounds = " x ".join(map(str, found["shape"])), " to ".join(f"{v:g}" for v in found["range"])
     lines = [f"{found['kind']} {found['path']}", f"  {found['n_obs']} images of {shape}, values {bounds}"]
@@ -529,6 +531,7 @@ def _as_text(found: dict[str, Any]) -> str:
             f"  seed {found['random_state']}",
             "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
             *phase_lines(found["phases"]),
+            *view_lines(found["views"]),
             *toml_lines(found["settings"]),
         ]
         return "\n".join(lines)

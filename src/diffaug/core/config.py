@@ -179,7 +179,7 @@ class TrainingConfig:
         Probability lambda that a positive is a generated view after the warm-up.
     adapt_view_rate
         Whether to lower lambda where the generated views are worth less than hand-made ones, as told without labels by
-        :func:`diffaug.core.training.view_trust`: copies of their events, or strangers to them.
+        :func:`diffaug.core.trust.view_trust`: copies of their events, or strangers to them.
     n_views
         Generated views of each event in the bank.
     input_dropout

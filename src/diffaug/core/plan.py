@@ -31,9 +31,12 @@ class EpochRecord:
         Label-free probes on the epoch's last batch: mean cosine of a cell and its positive in the semantic space, and
         the effective rank of the semantic vectors (near 1: collapse).
     view_rate
-        The lambda in force after a filling of the bank, see :func:`diffaug.core.training.view_trust`; NaN elsewhere.
+        The lambda in force after a filling of the bank; NaN elsewhere.
     seconds
         Wall time.
+    news, faith
+        Of a filling: why lambda is lowered (:class:`diffaug.core.trust.ViewTrust`); NaN elsewhere, and where lambda is not
+        to be adapted.
     """
 
     phase: Phase
@@ -47,6 +50,8 @@ class EpochRecord:
     effective_rank: float = math.nan
     view_rate: float = math.nan
     seconds: float = 0.0
+    news: float = math.nan
+    faith: float = math.nan
 
 
 class Block(NamedTuple):

@@ -25,6 +25,7 @@ from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
 from diffaug.core.probes import effective_rank, nearest_own
 from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
+from diffaug.core.trust import ViewTrust, view_trust  # noqa: F401  (the documents know it by this address)
 from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
 
 if TYPE_CHECKING:
@@ -50,36 +51,6 @@ _N_CALIBRATION, _MOST_CALIBRATIONS = 2048, 4  # in all, and under the condition 
 _N_TRUST, _N_TRUST_REFERENCE = 2048, 20_000
 #: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
 _MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
-
-
-def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
-    r"""Share of lambda to use, from how near generated and hand-made views stay to their events.
-
-    A contrast with a copy teaches nothing, and replaces a hand-made view that would have taught something: on dense,
-    low-noise data the condition tells the generator all of the event. A contrast with a stranger teaches what is wrong.
-    With :math:`s` the share of views whose own event is the nearest, and :math:`t` that of views with their own event
-    among the nearest 15 (:func:`diffaug.core.probes.nearest_own`),
-
-    .. math::
-        \min\Bigl(1, \frac{1 - s_\text{generated}}{1 - s_\text{hand-made}}\Bigr) \cdot
-        \min\Bigl(1, \frac{t_\text{generated}}{t_\text{hand-made}}\Bigr) .
-
-    A hundredth is added above and below each fraction, so that nothing is divided by nothing.
-
-    Our addition; ``docs/experiments.md`` shows that it follows the labelled gain.
-
-    Parameters
-    ----------
-    generated, hand_made
-        The two shares of each kind of views.
-
-    Returns
-    -------
-    In [0, 1].
-    """
-    news = (1.01 - generated[0]) / (1.01 - hand_made[0])
-    faith = (0.01 + generated[1]) / (0.01 + hand_made[1])
-    return min(1.0, news) * min(1.0, faith)
 
 
 def contrastive_loss(x: Encoding, views: Encoding, config: LossConfig) -> Tensor:
@@ -513,22 +484,32 @@ class Trainer:
         self.bank = bank
         if not bank.is_full:
             raise RuntimeError("Expected the bank of views to be full after the fill, found events without views.")
+        found = ViewTrust(math.nan, math.nan)
         if self.config.training.adapt_view_rate:
-            self.trust = self._measured_trust(bank)
-        return EpochRecord("fill", 0, 0, n_generated=self.n_obs * n_views, view_rate=self._view_rate * self.trust)
+            found = self._measured_trust(bank)
+            self.trust = found.share
+        return EpochRecord(
+            "fill",
+            0,
+            0,
+            n_generated=self.n_obs * n_views,
+            view_rate=self._view_rate * self.trust,
+            news=found.news,
+            faith=found.faith,
+        )
 
-    def _measured_trust(self, bank: ViewBank) -> float:
-        """:func:`view_trust` of some events' views among at most so many events, in the condition encoder's space."""
+    def _measured_trust(self, bank: ViewBank) -> ViewTrust:
+        """How far some events' views are trusted, among at most so many events in the condition encoder's space."""
         stream = self._random["trust"]
         some = torch.randperm(self.n_obs, generator=stream, device=self.device)[:_N_TRUST_REFERENCE]
         asked = some[:_N_TRUST]
         own = torch.arange(len(asked), device=self.device)
         reference = encode(self.condition_encoder, self.data[some]).semantic
-        near = [
+        generated, hand_made = (
             nearest_own(encode(self.condition_encoder, views).semantic, reference, own)
             for views in (bank.draw(asked, stream), self.hand_views(asked, stream))
-        ]
-        return view_trust(*near)
+        )
+        return ViewTrust.measured(generated, hand_made)
 
     def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""

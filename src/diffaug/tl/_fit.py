@@ -56,7 +56,9 @@ def fit(
     use_rep
         Key of ``.obsm`` to train on instead of genes.
     batch_key
-        Column of ``.obs`` with batches: views then lead from batch to batch, so that the embedding mixes them.
+        Column of ``.obs`` with batches: hand-made views then lead from batch to batch, so that the embedding mixes them.
+        Generated ones do not: they are drawn under the cell's own condition. After the warm-up they are a share lambda in
+        force of the views, and only the rest leads across; ``view_rate=0`` lets all of them do so.
     label_key
         Column of ``.obs`` with labels, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read.
     key_added
@@ -64,12 +66,15 @@ def fit(
     n_cycles
         Times the generator is trained and its views shown to the encoder.
     view_rate
-        Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1].
+        Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1]. Unless
+        ``config.training.adapt_view_rate`` is false, the fit lowers it where the views are worth less than hand-made ones,
+        and says the lambda in force in its log.
     max_epochs
         Cap on the epochs of all phases together; longer plans shrink in proportion.
     twin
         Also train the loop-off twin (``model.twin``): equal in all but the generated views, which it never sees. What the
-        views did is measured by :func:`diffaug.tl.loop_gain`, said in the log and kept. Costs one more A phase.
+        views did is measured by :func:`diffaug.tl.loop_gain`, said in the log and kept; give ``groupby`` too, because the
+        reading without labels is no proof. Costs one more A phase.
     groupby
         With ``twin``: column of ``.obs`` with labels that judge both; they are not used in training.
     config
@@ -96,7 +101,8 @@ def fit(
     ``.obsm["X_diffaug_latent"]``
         Latent vectors, on which the loss acts.
     ``.uns["diffaug"]``
-        ``params``, ``history`` (one entry per epoch), ``versions``, ``genes``; with ``twin`` also ``loop_gain``, the
+        ``params``, ``history`` (one entry per epoch, and per filling of the bank of views, which has the lambda in force as
+        ``view_rate`` and why it is so as ``news`` and ``faith``), ``versions``, ``genes``; with ``twin`` also ``loop_gain``, the
         columns of that table.
     ``.obsm["X_diffaug_twin"]``
         With ``twin``: the twin's semantic vectors.

@@ -1,0 +1,137 @@
+"""How far generated views are trusted without labels, and what to say of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+#: Under this share of the lambda asked for the views decide next to nothing, and advice is due. Of twelve sets
+#: none had a share between .03 and .32 under the generator of then (entry 11 of ``docs/experiments.md``): it lies in that gap.
+_FEW = 0.1
+
+
+class ViewTrust(NamedTuple):
+    """What :func:`view_trust` is made of.
+
+    Attributes
+    ----------
+    news
+        How much further from being copies than the hand-made views; 0 for copies, 1 for as far as those.
+    faith
+        How much nearer to their own events than to others, beside the hand-made views; 0 for strangers, 1 for as near.
+    """
+
+    news: float
+    faith: float
+
+    @classmethod
+    def measured(cls, generated: tuple[float, float], hand_made: tuple[float, float]) -> ViewTrust:
+        """From the two shares of each kind of views, see :func:`view_trust`."""
+        return cls(
+            news=(1.01 - generated[0]) / (1.01 - hand_made[0]), faith=(0.01 + generated[1]) / (0.01 + hand_made[1])
+        )
+
+    @property
+    def share(self) -> float:
+        """Share of lambda to use, in [0, 1]: more news or more faith than hand-made views have earns no more than all."""
+        return min(1.0, self.news) * min(1.0, self.faith)
+
+
+def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
+    r"""Share of lambda to use, from how near generated and hand-made views stay to their events.
+
+    A contrast with a copy teaches nothing, and replaces a hand-made view that would have taught something: on dense,
+    low-noise data the condition tells the generator all of the event. A contrast with a stranger teaches what is wrong.
+    With :math:`s` the share of views whose own event is the nearest, and :math:`t` that of views with their own event
+    among the nearest 15 (:func:`diffaug.core.probes.nearest_own`),
+
+    .. math::
+        \min\Bigl(1, \frac{1 - s_\text{generated}}{1 - s_\text{hand-made}}\Bigr) \cdot
+        \min\Bigl(1, \frac{t_\text{generated}}{t_\text{hand-made}}\Bigr) .
+
+    A hundredth is added above and below each fraction, so that nothing is divided by nothing. The first factor is the
+    news, the second the faith (:class:`ViewTrust`).
+
+    Our addition, and a brake only. ``docs/experiments.md`` found it near 0 where views at full lambda did nothing or harm
+    (entry 6). Near 1 it does not promise a gain: that of views which are trusted is small, and can be a loss (entries 13
+    and 14).
+
+    Parameters
+    ----------
+    generated, hand_made
+        The two shares of each kind of views.
+
+    Returns
+    -------
+    In [0, 1].
+    """
+    return ViewTrust.measured(generated, hand_made).share
+
+
+@dataclass(frozen=True)
+class ViewShare:
+    """What became of lambda in a training.
+
+    Attributes
+    ----------
+    rate
+        The lambda in force after the last filling of the bank.
+    asked
+        The lambda of the settings.
+    trust
+        Why the one is less than the other; ``None`` where it was not measured, or not kept.
+    cycle
+        The cycle of that filling.
+    """
+
+    rate: float
+    asked: float
+    trust: ViewTrust | None
+    cycle: int
+
+    @property
+    def is_low(self) -> bool:
+        """Whether so little is left of the lambda asked for that the user should know what that means."""
+        return self.rate < _FEW * self.asked
+
+    def sentence(self, events: str = "events") -> str:
+        """For the user; ``events`` is what the domain calls its events."""
+        where = "after the warm-up" if self.cycle == 1 else f"in cycle {self.cycle}"
+        said = (
+            f"Generated views make up {_percent(self.rate)} of the positives {where} "
+            f"(lambda in force {self.rate:.2g} of {self.asked:.2g})"
+        )
+        if not self.is_low:
+            return f"{said}."
+        advice = (
+            "The embedding is nearly that of the hand-made views. Where only an embedding is wanted, n_cycles=0 trains one "
+            "without the generator, in less time."
+        )
+        if self.trust is None:
+            return f"{said}. {advice}"
+        if self.trust.news <= self.trust.faith:
+            return f"{said}: they are near copies of their {events}, and would teach nothing. {advice}"
+        return (
+            f"{said}: they are strangers to their {events}, and would teach what is wrong. {advice} "
+            "A longer training of the generator (generator_steps) may bring them nearer."
+        )
+
+
+def view_share(history: Iterable[Mapping[str, Any]], asked: float) -> ViewShare | None:
+    """What became of lambda, from a history (rows of :class:`diffaug.core.plan.EpochRecord` as dictionaries).
+
+    ``None`` where no bank was filled, or by a version that did not keep the lambda in force.
+    """
+    fills = [row for row in history if str(row["phase"]) == "fill"]
+    rate = float(fills[-1].get("view_rate", math.nan)) if fills else math.nan
+    if math.isnan(rate):
+        return None
+    news, faith = (float(fills[-1].get(name, math.nan)) for name in ("news", "faith"))
+    trust = None if math.isnan(news) or math.isnan(faith) else ViewTrust(news, faith)
+    return ViewShare(rate, float(asked), trust, int(fills[-1]["cycle"]))
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"

@@ -1,0 +1,84 @@
+"""How far generated views are trusted, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffaug.core.trust import ViewShare, ViewTrust, view_share, view_trust
+
+
+def test_factors_are_those_of_the_formula() -> None:
+    """By hand, with more news and more faith than hand-made views have: kept as they are, and worth no more than all."""
+    assert ViewTrust.measured((0.51, 0.19), (0.01, 0.99)) == pytest.approx((0.5, 0.2))
+    assert ViewTrust.measured((0.51, 0.19), (0.01, 0.99)).share == pytest.approx(0.1)
+    more = ViewTrust.measured((0.01, 0.99), (0.51, 0.19))
+    assert more == pytest.approx((2.0, 5.0))
+    assert more.share == 1.0
+
+
+def test_the_share_has_kept_its_digits() -> None:
+    """To the bit the number that was one expression before its factors got names."""
+    for numbers in np.random.default_rng(0).random((200, 4)).tolist():
+        generated, hand_made = (numbers[0], numbers[1]), (numbers[2], numbers[3])
+        news = (1.01 - generated[0]) / (1.01 - hand_made[0])
+        faith = (0.01 + generated[1]) / (0.01 + hand_made[1])
+        expected = min(1.0, news) * min(1.0, faith)
+        assert view_trust(generated, hand_made) == ViewTrust.measured(generated, hand_made).share == expected
+
+
+def shared(rate: float, asked: float = 1.0, trust: tuple[float, float] | None = None, cycle: int = 1) -> ViewShare:
+    return ViewShare(rate, asked, None if trust is None else ViewTrust(*trust), cycle)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_low", "said", "unsaid"),
+    [
+        (
+            shared(0.03, trust=(0.03, 1.1)),
+            True,
+            ["make up 3 % of the positives after the warm-up", "(lambda in force 0.03 of 1)", "near copies of their cells",
+             "n_cycles=0"],
+            ["strangers", "generator_steps"],
+        ),
+        (
+            shared(0.04, trust=(1.3, 0.04)),
+            True,
+            ["make up 4 %", "strangers to their cells", "n_cycles=0", "generator_steps"],
+            ["copies"],
+        ),
+        (shared(0.84, trust=(0.84, 1.0)), False, ["make up 84 %", "(lambda in force 0.84 of 1)"], ["n_cycles", "cells"]),
+        (shared(1.0, trust=(1.2, 1.1)), False, ["make up 100 %"], ["n_cycles", "cells"]),
+        # Little was asked for, and all of it is in force: that is the user's own choice.
+        (shared(0.05, 0.05, trust=(1.0, 1.0)), False, ["make up 5 %", "0.05 of 0.05"], ["n_cycles"]),
+        (shared(0.1, 0.1), False, ["make up 10 %"], ["n_cycles"]),
+        # Of a version that did not keep the reason.
+        (shared(0.02), True, ["make up 2 %", "n_cycles=0"], ["copies", "strangers", "cells"]),
+        (shared(0.001, trust=(0.001, 1.0)), True, ["make up less than 1 %"], []),
+        (shared(0.5, trust=(0.5, 1.0), cycle=3), False, ["of the positives in cycle 3"], ["warm-up"]),
+    ],
+)  # fmt: skip
+def test_what_is_said(found: ViewShare, is_low: bool, said: list[str], unsaid: list[str]) -> None:
+    sentence = found.sentence("cells")
+    assert found.is_low is is_low
+    assert [part for part in said if part not in sentence] == []
+    assert [part for part in unsaid if part in sentence] == []
+
+
+def fill(**values: Any) -> dict[str, Any]:
+    return {"phase": "fill", "cycle": 1, **values}
+
+
+def test_share_of_a_history() -> None:
+    epoch = {"phase": "A", "cycle": 0, "view_rate": math.nan, "news": math.nan, "faith": math.nan}
+    first, second = fill(view_rate=0.2, news=0.2, faith=1.0), fill(view_rate=0.6, news=0.6, faith=1.0) | {"cycle": 2}
+    assert view_share([epoch, first, epoch], 1.0) == shared(0.2, trust=(0.2, 1.0))
+    assert view_share([epoch, first, epoch, second, epoch], 1.0) == shared(0.6, trust=(0.6, 1.0), cycle=2)
+    assert view_share([fill(view_rate=0.5, news=math.nan, faith=math.nan)], 0.5) == shared(0.5, 0.5)
+    assert view_share([fill(view_rate=0.5)], 0.5) == shared(0.5, 0.5)  # of before the factors were kept
+    assert view_share([fill()], 0.5) is None  # of before lambda was adapted
+    assert view_share([epoch], 1.0) is None
+    assert view_share([], 1.0) is None
