@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--max-obs", type=int, default=2000, help="cells of a set at most, 0 for all")
     p.add_argument("--n-top-genes", type=int, default=500, help="highly variable genes where there are more")
     p.add_argument("--settings", type=json.loads, default={}, help="JSON of settings on top of the default preset")
+    p.add_argument("--kmeans-seeds", type=int, default=4, help="starts of k-means, of each the best of three")
     p.add_argument("--study", default="15", help="entry of docs/experiments.md that new rows belong to")
     p.add_argument("--threads", type=int, default=1, help="threads")
     p.add_argument("--cache", type=Path, default=os.environ.get(CACHE_VARIABLE, ROOT / ".bench_cache"))
@@ -62,8 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     out, cache = args.out.resolve(), Path(args.cache).resolve()
     rows = SearchRows(out / "results" / "search.parquet", cache / "search")
     if not args.render:
-        if args.seeds < 1 or args.threads < 1 or min(args.first_seed, args.n_train, args.panel, args.max_obs) < 0:
-            print("Expected --seeds and --threads of at least 1, and the other numbers of at least 0.", file=sys.stderr)
+        if (
+            min(args.seeds, args.threads, args.kmeans_seeds) < 1
+            or min(args.first_seed, args.n_train, args.panel, args.max_obs) < 0
+        ):
+            said = "Expected --seeds, --threads and --kmeans-seeds of at least 1, and the other numbers of at least 0."
+            print(said, file=sys.stderr)
             return 2
         names = chosen_sets(args.sets)
         if not names:
@@ -72,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             check_sets(names)
             arms = chosen_arms(args.arms)
-            runner = Runner(rows, cache, args.study, args.settings)
+            runner = Runner(rows, cache, args.study, args.settings, args.kmeans_seeds)
         except (KeyError, OSError, TypeError, ValueError) as error:
             print(error.args[0], file=sys.stderr)
             return 2

@@ -57,21 +57,24 @@ def render(table: pd.DataFrame) -> str:
     """A heading and a table for each study."""
     pairs = paired(table)
     return "\n\n".join(
-        f"## Entry {study}\n\n" + "\n\n".join(_tables(rows, pairs[pairs["study"] == study]))
+        f"## {f'Entry {study}' if study.isdigit() else 'Of no entry'}\n\n"
+        + "\n\n".join(_tables(rows, pairs[pairs["study"] == study]))
         for study, rows in table.groupby("study", sort=False)
     )
 
 
 #: Arms of one name are of one table only where these are equal.
 _REGIME = ["kind", "n_train", "panel", "settings_hash"]
+_LINE = ["arm", "code", "twin"]
 
 
 def _tables(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     for regime, part in rows.groupby(_REGIME, sort=False):
         of_regime = pairs[(pairs[_REGIME] == list(regime)).all(axis=1)]
         lines = []
-        for (arm, code, twin), members in part.groupby(["arm", "code", "twin"], sort=False):
-            found = of_regime[of_regime["arm"] == arm]
+        for name, members in part.groupby(_LINE, sort=False):
+            arm, code, twin = name
+            found = of_regime[(of_regime[_LINE] == list(name)).all(axis=1)]
             gains = [difference(found, score) for score in SCORES]
             lines.append(
                 [arm, f"`{code}`", twin or "–", members["set"].nunique(), len(members), *(g or "–" for g in gains)]
@@ -93,13 +96,15 @@ _KINDS = {
 
 def _said(part: pd.DataFrame) -> str:
     first = part.iloc[0]
-    words = [_KINDS[first["kind"]]]
+    # Earlier rows have their settings in words; some of these say what kind of training it was.
+    words = "" if first["settings"].startswith("{") else first["settings"]
+    kind, settings = _KINDS[first["kind"]], f"Settings `{first['settings_hash']}`."
+    said = [words] if words.startswith(kind.split()[0].rstrip("s.")) else [kind, words]
     if first["n_train"]:
-        words.append(f"{first['n_train']} cells to train on, the others to judge.")
+        said.append(f"{first['n_train']} cells to train on, the others to judge.")
     if first["panel"]:
-        words.append(f"The {first['panel']} features of the greatest variance.")
-    settings = f" {first['settings']}" if not first["settings"].startswith("{") else ""
-    return " ".join(words) + f" Settings `{first['settings_hash']}`.{settings}"
+        said.append(f"The {first['panel']} features of the greatest variance.")
+    return " ".join([*filter(None, said), settings])
 
 
 PAGE = """
@@ -116,8 +121,8 @@ DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_search.py --arms mixed --sets 
 ```
 
 A run does what has no row yet: the generator is trained once for a set and seed, and all arms of the mixed phase go on from
-its filled bank. Rows up to entry 14 are of scripts that were not kept, under defaults of their time; equal settings have
-equal hashes, and only rows of equal settings are compared.
+its filled bank. Rows up to entry 14 are of scripts that were not kept, under defaults of their time; some are of runs that
+ended after the entry was written. Equal settings have equal hashes, and only rows of equal settings are compared.
 
 A cell of a table is the arm minus its twin (`less`) in points, mean over seeds and then over sets, ± the standard error
 over sets and the 95 % interval by Student's t; one set has neither. `runs` counts the arm's rows; differences are of those

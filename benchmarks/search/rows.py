@@ -65,12 +65,12 @@ class SearchRows:
         self.parquet, self.folder = parquet, folder
         self._known: dict[Key, dict[str, Any]] = {}
         self._read: set[Path] = set()
-        if parquet.exists():
-            for record in pd.read_parquet(parquet).to_dict("records"):
-                self._take(record)
-        self._read_folder()
+        self._read_files()
 
-    def _read_folder(self) -> None:
+    def _read_files(self) -> None:
+        if self.parquet.exists():
+            for record in pd.read_parquet(self.parquet).to_dict("records"):
+                self._take(record)
         for file in sorted(self.folder.rglob("*.json")):
             if file not in self._read and not file.name.startswith("."):
                 self._read.add(file)
@@ -103,8 +103,8 @@ class SearchRows:
         return pd.DataFrame({name: pd.Series([r[name] for r in records], dtype=kind) for name, kind in COLUMNS.items()})
 
     def write(self) -> None:
-        """Write the Parquet file, with the rows that another run on the same cache has added meanwhile."""
-        self._read_folder()
+        """Write the Parquet file, with the rows that others have added meanwhile, here or in the cache."""
+        self._read_files()
         if self._known:
             with written_file(self.parquet) as fresh:
                 self.table().to_parquet(fresh, index=False, compression="zstd")

@@ -29,8 +29,9 @@ from search.rows import Key, SearchRows
 
 logger = logging.getLogger("bench")
 
-#: What an embedding is judged by; it is part of the settings of every row.
-JUDGE = {"probes": "row_hits, five folds", "k": 15, "kmeans_seeds": 4, "kmeans_starts": 3}
+K = 15
+#: Starts of k-means, of which each keeps the best of a few; the mean over them is the score.
+KMEANS_SEEDS, KMEANS_STARTS = 4, 3
 _VERSIONS = ("diffaug", "torch", "numpy", "scikit-learn")
 
 
@@ -44,9 +45,10 @@ class Task:
     panel: int = 0
 
 
-def settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(settings: Mapping[str, Any], kmeans_seeds: int = KMEANS_SEEDS) -> dict[str, Any]:
     """What all rows of a run have in common, so that they may be compared: the model's whole configuration and the judge."""
-    return {"config": DiffAug(dict(settings) or None, device="cpu").config.to_dict(), "judge": JUDGE}
+    judge = {"probes": "row_hits, five folds", "k": K, "kmeans_seeds": kmeans_seeds, "kmeans_starts": KMEANS_STARTS}
+    return {"config": DiffAug(dict(settings) or None, device="cpu").config.to_dict(), "judge": judge}
 
 
 class Runner:
@@ -62,12 +64,21 @@ class Runner:
         Entry of the notebook that new rows belong to.
     settings
         Settings of the model on top of the default preset.
+    kmeans_seeds
+        Starts of k-means.
     """
 
-    def __init__(self, rows: SearchRows, cache: Path, study: str, settings: Mapping[str, Any] | None = None) -> None:
-        self.rows, self.cache, self.study = rows, cache, study
+    def __init__(
+        self,
+        rows: SearchRows,
+        cache: Path,
+        study: str,
+        settings: Mapping[str, Any] | None = None,
+        kmeans_seeds: int = KMEANS_SEEDS,
+    ) -> None:
+        self.rows, self.cache, self.study, self.kmeans_seeds = rows, cache, study, kmeans_seeds
         self._given = dict(settings or {})
-        self.settings = settings_of(self._given)
+        self.settings = settings_of(self._given, kmeans_seeds)
         self.hash = settings_hash(self.settings)
 
     def key(self, task: Task, arm: Arm) -> Key:
@@ -106,7 +117,7 @@ class Runner:
                 rate=float("nan") if mixed is None else mixed.rate,
                 seconds_before=before,
                 seconds=seconds,
-                **judged(embedded[test], labels[test]),
+                **judged(embedded[test], labels[test], self.kmeans_seeds),
                 settings=json.dumps(self.settings, sort_keys=True),
                 versions=json.dumps({name: version(name) for name in _VERSIONS}),
                 threads=torch.get_num_threads(),
@@ -173,13 +184,10 @@ def split(n_obs: int, n_train: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[:n_train]), np.sort(order[n_train:])
 
 
-def judged(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of an embedding; k-means is a mean over several seeds, each the best of a few starts."""
-    probes = {p: float(np.nanmean(metrics.row_hits(x, labels, probe=p, k=JUDGE["k"]))) for p in metrics.hits.HIT_PROBES}
-    found = [
-        metrics.kmeans_scores(x, labels, n_init=JUDGE["kmeans_starts"], random_state=seed)
-        for seed in range(JUDGE["kmeans_seeds"])
-    ]
+def judged(x: np.ndarray, labels: np.ndarray, kmeans_seeds: int = KMEANS_SEEDS) -> dict[str, float]:
+    """Scores of an embedding, each cell tested once."""
+    probes = {p: float(np.nanmean(metrics.row_hits(x, labels, probe=p, k=K))) for p in metrics.hits.HIT_PROBES}
+    found = [metrics.kmeans_scores(x, labels, n_init=KMEANS_STARTS, random_state=seed) for seed in range(kmeans_seeds)]
     return {
         **probes,
         "kmeans": float(np.mean([f.accuracy for f in found])),
