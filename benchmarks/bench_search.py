@@ -22,7 +22,10 @@ CACHE_VARIABLE = "DIFFAUG_BENCH_CACHE"
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--arms", nargs="+", default=["mixed", "encoder"], help="short names or names (--list), `mixed` or `encoder`"
+        "--arms",
+        nargs="+",
+        default=["mixed", "encoder"],
+        help="short names or names (--list), `mixed`, `encoder`; with their twins",
     )
     p.add_argument("--sets", nargs="+", default=["largest"], help="names, `largest` (the twelve largest) or `all`")
     p.add_argument("--seeds", type=int, default=1, help="number of seeds")

@@ -105,7 +105,7 @@ ARMS: dict[str, Arm] = {arm.code: arm for arm in (*MIXED, *ENCODER)}
 
 
 def chosen_arms(names: list[str]) -> tuple[Arm, ...]:
-    """Arms by code or by name, with ``"mixed"`` and ``"encoder"`` for all of a kind, in the order of the lists."""
+    """Arms by code or by name, with ``"mixed"`` and ``"encoder"`` for all of a kind, and their twins; in the lists' order."""
     wanted: set[str] = set()
     by_name = {arm.name: arm.code for arm in ARMS.values()}
     for name in names:
@@ -116,6 +116,7 @@ def chosen_arms(names: list[str]) -> tuple[Arm, ...]:
             wanted.add(by_name.get(name, name))
         else:
             raise ValueError(f"Expected arms among {['mixed', 'encoder', *ARMS]}, found {name!r}.")
+    wanted |= {by_name[ARMS[code].twin] for code in wanted if ARMS[code].twin}
     return tuple(arm for code, arm in ARMS.items() if code in wanted)
 
 

@@ -213,6 +213,7 @@ def test_each_twin_is_an_arm_of_the_same_kind() -> None:
 
 def test_arms_are_chosen_by_code_name_or_kind() -> None:
     assert [a.code for a in chosen_arms(["th", "hand-made views only"])] == ["l0", "th"]
+    assert [a.code for a in chosen_arms(["mh2g", "fr1t"])] == ["mh2g", "m3h", "fr0", "fr1t"]  # with their twins
     assert {kind_of(a) for a in chosen_arms(["encoder"])} == {"encoder"} and len(chosen_arms(["mixed", "l0"])) == 15
     with pytest.raises(ValueError, match="Expected arms among .*found 'lambda'"):
         chosen_arms(["lambda"])
@@ -247,7 +248,7 @@ def test_a_row_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert l0["rate"] == 0 < default["rate"] == default["trust"] and np.isnan(base["rate"])
     assert l0["n_obs"] == 150 and l0["n_features"] == 40 and l0["study"] == "15" and raw["kind"] == "encoder"
     assert json.loads(l0["settings"])["config"]["training"]["batch_size"] == 32
-    runner(tmp_path).run([Task(TINY, 1)], chosen_arms(["raw"]))  # no seed would change it
+    runner(tmp_path).run([Task(TINY, 1)], [ARMS["raw"]])  # no seed would change it
     assert len(pd.read_parquet(tmp_path / "search.parquet")) == 4
     other = runner(tmp_path, training={**SETTINGS["training"], "mixed_steps": 5}, domain=SETTINGS["domain"])
     assert not other.rows.has(other.key(tasks[0], ARMS["l0"]))
@@ -359,6 +360,17 @@ def test_the_newer_of_equal_rows_stays_and_unknown_columns_are_refused(tmp_path:
     assert rows.table()["linear"].tolist() == [0.5]
     with pytest.raises(KeyError, match="liner"):
         rows.put(key, liner=0.5, date="2026-03")
+
+
+def test_two_runs_on_one_file_keep_each_others_rows(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow, which the extra `bench` brings")
+    key = Key("mixed", "a", 2000, 500, 0, 0, 0, "x", "h")
+    first, second = (SearchRows(tmp_path / "r.parquet", tmp_path / name) for name in ("one", "two"))
+    first.put(key, study="15", linear=0.5, date="1")
+    second.put(key._replace(seed=1), study="15", linear=0.6, date="2")
+    first.write()
+    second.write()
+    assert SearchRows(tmp_path / "r.parquet", tmp_path / "none").table()["linear"].tolist() == [0.5, 0.6]
 
 
 def test_the_committed_page_is_of_the_committed_rows() -> None:
