@@ -1,0 +1,125 @@
+"""The arms by name, and the twin of each: the arm that differs from it by nothing but what is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.mixed import FreshEncoder, MixedPhase, Mixture, PartialNoise, SeveralPositives, half, none, squared
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Parameters
+    ----------
+    code
+        Short name for the command line; earlier rows have it too.
+    name
+        What it is, in words; rows are known by it. An arm that changes its meaning needs another name.
+    twin
+        Name of the arm that it is compared with; the empty text for none.
+    """
+
+    code: str
+    name: str
+    twin: str = ""
+
+
+@dataclass(frozen=True)
+class MixedArm(Arm):
+    """A mixed phase on the generator that all arms of a set and seed share."""
+
+    kind: type[MixedPhase] = MixedPhase
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EncoderArm(Arm):
+    """An encoder alone, with settings on top of the run's; not trained at all where ``trained`` is false."""
+
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    linear_path: bool = False
+    trained: bool = True
+
+
+_OFF = "hand-made views only"
+_TWO, _THREE = "two hand-made views", "three hand-made views"
+_FRESH_OFF = "fresh encoder, hand-made views only"
+_ALONE = "encoder alone"
+_MASK = {"domain": {"views": "mask"}}
+_COLD = {"loss": {"temperature": 0.2}}
+
+
+def _halves(rate: float) -> tuple[float, float]:
+    return 0.5, 0.5
+
+
+def _by_trust(rate: float) -> tuple[float, float]:
+    return 1 - rate / 2, rate / 2
+
+
+def _thirds(rate: float) -> tuple[float, float, float]:
+    return 1 / 3, 1 / 3, 1 / 3
+
+
+def _several(code: str, name: str, twin: str, weights: Any, *further: str) -> MixedArm:
+    return MixedArm(code, name, twin, SeveralPositives, {"further": further, "weights": weights})
+
+
+MIXED: tuple[MixedArm, ...] = (
+    MixedArm("l0", _OFF, options={"share": none}),
+    MixedArm("def", "lambda times trust (the default)", _OFF),
+    MixedArm("t2", "lambda times trust, squared", _OFF, options={"share": squared}),
+    MixedArm("th", "half of lambda times trust", _OFF, options={"share": half}),
+    _several("m2h", _TWO, _OFF, _halves, "hand-made"),
+    _several("mhg", "a hand-made and a generated view", _TWO, _halves, "generated"),
+    _several(
+        "mhgt", "a hand-made and a generated view, this weighted by half of lambda times trust", _TWO, _by_trust, "generated"
+    ),
+    _several("mh2g", "a hand-made and two generated views", _THREE, _thirds, "generated", "generated"),
+    _several("m3h", _THREE, _OFF, _thirds, "hand-made", "hand-made"),
+    MixedArm("mixx", "mixture of cell and generated view", _OFF, Mixture, {"origin": "cell"}),
+    MixedArm("mixh", "mixture of hand-made and generated view", _OFF, Mixture, {"origin": "hand-made"}),
+    MixedArm("fr0", _FRESH_OFF, _OFF, FreshEncoder, {"share": none}),
+    MixedArm("fr.5t", "fresh encoder, half of lambda times trust", _FRESH_OFF, FreshEncoder, {"share": half}),
+    MixedArm("fr1t", "fresh encoder, lambda times trust", _FRESH_OFF, FreshEncoder),
+    MixedArm("s.5", "half-noised cell as the start, lambda times trust", _OFF, PartialNoise, {"strength": 0.5}),
+)  # fmt: skip
+
+ENCODER: tuple[EncoderArm, ...] = (
+    EncoderArm("base", _ALONE),
+    EncoderArm("raw", "the features themselves, standardised", _ALONE, trained=False),
+    EncoderArm("orth", "linear path", _ALONE, linear_path=True),
+    EncoderArm("M", "mask", _ALONE, _MASK),
+    EncoderArm("T", "temperature 0.2", _ALONE, _COLD),
+    EncoderArm("MT", "mask, temperature 0.2", _ALONE, {**_MASK, **_COLD}),
+    EncoderArm("orthM", "linear path, mask", _ALONE, _MASK, linear_path=True),
+    EncoderArm("orthT", "linear path, temperature 0.2", _ALONE, _COLD, linear_path=True),
+    EncoderArm("orthMT", "linear path, mask, temperature 0.2", _ALONE, {**_MASK, **_COLD}, linear_path=True),
+)
+
+ARMS: dict[str, Arm] = {arm.code: arm for arm in (*MIXED, *ENCODER)}
+
+
+def chosen_arms(names: list[str]) -> tuple[Arm, ...]:
+    """Arms by code or by name, with ``"mixed"`` and ``"encoder"`` for all of a kind, and their twins; in the lists' order."""
+    wanted: set[str] = set()
+    by_name = {arm.name: arm.code for arm in ARMS.values()}
+    for name in names:
+        family = {"mixed": MIXED, "encoder": ENCODER}.get(name)
+        if family is not None:
+            wanted |= {arm.code for arm in family}
+        elif name in ARMS or name in by_name:
+            wanted.add(by_name.get(name, name))
+        else:
+            raise ValueError(f"Expected arms among {['mixed', 'encoder', *ARMS]}, found {name!r}.")
+    wanted |= {by_name[ARMS[code].twin] for code in wanted if ARMS[code].twin}
+    return tuple(arm for code, arm in ARMS.items() if code in wanted)
+
+
+def kind_of(arm: Arm) -> str:
+    """``"mixed"`` or ``"encoder"``, the column of the rows."""
+    return "mixed" if isinstance(arm, MixedArm) else "encoder"
