@@ -26,7 +26,14 @@ N, WIDTH = 150, 12
 SMALL: dict[str, dict[str, Any]] = {
     "training": {"warmup_epochs": 3, "generator_epochs": 2, "mixed_epochs": 2, "n_cycles": 2, "batch_size": 32},
     "diffusion": {"n_steps": 3},
-    "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1, "views": "mixup"},
+    "domain": {
+        "encoder_hidden": [24],
+        "n_semantic": 6,
+        "n_latent": 5,
+        "generator_width": 16,
+        "generator_depth": 1,
+        "views": "mixup",
+    },
 }
 
 

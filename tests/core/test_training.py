@@ -701,7 +701,7 @@ def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
         ((0.5, 0.9), (0.5, 0.9), 1.0),  # as good as hand-made
         ((0.2, 1.0), (0.5, 0.9), 1.0),  # more news and more faith earn no more than all
         ((1.0, 1.0), (0.5, 0.9), 0.0),  # copies
-        ((0.75, 0.9), (0.5, 0.9), 0.5),
+        ((0.75, 0.9), (0.5, 0.9), 0.25),
         ((0.0, 0.0), (0.5, 0.9), 0.0),  # strangers
         ((0.5, 0.3), (0.5, 0.9), 1 / 3),
         ((0.5, 0.5), (1.0, 0.0), 1.0),

@@ -22,7 +22,15 @@ N_OBS, N_KINDS = 96, 3
 SMALL: dict[str, Any] = {
     "training": {"warmup_epochs": 6, "generator_epochs": 1, "mixed_epochs": 4, "batch_size": 32, "n_views": 2},
     "diffusion": {"n_steps": 2},
-    "domain": {"encoder_hidden": [24], "n_semantic": 8, "n_latent": 6, "generator_width": 16, "generator_depth": 1},
+    "domain": {
+        "encoder_hidden": [24],
+        "n_semantic": 8,
+        "n_latent": 6,
+        "generator_width": 16,
+        "generator_depth": 1,
+        "views": "mixup",
+        "linear_path": False,
+    },
 }
 
 

@@ -147,9 +147,7 @@ def paper_config() -> Config:
             adapt_view_rate=False,
             input_dropout=0.0,
         ),
-        domain=CellsConfig(
-            linear_path=False, views="mixup", generator="listing2", generator_width=2000, n_latent=2
-        ),
+        domain=CellsConfig(linear_path=False, views="mixup", generator="listing2", generator_width=2000, n_latent=2),
     )
 
 

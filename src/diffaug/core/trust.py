@@ -35,8 +35,11 @@ class ViewTrust(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Share of lambda to use, in [0, 1]: more news or more faith than hand-made views have earns no more than all."""
-        return min(1.0, self.news) * min(1.0, self.faith)
+        """Share of lambda to use, in [0, 1]: more news or more faith than hand-made views have earns no more than all.
+
+        News counts twice: views that are half copies did harm already (entry 15 of ``docs/experiments.md``).
+        """
+        return min(1.0, self.news) ** 2 * min(1.0, self.faith)
 
 
 def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
@@ -48,11 +51,11 @@ def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -
     among the nearest 15 (:func:`diffaug.core.probes.nearest_own`),
 
     .. math::
-        \min\Bigl(1, \frac{1 - s_\text{generated}}{1 - s_\text{hand-made}}\Bigr) \cdot
+        \min\Bigl(1, \frac{1 - s_\text{generated}}{1 - s_\text{hand-made}}\Bigr)^2 \cdot
         \min\Bigl(1, \frac{t_\text{generated}}{t_\text{hand-made}}\Bigr) .
 
-    A hundredth is added above and below each fraction, so that nothing is divided by nothing. The first factor is the
-    news, the second the faith (:class:`ViewTrust`).
+    A hundredth is added above and below each fraction, so that nothing is divided by nothing. The first fraction is the
+    news, squared as copies do harm before all views are copies, the second the faith (:class:`ViewTrust`).
 
     Our addition, and a brake only. ``docs/experiments.md`` found it near 0 where views at full lambda did nothing or harm
     (entry 6). Near 1 it does not promise a gain: that of views which are trusted is small, and can be a loss (entries 13
@@ -111,7 +114,7 @@ class ViewShare:
         )
         if self.trust is None:
             return f"{said}. {advice}"
-        if self.trust.news <= self.trust.faith:
+        if min(1.0, self.trust.news) ** 2 <= min(1.0, self.trust.faith):
             return f"{said}: they are near copies of their {events}, and would teach nothing. {advice}"
         return (
             f"{said}: they are strangers to their {events}, and would teach what is wrong. {advice} "
