@@ -98,6 +98,11 @@ def tuned_cpu() -> Iterator[None]:
         yield
 
 
+def device_name(device: torch.device) -> str:
+    """What computed: the card's own name on CUDA, else ``"cpu"`` or ``"mps"``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _denormals_are_flushed() -> bool:
     """Torch has no getter: the smallest normal number halved is a denormal, and zero where those are flushed."""
     return bool((torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0)
