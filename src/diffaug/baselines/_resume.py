@@ -49,7 +49,12 @@ class Kept:
     """
 
     def __init__(
-        self, file: CheckpointFile | None, config: Config, device: torch.device, learnt_from: dict[str, Tensor], **run: Any
+        self,
+        file: CheckpointFile | None,
+        config: Config,
+        device: torch.device,
+        learnt_from: dict[str, Tensor],
+        **run: Any,
     ) -> None:
         self.file, self._saved = file, None
         if file is not None:
@@ -57,9 +62,7 @@ class Kept:
             identity = {**run, "data": digest_of(learnt_from), "device": device.type, **settings}
             self._saved = file.open(identity, made_with(device))
 
-    def run(
-        self, trainer: Resumable, records: Callable[[], Iterator[Record]], kind: type[Record]
-    ) -> Iterator[Record]:
+    def run(self, trainer: Resumable, records: Callable[[], Iterator[Record]], kind: type[Record]) -> Iterator[Record]:
         """The records of the whole training, those of before the cut first; the end is kept too."""
         history: list[Record] = []
         if self._saved is not None:

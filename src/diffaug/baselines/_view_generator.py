@@ -335,7 +335,10 @@ class _VAEMaker(_Maker):
         noise = self.noise(len(index), self.settings.n_code, self.random["noise"])
         out, *posterior = self._learner.net(events, noise)
         likelihood = self.network.values.log_likelihood(out, events)
-        n_numbers, rising = events[0].numel(), self._learner.n_steps / max(1.0, self.settings.beta_warmup * self._n_steps)
+        n_numbers, rising = (
+            events[0].numel(),
+            self._learner.n_steps / max(1.0, self.settings.beta_warmup * self._n_steps),
+        )
         beta = self.settings.beta
         bound = evidence_lower_bound(likelihood, Posterior(*posterior), beta * min(1.0, rising))
         self._learner.step(-bound.mean() / n_numbers)
