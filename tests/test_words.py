@@ -69,9 +69,7 @@ def test_the_core_has_words_of_no_domain() -> None:
     files = sorted((SOURCE / "core").rglob("*.py"))
     assert len(files) > 10
     found = [
-        f"{file.name}:{line}: {word}"
-        for file in files
-        for line, word in domain_words(file.read_text(encoding="utf-8"))
+        f"{file.name}:{line}: {word}" for file in files for line, word in domain_words(file.read_text(encoding="utf-8"))
     ]
     assert not found, "Expected words of no domain in core, found " + ", ".join(found) + ". Say `event' or `feature'."
 

@@ -128,7 +128,9 @@ def test_a_damaged_image_in_a_whole_archive_is_named(
     with zipfile.ZipFile(path, "w") as archive:  # with checksums that fit
         for name, raw in members.items():
             archive.writestr(name, raw)
-    with pytest.raises(ValueError, match=rf"Expected whole image files in '.*x.zip', found .*: '.*/{member}'") as caught:
+    with pytest.raises(
+        ValueError, match=rf"Expected whole image files in '.*x.zip', found .*: '.*/{member}'"
+    ) as caught:
         read_tinyimagenet(path)
     assert isinstance(caught.value.__cause__, cause)
 
