@@ -96,15 +96,16 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfTime):
         fit("moco", no_time(file))
     raw = file.read_bytes()
-    for options, said in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"seed": 1}, "random_state=0 and not 1"),
         ({"generated": VIEWS + 1}, "other data"),
         ({"generated": None}, "other data"),
         ({"batch": np.arange(48) % 2}, "other data"),
         ({"view_rate": 0.25}, "training.view_rate=0.5 and not 0.25"),
         ({"method": "byol"}, "method='moco' and not 'byol'"),
-    ):
-        given = {"method": "moco", **options}
+    )
+    for options, said in cases:
+        given: dict[str, Any] = {"method": "moco", **options}
         with pytest.raises(ValueError, match=f"Expected a checkpoint of this run in .*, found .*{said}"):
             fit(given.pop("method"), file, **given)
     with pytest.raises(ValueError, match="found one of another: "):
