@@ -10,7 +10,6 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +27,8 @@ from diffaug.backends._events import (
     training_events,
     whole_number,
 )
-from diffaug.core.checkpoint import CheckpointFile, digest_of
+from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
+from diffaug.core.checkpoint import versions as versions  # for those above, who know this module
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
@@ -135,7 +135,7 @@ class DiffAug:
         max_epochs: int | None = None,
         twin: bool = False,
         sweep: Iterable[float] = (),
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | CheckpointFile | None = None,
         checkpoint_minutes: float = 10.0,
         progress: bool = True,
     ) -> DiffAug:
@@ -162,7 +162,7 @@ class DiffAug:
             from there; its result equals that of an uncut training to the bit, on the same machine with the same versions
             and number of threads. Ctrl-C then ends the training after the epoch, whose state is kept. The finished
             training is kept too, and the same call then returns without training: delete the file when the results are saved.
-            Each run needs a file of its own.
+            Each run needs a file of its own. A :class:`diffaug.core.checkpoint.CheckpointFile` may end the training at a time.
         checkpoint_minutes
             Write it at the end of an epoch when so many minutes have passed since the last time; 0 after every epoch. It
             is written less often where that would take more than a twentieth of the time. It is about twice as large as
@@ -181,10 +181,10 @@ class DiffAug:
             seed, other data. The file then stays as it is.
         OSError
             ``checkpoint`` cannot be read, or there is no place to write it.
-        KeyboardInterrupt
-            Ctrl-C, with the state kept in ``checkpoint``.
+        KeyboardInterrupt, diffaug.core.timebox.OutOfTime
+            Ctrl-C, or the end of the checkpoint's time, with the state kept in ``checkpoint``.
         """
-        file = None if checkpoint is None else CheckpointFile(checkpoint, checkpoint_minutes)
+        file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
@@ -209,7 +209,9 @@ class DiffAug:
             saved = None
             if file is not None:
                 learnt_from = _given({**backend.state_dict(), "events": data}, batch, one_hot)
-                saved = file.open(self._identity(config, data, twin_rates, digest_of(learnt_from)), self._made_with())
+                saved = file.open(
+                    self._identity(config, data, twin_rates, digest_of(learnt_from)), made_with(self.device)
+                )
             data = data.to(self.device)  # the one copy from host to device
             backend.to(self.device)
             with seeded_init(self.random_state):
@@ -289,12 +291,6 @@ class DiffAug:
             "twins": twin_rates,
             **settings,
         }
-
-    def _made_with(self) -> dict[str, Any]:
-        """What the last digits of a fit depend on besides."""
-        on_cuda = self.device.type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if on_cuda else self.device.type
-        return {**versions(), "threads": torch.get_num_threads(), "processor": name}
 
     def _one_hot_of(self, labels: np.ndarray | None) -> Tensor | None:
         if labels is None:
@@ -712,11 +708,6 @@ def _shown(items: Iterable[T], total: int, name: str, progress: bool, unit: str 
     from tqdm.auto import tqdm
 
     return tqdm(items, total=total, desc=name, unit=unit, disable=not (progress and total > 1))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    return {name: version(name) for name in ("diffaug", "torch", "numpy", "lightning-fabric")}
 
 
 def _share(name: str, value: object) -> float:

@@ -49,10 +49,18 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_table_from_training_to_print(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call = ["reproduce", "table1", "--seeds", "1", "--config", "tiny.toml", "-o", "out"]
+    call = ["reproduce", "table1", "--seeds", "1", "--config", "tiny.toml", "-o", "out", "--report", "docs/dna.md"]
+    for _ in range(2):
+        assert _dna.main([*call, "--max-minutes", "1e-6"]) == 3
+        out, err = capsys.readouterr()
+        assert not out and "diffaug-dna: 1e-06 minutes are over, at demo_human_or_worm, diffaug, seed 0." in err
+        assert "kept in 'out': the same command goes on from there" in err and not Path("out/rows.csv").exists()
+    assert "Going on from" in err
     assert _dna.main(call) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[:3] == ["out/table1.md", "out/rows.csv", ""]
+    assert out.splitlines()[:4] == ["out/table1.md", "out/rows.csv", "docs/dna.md", ""]
+    assert Path("docs/dna.md").read_bytes() == Path("out/table1.md").read_bytes()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["rows.csv", "settings.json", "table1.md"]
     table = pd.read_csv("out/rows.csv")
     assert len(table) == 13 and set(table["set"]) == {"demo_human_or_worm"}
     assert "(HuWo in the paper) (paper: 96.8): itself." in " ".join(out.split())
@@ -66,6 +74,10 @@ def test_a_table_from_training_to_print(work: Path, capsys: pytest.CaptureFixtur
     assert "runs to go: 0" in err and json.loads(again)["artefact"] == "table1"
     assert _dna.main([*call, "--max-obs", "50"]) == 2
     assert "max_obs = None and not 50" in capsys.readouterr().err
+    Path("docs/dna.md").write_text("# My thesis\n")
+    assert _dna.main(call) == 2
+    assert "found another in 'docs/dna.md'" in capsys.readouterr().err
+    assert Path("docs/dna.md").read_text() == "# My thesis\n"
 
 
 @pytest.mark.parametrize(("main", "name", "table"), [(_dna.main, "dna", "table1"), (_vision.main, "vision", "table3")])

@@ -207,7 +207,10 @@ def test_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         expected = vision.evaluate(arrays["semantic"], arrays["labels"], split=arrays["split"])
         without = vision.evaluate(arrays["semantic"], arrays["labels"])
         np.savez("part.npz", semantic=arrays["semantic"], labels=arrays["labels"], split=np.full(40, "train"))
+        logistic = vision.evaluate(arrays["semantic"], arrays["labels"], split=arrays["split"], probe="logistic")
     assert found == pytest.approx(expected._asdict()) and found["n_train"] == 24
+    assert main(["evaluate", "photos.diffaug.npz", "--probe", "logistic", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == pytest.approx(logistic._asdict())
     assert main(["evaluate", "part.npz"]) == 0  # one part only: random tenths
     out = capsys.readouterr().out
     assert f"linear   {without.linear:.4f}" in out and "n_test   4" in out

@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from diffaug.core import checkpoint
-from diffaug.core.checkpoint import CheckpointFile, digest_of
+from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of
+from diffaug.core.timebox import OutOfTime
 
 RUN = {"backend": "cells", "data": "ab12", "random_state": 0, "twins": [0.0], "training.view_rate": 0.5}
 MADE = {"torch": "2.0", "threads": 1}
@@ -393,3 +394,32 @@ def test_digest_is_that_of_names_types_shapes_and_bytes() -> None:
         {**tensors, "b": torch.tensor(False)},
     ]
     assert len({digest_of(t) for t in [tensors, *others]}) == 5
+
+
+def test_the_end_of_the_time_keeps_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    file = CheckpointFile(tmp_path / "run.ckpt", until=160.0)
+    assert file.open(RUN, MADE) is None
+    for clock[0] in (120.0, 159.0):
+        file.after_epoch(lambda: STATE)
+    assert not file.path.exists()
+    clock[0] = 160.0
+    with pytest.raises(OutOfTime, match="state of the training is kept in '.*run.ckpt'"):
+        file.after_epoch(lambda: STATE)
+    again = CheckpointFile(file.path)
+    assert torch.equal(again.open(RUN, MADE)["w"], STATE["w"]) and again.earlier_seconds == 60.0
+    clock[0] += 7
+    again.write(STATE)
+    third = CheckpointFile(file.path)
+    third.open(RUN, MADE)
+    assert third.earlier_seconds == 67.0
+    beside = CheckpointFile(tmp_path / "a.ckpt", 3, until=5.0).beside(".b")
+    assert (beside.path.name, beside.minutes, beside.until) == ("a.ckpt.b", 3, 5.0)
+
+
+def test_a_file_that_was_made_before_is_taken_as_it_is(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path / "run.ckpt", 3)
+    assert checkpoint_file(file, 7) is file and checkpoint_file(None) is None
+    made = checkpoint_file(str(tmp_path / "run.ckpt"), 7)
+    assert made is not None and (made.path, made.minutes) == (file.path, 7)

@@ -10,6 +10,7 @@ import torch
 
 from diffaug import DiffAug
 from diffaug.core.devices import (
+    device_name,
     flushed_denormals,
     make_fabric,
     random_streams,
@@ -199,3 +200,10 @@ def test_bfloat16_changes_the_training_and_nothing_else(monkeypatch: pytest.Monk
     assert not np.array_equal(full, half)
     assert np.corrcoef(full.ravel(), half.ravel())[0, 1] > 0.9
     assert {p.dtype for p in found["bf16-mixed"]._denoiser.parameters()} == {torch.float32}
+
+
+def test_the_name_of_a_device_is_the_cards_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: asked.append(device) or "NVIDIA H200")
+    assert device_name(torch.device("cpu")) == "cpu" and not asked
+    assert device_name(torch.device("cuda:1")) == "NVIDIA H200" and asked == [torch.device("cuda:1")]

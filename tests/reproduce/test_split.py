@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_each_domain_has_its_table() -> None:
         artefact("table2", "vision")
     with pytest.raises(ValueError, match="found 'tabel3'. Did you mean 'table3'"):
         artefact("tabel3", "vision")
+
+
+def test_the_documentation_counts_the_runs() -> None:
+    """Arms of equal settings are one run."""
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \| [^|]*\|$", page, re.MULTILINE))
+    backends = {"bio": "cells", "dna": "dna", "vision": "vision"}
+    found = {}
+    for name, a in {**artefacts(), **TABLES}.items():
+        base = get_backend(backends[a.domain]).preset("default")
+        found[name] = str(len({run_id(arm.method, resolve(arm, base)) for arm in a.arms}))
+    assert said == found
+
+
+def test_diffaugs_views_stand_under_three_learners() -> None:
+    keys = [arm.key for arm in TABLES["table3"].arms]
+    for learner in ("simclr", "byol", "simsiam"):
+        assert learner in keys and f"{learner} + diffaug" in keys
 
 
 @pytest.mark.parametrize("name", TABLES)

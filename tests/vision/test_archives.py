@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffaug import datasets, vision
 from diffaug.datasets import _files, _load, _manifest
@@ -87,6 +91,63 @@ def test_labels_without_a_class(tmp_path: Path, build: Build) -> None:
     members = build["cifar_members"](10, random_pixels(12, 32), np.full(12, 10))
     with pytest.raises(ValueError, match="Expected labels below 10 in .*, found 10"):
         read_cifar(build["tar_of"](tmp_path / "x.tar.gz", members))
+
+
+def png(width: int, height: int, *, broken: bool) -> bytes:
+    """A PNG of one colour, its pixels under a wrong checksum or (as far as the head says) very many."""
+
+    def chunk(kind: bytes, data: bytes, wrong: bool = False) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ wrong)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(65 * 64))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head, broken) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda raw: raw[: len(raw) // 2], OSError),
+        (lambda raw: b"no image", OSError),
+        (lambda raw: b"", OSError),
+        (lambda raw: b"\xff\xd8\xff\xe0\x00\x01", (OSError, SyntaxError)),
+        (lambda raw: png(64, 64, broken=False)[:-20] + bytes(20), (OSError, SyntaxError)),
+        (lambda raw: png(64, 64, broken=True), (OSError, SyntaxError)),
+        (lambda raw: png(30_000, 30_000, broken=False), Image.DecompressionBombError),
+    ],
+    ids=["cut", "text", "empty", "head", "tail", "checksum", "bomb"],
+)
+@pytest.mark.parametrize("member", ["train/n01629819/images/n01629819_1.JPEG", "val/images/val_0.JPEG"])
+def test_a_damaged_image_in_a_whole_archive_is_named(
+    tmp_path: Path, build: Build, member: str, damage: Callable, cause: type[Exception]
+) -> None:
+    path = build["tinyimagenet"](tmp_path / "x.zip", build["smooth"](8, 64, 1))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[f"tiny-imagenet-200/{member}"] = damage(members[f"tiny-imagenet-200/{member}"])
+    with zipfile.ZipFile(path, "w") as archive:  # with checksums that fit
+        for name, raw in members.items():
+            archive.writestr(name, raw)
+    with pytest.raises(
+        ValueError, match=rf"Expected whole image files in '.*x.zip', found .*: '.*/{member}'"
+    ) as caught:
+        read_tinyimagenet(path)
+    assert isinstance(caught.value.__cause__, cause)
+
+
+@pytest.mark.parametrize("error", [SyntaxError("broken"), EOFError("end"), struct.error("short"), ValueError("odd")])
+def test_whatever_the_decoder_says_of_an_image_is_one_error(
+    tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Which of them a format raises, and whether when it opens or when it loads, changes with Pillow's version."""
+
+    def failing(self: Image.Image, mode: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", failing)
+    path = build["tinyimagenet"](tmp_path / "x.zip", build["smooth"](8, 64, 1))
+    with pytest.raises(ValueError, match="found a damaged one: 'tiny-imagenet-200/train/n01443537/.*_0.JPEG'"):
+        read_tinyimagenet(path)
 
 
 # --- by name ---------------------------------------------------------------------------------------------------------

@@ -50,6 +50,35 @@ def test_without_parts_it_is_the_metrics_own_protocol() -> None:
     assert (found.n_train, found.n_test) == (108, 12)
 
 
+def test_the_logistic_probe_is_logistic_regression_on_standardised_features() -> None:
+    """By hand: the optimum of the penalised cross-entropy, whose gradient is zero there and at no other classifier's."""
+    x, y = blobs(distance=1.5)
+    x = x * [1.0, 50.0, 0.02, 1.0]  # a probe of features as they are would see the second alone
+    split = np.where(np.arange(120) < 90, "train", "test")
+    z = (x - x[:90].mean(axis=0)) / x[:90].std(axis=0)
+    weights, bias, hit = np.zeros((4, 3)), np.zeros(3), np.eye(3)[y[:90]]
+    for _ in range(4000):
+        logits = z[:90] @ weights + bias
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        error = p / p.sum(axis=1, keepdims=True) - hit
+        weights -= 0.01 * (z[:90].T @ error + weights)
+        bias -= 0.01 * error.sum(axis=0)
+    expected = ((z[90:] @ weights + bias).argmax(axis=1) == y[90:]).mean()
+    found, svm = evaluate(x, y, split=split, probe="logistic"), evaluate(x, y, split=split)
+    assert found.linear == expected
+    assert found[1:] == svm[1:]  # the neighbours, the clusters and the parts know no probe
+
+
+def test_the_probes_differ_where_classes_stand_in_a_line() -> None:
+    """An inner class has no half-space of its own: one against the rest misses it, the joint cross-entropy does not."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 5
+    x = rng.normal(size=(300, 2)) * [0.1, 1.0] + np.stack([y, 0 * y], axis=1)
+    for split in (np.where(np.arange(300) < 200, "train", "test"), None):
+        assert evaluate(x, y, split=split, probe="logistic").linear > 0.97
+        assert evaluate(x, y, split=split, probe="svm").linear < 0.9
+
+
 def test_rows_without_a_label_or_of_another_part_are_left_out() -> None:
     x, y = blobs()
     split = np.where(np.arange(120) < 90, "train", "test")
@@ -69,3 +98,5 @@ def test_errors() -> None:
         ValueError, match=r"Expected rows of the parts 'train' and 'test' with labels, found \['train'\]"
     ):
         evaluate(x, y, split=["train"] * 120)
+    with pytest.raises(ValueError, match=r"Expected `probe` in \['svm', 'logistic'\], found 'softmax'"):
+        evaluate(x, y, probe="softmax")  # type: ignore[arg-type]

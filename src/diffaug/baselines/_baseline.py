@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,9 +20,11 @@ from diffaug.baselines._dino import DINO
 from diffaug.baselines._dlme import DLME
 from diffaug.baselines._method import Method, Sizes
 from diffaug.baselines._moco import MoCo
+from diffaug.baselines._resume import Kept
 from diffaug.baselines._simclr import SimCLR
 from diffaug.baselines._simsiam import SimSiam
 from diffaug.baselines._training import PairTrainer
+from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, settings_from_dict
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
 from diffaug.core.training import EpochRecord, encode
@@ -132,6 +135,8 @@ class Baseline:
         generated: np.ndarray | None = None,
         view_rate: float = 0.5,
         max_epochs: int | None = None,
+        checkpoint: str | os.PathLike[str] | CheckpointFile | None = None,
+        checkpoint_minutes: float = 10.0,
         progress: bool = True,
     ) -> Baseline:
         """Train on events.
@@ -150,6 +155,9 @@ class Baseline:
         max_epochs
             Cap on the epochs of the whole plan, as in :meth:`diffaug.DiffAug.fit`: equal caps give equal encoder epochs,
             the generator's share of the plan being left out here.
+        checkpoint, checkpoint_minutes
+            File that keeps the state of the training, as in :meth:`diffaug.DiffAug.fit`. It belongs to these views too, and
+            does not hold them.
         progress
             Show a progress bar.
 
@@ -157,6 +165,7 @@ class Baseline:
         -------
         The model itself.
         """
+        file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         plan = self._asked.training.resolve(n_obs, max_epochs)
         plan = dataclasses.replace(plan, view_rate=view_rate)  # checks it, also where it is not used
@@ -176,20 +185,40 @@ class Baseline:
                 encoder = backend.make_encoder()
                 sizes = Sizes(encode(encoder, data[:2].cpu()).latent.shape[1], n_obs, min(plan.batch_size, n_obs))
                 method = self._method_cls(encoder, self.settings, sizes)
+            bank = None if generated is None else _bank(backend, generated, self.device)
+            learnt_from = {**backend.state_dict(), "events": data}
+            if bank is not None:
+                learnt_from["generated"] = bank.views
+            if batch is not None:
+                learnt_from["batch"] = torch.as_tensor(np.ascontiguousarray(batch, dtype=np.int64))
+            kept = Kept(file, config, self.device, learnt_from, **self._identity(data))
             trainer = PairTrainer(
                 fabric,
                 method,
                 data,
                 _hand_views(backend, data, kinds, batch),
                 plan,
-                bank=None if generated is None else _bank(backend, generated, self.device),
+                bank=bank,
                 augment_both=self.augment_both,
                 seed=self.random_state,
             )
-            history = _train(trainer, self.method, progress)
+            with kept.interruptible():
+                history = _train(trainer, kept, self.method, progress)
         self._backend, self._encoder = backend, method.encoder.eval()
         self.config, self.history, self.n_obs, self.hand_made = config, history, n_obs, kinds
         return self
+
+    def _identity(self, data: Tensor) -> dict[str, Any]:
+        """What makes a fit the one it is, besides its settings and numbers."""
+        return {
+            "method": self.method,
+            "of_method": dataclasses.asdict(self.settings),
+            "views": self.views,
+            "augment_both": self.augment_both,
+            "backend": self._backend_cls.name,
+            "events": list(data.shape),
+            "random_state": self.random_state,
+        }
 
     def embed(self, x: Any) -> Embedding:
         """Embed events; new ones as well as those of the training.
@@ -259,12 +288,12 @@ def _bank(backend: Backend, generated: np.ndarray, device: torch.device) -> View
     return bank
 
 
-def _train(trainer: PairTrainer, name: str, progress: bool) -> list[EpochRecord]:
+def _train(trainer: PairTrainer, kept: Kept, name: str, progress: bool) -> list[EpochRecord]:
     from tqdm.auto import tqdm
 
     history = []
     with tqdm(total=trainer.plan.encoder_epochs, desc=name, unit="epoch", disable=not progress) as bar:
-        for record in trainer.run():
+        for record in kept.run(trainer, trainer.run, EpochRecord):
             history.append(record)
             bar.update()
     return history

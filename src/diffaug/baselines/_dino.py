@@ -145,6 +145,14 @@ class DINO(Method):
         return (first + dino_loss(s_views, t_x, self.center, **temperatures)) / 2
 
     @torch.no_grad()
+    def get_extra_state(self) -> dict[str, float]:
+        """The teacher's temperature, for torch's ``state_dict``."""
+        return {"teacher_temperature": self.teacher_temperature}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        """Go back to :meth:`get_extra_state`."""
+        self.teacher_temperature = state["teacher_temperature"]
+
     def after_step(self, made: Pass, index: Tensor, progress: float) -> None:
         """Move the teacher and the centre, and set the temperature of the next step.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -70,7 +70,8 @@ class PairTrainer:
         self.batch_size = min(plan.batch_size, self.n_obs)
         self.steps_per_epoch = self.n_obs // self.batch_size
         self._total = plan.encoder_epochs * self.steps_per_epoch
-        self._done = 0
+        self._done = self._n_epochs = 0
+        self._patience, self._ended = Patience(plan.patience), False
         steps = [epochs * self.steps_per_epoch for epochs in plan.encoder_phases]
         self._learner = Learner(fabric, method, plan.encoder_lr, plan.weight_decay, steps, plan.lr_schedule)
         self._random = random_streams(seed, STREAMS, self.device)
@@ -81,13 +82,31 @@ class PairTrainer:
         return mix_views(hand_made, self.bank, index, self.plan.view_rate, self._random["mix"])
 
     def run(self) -> Iterator[EpochRecord]:
-        """Train; yields a record after each epoch."""
-        patience = Patience(self.plan.patience)
-        for epoch in range(1, self.plan.encoder_epochs + 1):
-            record = self._epoch(epoch)
+        """Train, or go on from a loaded state; yields a record after each epoch."""
+        while self._n_epochs < self.plan.encoder_epochs and not self._ended:
+            record = self._epoch(self._n_epochs + 1)
+            self._n_epochs += 1
+            self._ended = self._patience.exhausted(record.encoder_loss)
             yield record
-            if patience.exhausted(record.encoder_loss):
-                break
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of a run depends on, besides what the trainer was made with; to be taken between two records."""
+        return {
+            "learner": self._learner.state(),
+            "random": {name: stream.get_state() for name, stream in self._random.items()},
+            "done": self._done,
+            "n_epochs": self._n_epochs,
+            "patience": self._patience.state(),
+            "ended": self._ended,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to a :meth:`state` of a trainer that was made in the same way; :meth:`run` goes on from there."""
+        self._learner.load_state(state["learner"])
+        for name, stream in self._random.items():
+            stream.set_state(state["random"][name])
+        self._done, self._n_epochs, self._ended = state["done"], state["n_epochs"], state["ended"]
+        self._patience.load_state(state["patience"])
 
     def _epoch(self, epoch: int) -> EpochRecord:
         begin = time.perf_counter()

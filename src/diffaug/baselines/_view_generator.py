@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,9 @@ from diffaug.backends._events import model_space, resolve_config, training_event
 from diffaug.baselines._baseline import Baseline
 from diffaug.baselines._event_networks import Layout, Values, layout_of
 from diffaug.baselines._gan import Critic, GANGenerator, GANSettings, critic_loss, generator_loss
+from diffaug.baselines._resume import Kept
 from diffaug.baselines._vae import VAE, Posterior, VAESettings, evidence_lower_bound
+from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, TrainingConfig, settings_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.ema import EMA
@@ -131,7 +134,15 @@ class ViewGenerator:
         state = "not fitted" if self._backend is None else f"{self._backend.event_shape}, {self.device}"
         return f"ViewGenerator({self.kind}, {self._backend_cls.name}, {state})"
 
-    def fit(self, x: Any, *, max_epochs: int | None = None, progress: bool = True) -> ViewGenerator:
+    def fit(
+        self,
+        x: Any,
+        *,
+        max_epochs: int | None = None,
+        checkpoint: str | os.PathLike[str] | CheckpointFile | None = None,
+        checkpoint_minutes: float = 10.0,
+        progress: bool = True,
+    ) -> ViewGenerator:
         """Train on events.
 
         Parameters
@@ -140,6 +151,9 @@ class ViewGenerator:
             Events, shape ``(n_obs, *event)``.
         max_epochs
             Cap on the epochs of DiffAug's whole plan, of which the generator's share is used here.
+        checkpoint, checkpoint_minutes
+            File that keeps the state of the training, as in :meth:`diffaug.DiffAug.fit`. That of the encoder which the GAN
+            trains first is kept beside it, under the same name with ``.encoder`` behind it.
         progress
             Show a progress bar.
 
@@ -149,6 +163,7 @@ class ViewGenerator:
         """
         from tqdm.auto import tqdm
 
+        file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, _ = training_events(self._backend_cls, x, None)
         plan = self._asked.training.resolve(n_obs, max_epochs)
         n_epochs = plan.n_cycles * (plan.generator_epochs or 0)
@@ -165,10 +180,24 @@ class ViewGenerator:
             data = backend.to_model(x).to(self.device)
             backend.to(self.device)
             layout = layout_of(self._backend_cls.name, event_shape, self.settings.width)
-            maker = self._maker_cls(self, x, data, layout, plan, fabric, backend)
+            kept = Kept(
+                file,
+                config,
+                self.device,
+                {**backend.state_dict(), "events": data},
+                kind=self.kind,
+                of_kind=dataclasses.asdict(self.settings),
+                backend=self._backend_cls.name,
+                events=list(data.shape),
+                random_state=self.random_state,
+            )
+            maker = self._maker_cls(self, x, data, layout, plan, fabric, backend, file)
             history = []
-            with tqdm(total=n_epochs, desc=self.kind, unit="epoch", disable=not progress) as bar:
-                for record in maker.run(n_epochs):
+            with (
+                kept.interruptible(),
+                tqdm(total=n_epochs, desc=self.kind, unit="epoch", disable=not progress) as bar,
+            ):
+                for record in kept.run(maker, lambda: maker.run(n_epochs), ViewEpoch):
                     history.append(record)
                     bar.update()
             if backend.calibrates():
@@ -226,18 +255,23 @@ class _Maker(ABC):
         plan: TrainingConfig,
         fabric: Fabric,
         backend: Backend,
+        file: CheckpointFile | None = None,
     ) -> None:
         self.settings, self.data, self.plan, self.backend = owner.settings, data, plan, backend
         self.n_obs, self.batch_size = len(data), min(plan.batch_size, len(data))
         self.device = data.device
         self.random = random_streams(owner.random_state, _STREAMS, self.device)
         self._n_steps = plan.n_cycles * (plan.generator_epochs or 0) * (self.n_obs // self.batch_size)
-        self._fabric = fabric
-        self._build(owner, x, layout)
+        self._fabric, self._n_epochs = fabric, 0
+        self._build(owner, x, layout, file)
 
     @abstractmethod
-    def _build(self, owner: ViewGenerator, x: Any, layout: Layout) -> None:
-        """Make the networks."""
+    def _build(self, owner: ViewGenerator, x: Any, layout: Layout, file: CheckpointFile | None) -> None:
+        """Make the networks; what is trained before is kept in a file beside ``file``."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, Learner | EMA]:
+        """What the epochs change, by name."""
 
     @abstractmethod
     def step(self, index: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,34 +291,57 @@ class _Maker(ABC):
         return torch.randn(n, width, generator=stream, device=self.device)
 
     def run(self, n_epochs: int) -> Iterator[ViewEpoch]:
-        """Train; yields a record after each epoch."""
-        for epoch in range(1, n_epochs + 1):
+        """Train, or go on from a loaded state; yields a record after each epoch."""
+        while self._n_epochs < n_epochs:
             begin, losses = time.perf_counter(), []
             for index in shuffled_batches(self.n_obs, self.batch_size, self.random["order"]):
                 events = self.backend.to_generator(self.data[index], self.random["space"])
                 losses.append(torch.stack(self.step(index, events)))
             loss, critic = torch.stack(losses).mean(dim=0)
-            yield ViewEpoch(epoch, finite_loss(loss, "generator"), float(critic), time.perf_counter() - begin)
+            self._n_epochs += 1
+            loss_told = finite_loss(loss, "generator")
+            yield ViewEpoch(self._n_epochs, loss_told, float(critic), time.perf_counter() - begin)
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of a run depends on, besides what this was made with; to be taken between two records."""
+        return {
+            "networks": {name: network.state() for name, network in self.networks().items()},
+            "random": {name: stream.get_state() for name, stream in self.random.items()},
+            "n_epochs": self._n_epochs,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to a :meth:`state` of one that was made in the same way; :meth:`run` goes on from there."""
+        for name, network in self.networks().items():
+            network.load_state(state["networks"][name])
+        for name, stream in self.random.items():
+            stream.set_state(state["random"][name])
+        self._n_epochs = state["n_epochs"]
 
 
 class _VAEMaker(_Maker):
     Settings = VAESettings
     settings: VAESettings
 
-    def _build(self, owner: ViewGenerator, x: Any, layout: Layout) -> None:
+    def _build(self, owner: ViewGenerator, x: Any, layout: Layout, file: CheckpointFile | None) -> None:
         with seeded_init(owner.random_state):
             self.network = VAE.of(layout, self.settings)
-        self._learner, self._done = self.learner(self.network), 0
+        self._learner = self.learner(self.network)
+
+    def networks(self) -> dict[str, Learner | EMA]:
+        return {"vae": self._learner}
 
     def step(self, index: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
         noise = self.noise(len(index), self.settings.n_code, self.random["noise"])
         out, *posterior = self._learner.net(events, noise)
         likelihood = self.network.values.log_likelihood(out, events)
-        n_numbers, rising = events[0].numel(), self._done / max(1.0, self.settings.beta_warmup * self._n_steps)
+        n_numbers, rising = (
+            events[0].numel(),
+            self._learner.n_steps / max(1.0, self.settings.beta_warmup * self._n_steps),
+        )
         beta = self.settings.beta
         bound = evidence_lower_bound(likelihood, Posterior(*posterior), beta * min(1.0, rising))
         self._learner.step(-bound.mean() / n_numbers)
-        self._done += 1
         # What is told is the bound itself, also while the weight of the divergence rises.
         loss = -evidence_lower_bound(likelihood, Posterior(*posterior), beta).mean().detach() / n_numbers
         return loss, torch.full_like(loss, math.nan)
@@ -299,7 +356,7 @@ class _GANMaker(_Maker):
     Settings = GANSettings
     settings: GANSettings
 
-    def _build(self, owner: ViewGenerator, x: Any, layout: Layout) -> None:
+    def _build(self, owner: ViewGenerator, x: Any, layout: Layout, file: CheckpointFile | None) -> None:
         warmup = dataclasses.replace(self.plan, n_cycles=0)
         config = dataclasses.replace(owner.config, training=warmup)
         simclr = Baseline(
@@ -309,7 +366,10 @@ class _GANMaker(_Maker):
             random_state=owner.random_state,
             device=owner._device_name,
         )
-        self.encoder = simclr.fit(x, progress=False)._encoder
+        beside = None if file is None else file.beside(".encoder")
+        self.encoder = simclr.fit(x, checkpoint=beside, progress=False)._encoder
+        if beside is not None and file is not None and not file.earlier_seconds:  # else they are among the file's own
+            file.earlier_seconds = beside.earlier_seconds
         self.cond = encode(self.encoder, self.data).semantic
         n_cond = self.cond.shape[1]
         with seeded_init(owner.random_state):
@@ -320,6 +380,9 @@ class _GANMaker(_Maker):
         for learner in (self._generator, self._critic):
             for group in learner.optimizer.param_groups:
                 group["betas"] = _GAN_BETAS
+
+    def networks(self) -> dict[str, Learner | EMA]:
+        return {"generator": self._generator, "critic": self._critic, "ema": self.ema}
 
     def step(self, index: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
         cond, others = self.cond[index], self.cond[index.roll(1)]

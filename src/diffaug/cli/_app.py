@@ -26,7 +26,8 @@ def make_app(name: str, summary: str, try_it: str = "") -> App:
         help=f"{summary}\n\n"
         "Results go to the files that you name, never over an existing one unless `--overwrite` says so, and appear "
         "whole or not at all. Standard output has the paths written (or JSON), standard error the log.\n\n"
-        "Exit codes: 0 fine, 1 failure, 2 wrong use or unusable input, 130 interrupted.",
+        "Exit codes: 0 fine, 1 failure, 2 wrong use or unusable input, 3 out of the time that was given "
+        "(the same command goes on), 130 interrupted.",
         help_epilogue=f"{try_it}`{name} COMMAND --help` has the options and an example of each command.",
     )
 

@@ -13,9 +13,10 @@ from cyclopts import App, CycloptsError
 
 from diffaug.cli import _look, _make, _reproduce, _reproduce_dna, _reproduce_vision  # noqa: F401  (they register commands)
 from diffaug.cli._app import Common, app
+from diffaug.core.timebox import OutOfTime
 
 _THREADS = "OMP_NUM_THREADS"
-FINE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+FINE, FAILED, WRONG_USE, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 130
 #: Errors that say: another input or other options would have worked.
 _WRONG_USE = (
     ValueError,
@@ -38,7 +39,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    Exit code: 0 fine, 1 failure, 2 wrong use or unusable input, 130 interrupted.
+    Exit code: 0 fine, 1 failure, 2 wrong use or unusable input, 3 out of the time that was given, 130 interrupted.
     """
     return run(app, tokens)
 
@@ -59,6 +60,9 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
     with _log_to_stderr(logging.WARNING if common.quiet else logging.INFO), _threads(common.threads):
         try:
             function(*bound.args, **bound.kwargs)
+        except OutOfTime as stop:
+            print(f"{name}: {_message(stop)}", file=sys.stderr)
+            return OUT_OF_TIME
         except KeyboardInterrupt:
             print(f"{name}: interrupted", file=sys.stderr)
             return INTERRUPTED

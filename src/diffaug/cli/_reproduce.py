@@ -36,6 +36,11 @@ class Plan:
         Cells, sequences or images of a set at most, drawn at random, for a quick look.
     max_epochs
         Cap on the epochs of a run, for a quick look.
+    max_minutes
+        Stop after so many, with exit code 3; the same command then goes on. No run begins after them. One of DNA or images
+        ends with its epoch, and goes on from there.
+    report
+        Markdown file for the page, beside the one in the folder. An earlier page of the same table or figure is replaced.
     device
         auto, cpu, cuda, cuda:1 or mps.
     json
@@ -52,6 +57,8 @@ class Plan:
     config: Path | None = None
     max_obs: Positive | None = None
     max_epochs: Positive | None = None
+    max_minutes: float | None = None
+    report: Path | None = None
     device: str = "auto"
     json: bool = False
     list: bool = False
@@ -135,6 +142,8 @@ def run(
         overwrite=plan.overwrite,
         domain=domain,
         reference=reference,
+        max_minutes=plan.max_minutes,
+        page=plan.report,
     )
     if plan.json:
         show(as_json(made.report.numbers))

@@ -22,8 +22,8 @@ def reproduce(
     r"""Run the paper's table of DNA again, and set ours beside the paper's.
 
     Prints the paper's value, ours with its 95 % interval, and what differs in protocol and data; writes the same as
-    Markdown beside the rows of all runs. A stopped command goes on where it was, and more seeds or sets are added to what
-    is there. No run reads a label, but for the supervised rows.
+    Markdown beside the rows of all runs. A stopped command goes on where it was, also within a training, and more seeds or
+    sets are added to what is there. No run reads a label, but for the supervised rows.
 
     Parameters
     ----------

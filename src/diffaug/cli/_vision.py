@@ -304,7 +304,15 @@ def generate(
 
 
 @command
-def evaluate(embedded: Path, /, *, json: bool = False, seed: NotNegative = 0, common: Common = Common()) -> None:
+def evaluate(
+    embedded: Path,
+    /,
+    *,
+    probe: Literal["svm", "logistic"] = "svm",
+    json: bool = False,
+    seed: NotNegative = 0,
+    common: Common = Common(),
+) -> None:
     """Judge an embedding by labels: a linear probe, neighbours and k-means.
 
     Where the file has an array ``split`` with train and test, the probes learn from the one part and are tested on the
@@ -314,6 +322,8 @@ def evaluate(embedded: Path, /, *, json: bool = False, seed: NotNegative = 0, co
     ----------
     embedded
         An .npz file that ``fit`` or ``embed`` wrote from images with labels.
+    probe
+        The linear probe: a linear SVM, or logistic regression, as in the linear evaluation of papers on images.
     json
         Print JSON.
     seed
@@ -335,7 +345,8 @@ def evaluate(embedded: Path, /, *, json: bool = False, seed: NotNegative = 0, co
     split = arrays.get("split")
     if split is not None and not {"train", "test"} <= set(split.astype(str).tolist()):
         split = None
-    scores = vision.evaluate(arrays["semantic"], arrays["labels"], split=split, random_state=seed)._asdict()
+    found = vision.evaluate(arrays["semantic"], arrays["labels"], split=split, probe=probe, random_state=seed)
+    scores = found._asdict()
     show(as_json(scores) if json else "\n".join(_score_line(k, v) for k, v in scores.items()))
 
 

@@ -14,6 +14,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffaug.core.devices import device_name
 from diffaug.core.storage import file_written_whole, remove_leftovers
+from diffaug.core.timebox import OutOfTime
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,25 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {name: version(name) for name in ("diffaug", "torch", "numpy", "lightning-fabric")}
+
+
+def made_with(device: torch.device) -> dict[str, Any]:
+    """What the last digits of a training depend on besides its settings and data."""
+    return {**versions(), "threads": torch.get_num_threads(), "processor": device_name(device)}
+
+
+def checkpoint_file(
+    checkpoint: str | os.PathLike[str] | CheckpointFile | None, minutes: float = 10.0
+) -> CheckpointFile | None:
+    """The file of an argument ``checkpoint``; one that was made before is taken as it is, with its own minutes."""
+    if checkpoint is None or isinstance(checkpoint, CheckpointFile):
+        return checkpoint
+    return CheckpointFile(checkpoint, minutes)
+
+
 class CheckpointFile:
     """One file with the last state of one run.
 
@@ -65,6 +87,14 @@ class CheckpointFile:
         The file.
     minutes
         Time between two writings; 0 writes after every epoch. More, where the writing itself takes long.
+    until
+        Reading of ``time.monotonic`` from which on the training ends after its epoch, with its state kept; ``None`` for
+        never. At least one epoch is trained, so that a run in short pieces comes to its end.
+
+    Attributes
+    ----------
+    earlier_seconds
+        After :meth:`open`: time between opening and the last writing in all earlier lives of the run, together.
 
     Raises
     ------
@@ -74,7 +104,7 @@ class CheckpointFile:
         The path is a folder's.
     """
 
-    def __init__(self, path: str | os.PathLike[str], minutes: float = 10.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], minutes: float = 10.0, *, until: float | None = None) -> None:
         if not isinstance(path, str | os.PathLike) or not str(path):
             raise TypeError(f"Expected `checkpoint` to name a file, found {path!r}.")
         if isinstance(minutes, bool) or not isinstance(minutes, int | float):
@@ -84,10 +114,11 @@ class CheckpointFile:
         self.path, self.minutes = Path(path), float(minutes)
         if self.path.is_dir():
             raise IsADirectoryError(f"Expected `checkpoint` to name a file, found a folder: {str(path)!r}.")
-        self.interrupted = False
+        self.interrupted, self.until, self.earlier_seconds = False, until, 0.0
         self._run: dict[str, Any] = {}
         self._made_with: dict[str, Any] = {}
-        self._written_at, self._took = time.monotonic(), 0.0
+        self._opened_at = self._written_at = time.monotonic()
+        self._took = 0.0
 
     def open(self, run: Mapping[str, Any], made_with: Mapping[str, Any]) -> Any:
         """The state that the file holds, ``None`` if there is no file yet.
@@ -107,7 +138,7 @@ class CheckpointFile:
             It cannot be read, or there is no place to write it.
         """
         self._run, self._made_with = dict(run), dict(made_with)
-        self._written_at = time.monotonic()
+        self._opened_at = self._written_at = time.monotonic()
         if not self.path.exists():
             self._make_place()
             remove_leftovers(self.path)  # of a first writing that was cut
@@ -122,6 +153,7 @@ class CheckpointFile:
                     "last digits from that of an uncut one.",
                     str(self.path), name, value, self._made_with.get(name),
                 )  # fmt: skip
+        self.earlier_seconds = float(document.get("seconds", 0.0))
         return document["state"]
 
     def write(self, state: Any) -> None:
@@ -131,6 +163,7 @@ class CheckpointFile:
             "schema_version": SCHEMA_VERSION,
             "run": self._run,
             "made_with": self._made_with,
+            "seconds": self.earlier_seconds + time.monotonic() - self._opened_at,
             "state": state,
         }
         begin = time.monotonic()
@@ -151,14 +184,36 @@ class CheckpointFile:
         self._took = self._written_at - begin
 
     def after_epoch(self, state: Callable[[], Any]) -> None:
-        """Write the state if it is time to; after an interruption write it and raise ``KeyboardInterrupt``."""
+        """Write the state if it is time to; at an end write it and raise.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After an interruption.
+        OutOfTime
+            After ``until``.
+        """
         pause = 60 * self.minutes
         if pause > 0:
             pause = max(pause, _SHARE_OF_WRITING * self._took)
-        if self.interrupted or time.monotonic() - self._written_at >= pause:
+        late = self.until is not None and time.monotonic() >= self.until
+        if self.interrupted or late or time.monotonic() - self._written_at >= pause:
             self.write(state())
         if self.interrupted:
             raise KeyboardInterrupt
+        if late:
+            raise OutOfTime(f"The time is over; the state of the training is kept in {str(self.path)!r}.")
+
+    def beside(self, suffix: str) -> CheckpointFile:
+        """The file of a training that is a part of this one, under the same name with a suffix."""
+        return CheckpointFile(self.path.with_name(self.path.name + suffix), self.minutes, until=self.until)
+
+    def misfit(self, error: Exception) -> ValueError:
+        """What to raise where ``error`` says that the state in the file is none of the training that it was made for."""
+        return ValueError(
+            f"Expected a state of this version of diffaug in {str(self.path)!r}, found another: "
+            f"{' '.join(str(error).split())[:200]}. Use the version that wrote it, or delete it or give another path."
+        )
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:

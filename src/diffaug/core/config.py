@@ -21,8 +21,9 @@ from diffaug.core.similarity import Kernel
 
 Condition = Literal["semantic", "latent", "label", "noise"]
 T = TypeVar("T")
-#: Hidden features where ``input_dropout`` is ``None`` (``docs/experiments.md``).
-_DROPOUT, _DROPOUT_SMALL_PANEL, _SMALL_PANEL = 0.3, 0.1, 100
+#: Hidden features where ``input_dropout`` is ``None``: of events in general, and of those with fewer numbers than the last
+#: (``docs/experiments.md``).
+_DROPOUT, _DROPOUT_SHORT, _SHORT = 0.3, 0.1, 100
 
 
 def _check(ok: bool, expected: str, found: object) -> None:
@@ -103,7 +104,7 @@ class DiffusionConfig:
     n_timesteps, schedule, prediction_type
         See :class:`diffaug.core.schedules.NoiseSchedule` and :class:`diffaug.core.diffusion.GaussianDiffusion`.
     condition
-        What the generator is conditioned on: the ``"semantic"`` or ``"latent"`` vector of the cell, its ``"label"`` as
+        What the generator is conditioned on: the ``"semantic"`` or ``"latent"`` vector of the event, its ``"label"`` as
         one-hot (ablation A1, supervised) or fresh ``"noise"`` (ablation A2).
     condition_dropout
         Probability of training on the null condition, which ``guidance_scale`` needs.
@@ -243,7 +244,7 @@ class TrainingConfig:
         """The share of hidden features for events of ``n_features`` numbers."""
         if self.input_dropout is not None:
             return self.input_dropout
-        return _DROPOUT if n_features >= _SMALL_PANEL else _DROPOUT_SMALL_PANEL
+        return _DROPOUT if n_features >= _SHORT else _DROPOUT_SHORT
 
     @property
     def encoder_phases(self) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def flushed_denormals() -> Iterator[None]:
 def respected_threads() -> Iterator[None]:
     """Use as many threads as ``OMP_NUM_THREADS`` says, where it says something.
 
-    Torch reads that variable once, at its start. Any parallel numba function, and scanpy's ``normalize_total`` is one, then
+    Torch reads that variable once, at its start. Any parallel numba function, which a library may well call, then
     sets the OpenMP threads of the whole process to the number of cores: with two threads on two busy cores a training
     step took eight times longer than with the one that was asked for.
     """
@@ -96,6 +96,11 @@ def tuned_cpu() -> Iterator[None]:
     """Settings of the process for the time of a computation; what the caller had set is restored."""
     with respected_threads(), flushed_denormals():
         yield
+
+
+def device_name(device: torch.device) -> str:
+    """What computed: the card's own name on CUDA, else ``"cpu"`` or ``"mps"``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _denormals_are_flushed() -> bool:

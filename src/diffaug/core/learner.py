@@ -59,6 +59,11 @@ class Learner:
         self.module = module
         self._fabric, self._lr, self._phases, self._schedule, self._step = fabric, lr, phases, schedule, 0
 
+    @property
+    def n_steps(self) -> int:
+        """Steps that were made."""
+        return self._step
+
     def step(self, loss: Tensor) -> None:
         """One step of the optimiser down the gradient of ``loss``."""
         for group in self.optimizer.param_groups:

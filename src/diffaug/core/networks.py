@@ -116,7 +116,7 @@ class AdaptiveResidualMLP(nn.Module):
 
     The stream of ``width`` numbers cannot carry the noise of thousands of features, so the head gives every feature its
     own path around it, :math:`o + a(t)\,\sigma(e^{b(t)}\,x_t + c) + d(t)\,x_t` with o and c from the stream: the exact
-    form of the posterior mean of a feature that is either a spike or a narrow slab (expressed or not) seen in noise.
+    form of the posterior mean of a feature that is either a spike or a narrow slab (there or not) seen in noise.
 
     Parameters
     ----------

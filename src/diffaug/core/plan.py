@@ -28,7 +28,7 @@ class EpochRecord:
     n_positives, n_generated
         Positive views shown to the encoder in this epoch, and how many of them were generated; in a fill, the views made.
     semantic_cosine, effective_rank
-        Label-free probes on the epoch's last batch: mean cosine of a cell and its positive in the semantic space, and
+        Label-free probes on the epoch's last batch: mean cosine of an event and its positive in the semantic space, and
         the effective rank of the semantic vectors (near 1: collapse).
     view_rate
         The lambda in force after a filling of the bank; NaN elsewhere.

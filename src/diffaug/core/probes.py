@@ -66,9 +66,9 @@ def split_half_overlap(
 ) -> Tensor:
     r"""How far two halves of an event's features agree on its neighbours: a reading without labels.
 
-    A random half of the features is hidden, as in training (zero, the rest doubled), then the other half. The technical
-    noise of the two halves is independent, so neighbours that both embeddings find were found by what the features share,
-    the state of the cell. An embedding that follows noise, or that collapsed, finds few of them.
+    A random half of the features is hidden, as in training (zero, the rest doubled), then the other half. Where the
+    noise of the two halves is independent, neighbours that both embeddings find were found by what the features share, the
+    state of the event. An embedding that follows noise, or that collapsed, finds few of them.
 
     Parameters
     ----------

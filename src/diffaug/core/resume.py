@@ -69,10 +69,7 @@ class ResumableRun:
         try:
             self._load(saved)
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"Expected a state of this version of diffaug in {str(file.path)!r}, found another: "
-                f"{' '.join(str(error).split())[:200]}. Use the version that wrote it, or delete it or give another path."
-            ) from error
+            raise file.misfit(error) from error
         n_twin = sum(len(twin.history) for twin in self.twins.values())
         logger.info(
             "Going on from %r: %d epochs are done%s",

@@ -1,6 +1,6 @@
 """Samplers: from noise to clean events.
 
-None of them clips, because log expression is unbounded; ``GaussianDiffusion.predictor`` clips where events are bounded.
+None of them clips, because events may be unbounded; ``GaussianDiffusion.predictor`` clips where events are bounded.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from diffaug._model import DiffAug
 from diffaug.baselines import METHODS, VIEW_GENERATORS, Baseline, ViewGenerator
 from diffaug.core.config import Config
 from diffaug.reproduce._arms import DIFFAUG
+from diffaug.reproduce._checkpoints import Checkpoints
 
 #: Share of generated views under a learner, and how many of each event: the same, whoever made them.
 VIEW_RATE, N_VIEWS = 0.5, 2
@@ -70,6 +71,7 @@ def embedded(
     device: str,
     diffaug: Callable[[], DiffAug],
     max_epochs: int | None = None,
+    kept: Checkpoints | None = None,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Train a learner on some events and embed all of them.
 
@@ -85,6 +87,8 @@ def embedded(
         As of :class:`diffaug.DiffAug`.
     diffaug
         Gives the model that makes DiffAug's views, fitted on ``train``; called for rows that have these.
+    kept
+        Where the trainings are kept, that of the model of ``diffaug`` apart.
 
     Returns
     -------
@@ -94,12 +98,20 @@ def embedded(
     generated, begin = None, time.perf_counter()
     if row.source in VIEW_GENERATORS:
         maker = ViewGenerator(row.source, config, backend=backend, random_state=seed, device=device)
-        generated = maker.fit(train, max_epochs=max_epochs, progress=False).augment(train, N_VIEWS, random_state=seed)
+        maker.fit(train, max_epochs=max_epochs, checkpoint=kept.file(row.source) if kept else None, progress=False)
+        generated = maker.augment(train, N_VIEWS, random_state=seed)
     view_seconds = time.perf_counter() - begin
     if row.source == DIFFAUG:
         generated = diffaug().augment(train, N_VIEWS, random_state=seed)
     learner = trainable(row, config, backend=backend, seed=seed, device=device)
-    learner.fit(train, generated=generated, view_rate=VIEW_RATE, max_epochs=max_epochs, progress=False)
+    learner.fit(
+        train,
+        generated=generated,
+        view_rate=VIEW_RATE,
+        max_epochs=max_epochs,
+        checkpoint=kept.file("learner") if kept else None,
+        progress=False,
+    )
     return learner.embed(everything).semantic, {
         "seconds": sum(r.seconds for r in learner.history),
         "view_seconds": view_seconds,

@@ -13,6 +13,7 @@ import pandas as pd
 from diffaug.core.config import Config
 from diffaug.core.storage import FolderKind, check_target_folder, file_written_whole, leftovers, remove_leftovers
 from diffaug.reproduce._arms import artefacts
+from diffaug.reproduce._checkpoints import checkpoints_in
 
 SETTINGS, ROWS = "settings.json", "rows.csv"
 FOLDER = FolderKind(
@@ -56,7 +57,8 @@ class Settings:
 class Rows:
     """The rows of a folder. What is on disk is read anew each time, so that two processes may fill one folder.
 
-    Nothing is written, and with ``overwrite`` nothing is lost, before there is a first row to keep.
+    Nothing is written, and with ``overwrite`` nothing is lost, before there is a first row to keep, or a first training
+    whose state is to be kept.
 
     Parameters
     ----------
@@ -96,14 +98,16 @@ class Rows:
     def put(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it takes the place of one with the same key."""
         others = [old for old in self.read().to_dict("records") if any(old[k] != row[k] for k in KEY)]
-        self._begin()
+        self.begin()
         write_whole(self.folder / ROWS, pd.DataFrame([*others, dict(row)]).to_csv(index=False))
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Make the folder what it shall be, once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._anew:
             self._anew = False
+            for path in checkpoints_in(self.folder):
+                path.unlink(missing_ok=True)
             for name in (*FOLDER.others, SETTINGS):  # the mark goes last: without it the folder is a foreign one
                 remove_leftovers(self.folder / name)
                 (self.folder / name).unlink(missing_ok=True)
@@ -137,6 +141,7 @@ def check_folder(folder: Path, settings: Settings, *, overwrite: bool) -> None:
         # What a process that was killed while it wrote left behind is no foreign file.
         names = (*FOLDER.others, SETTINGS) if folder.is_dir() else ()
         left = tuple(path.name for name in names for path in leftovers(folder / name))
+        left += tuple(path.name for path in checkpoints_in(folder))
         check_target_folder(folder, FOLDER._replace(others=FOLDER.others + left), overwrite=True, how="--overwrite")
         return
     if not folder.exists():

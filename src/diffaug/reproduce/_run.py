@@ -15,9 +15,11 @@ import torch
 
 from diffaug._model import versions
 from diffaug.core.config import Config, config_from_dict
-from diffaug.core.devices import make_fabric
+from diffaug.core.devices import device_name, make_fabric
+from diffaug.core.timebox import OutOfTime
 from diffaug.reproduce import _measure, _split_measure, _split_sets
 from diffaug.reproduce._arms import DIFFAUG, Arm, Artefact, Domain, resolve, run_id
+from diffaug.reproduce._checkpoints import Checkpoints, Deadline
 from diffaug.reproduce._rows import Rows, Settings
 from diffaug.reproduce._sets import Data, prepare
 from diffaug.reproduce._split_sets import SplitData
@@ -56,6 +58,7 @@ def run(
     seeds: int,
     device: str = "auto",
     reference: Path | None = None,
+    deadline: Deadline | None = None,
 ) -> pd.DataFrame:
     """Fill the folder with what a table or figure needs.
 
@@ -75,6 +78,8 @@ def run(
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     reference
         For coordinates of Genomic Benchmarks: the FASTA file that they are of.
+    deadline
+        After it no run begins, and those on sets with an official split end with their epoch, whose state is kept.
 
     Returns
     -------
@@ -84,9 +89,12 @@ def run(
     ------
     ValueError
         A set cannot be judged, or the settings do not fit. Rows that were made before stay.
+    OutOfTime
+        The deadline came. The same call goes on.
     """
+    deadline = deadline or Deadline()
     arms = {name: resolved(artefact, settings, device=device, of_set=name) for name in sets}
-    device = str(make_fabric(device).device)  # which one `auto' was, for the rows
+    device = str(make_fabric(device).device)  # which one `auto' was
     # The seeds come last: a stopped run has some seeds on all sets, and not all seeds on some sets.
     cells = [(seed, name) for seed in range(seeds) for name in sets]
     n_left = sum(
@@ -100,20 +108,31 @@ def run(
         data: Data | SplitData | None = None
         for arm, config, digest in arms[name]:
             if not _is_done(rows, artefact, name, seed, digest):
-                with _quiet(name in heard):
-                    data = data or _prepared(name, artefact.domain, settings, reference)
-                    row = _row(arm, config, digest, artefact, rows, data, seed, device, settings.max_epochs)
+                kept = Checkpoints(rows.folder, run=digest, of_set=name, seed=seed, until=deadline.until)
+                try:
+                    if n_done:  # every call gets something done
+                        deadline.check()
+                    with _quiet(name in heard):
+                        data = data or _prepared(name, artefact.domain, settings, reference)
+                        row = _row(arm, config, digest, artefact, rows, data, seed, device, settings.max_epochs, kept)
+                except OutOfTime as error:
+                    raise OutOfTime(
+                        f"{deadline.minutes:g} minutes are over, at {name}, {arm.key}, seed {seed}. New rows: {n_done}, runs to "
+                        f"go: {n_left - n_done}. All that was done is kept in {str(rows.folder)!r}: the same command goes on "
+                        "from there, without --overwrite."
+                    ) from error
                 heard.add(name)
                 rows.put(row)
+                kept.remove()
                 n_done += 1
                 left = (n_left - n_done) * (time.perf_counter() - begin) / n_done
                 logger.info(
                     "%d of %d: %s, %s, seed %d: linear %.3f in %.0f s; about %.0f min left",
                     *(n_done, n_left, name, arm.key, seed, row["linear"], row["seconds"], left / 60),
                 )
-            kept = rows.find(run=digest, set=name, seed=seed)
-            assert kept is not None
-            found.append({**kept, "arm": arm.key})
+            there = rows.find(run=digest, set=name, seed=seed)
+            assert there is not None
+            found.append({**there, "arm": arm.key})
     return pd.DataFrame(found)
 
 
@@ -139,13 +158,15 @@ def _row(
     seed: int,
     device: str,
     max_epochs: int | None,
+    checkpoints: Checkpoints,
 ) -> dict[str, object]:
     kept = rows.find(run=digest, set=data.name, seed=seed)
     # A run that another table left with other scores is run again for all of them: its row must not lose any.
     groups = [*artefact.groups, *(g for g in (kept["measured"].split() if kept else ()) if g not in artefact.groups)]
     common: dict[str, Any] = {"seed": seed, "device": device, "max_epochs": max_epochs}
     if isinstance(data, SplitData):
-        scores = _split_measure.measure(arm.method, config, data, domain=artefact.domain, **common)
+        rows.begin()  # a folder of checkpoints alone would be a foreign one
+        scores = _split_measure.measure(arm.method, config, data, domain=artefact.domain, kept=checkpoints, **common)
     else:
         scores = _measure.measure(arm.method, config, data, groups=groups, **common)
     return {
@@ -156,7 +177,7 @@ def _row(
         "method": arm.method,
         "settings": json.dumps(config.to_dict(), sort_keys=True),
         "measured": " ".join(groups),
-        "device": device,
+        "device": device_name(torch.device(device)),
         "threads": torch.get_num_threads(),
         "versions": " ".join(f"{k}={v}" for k, v in versions().items()),
         "n_obs": data.n_obs,

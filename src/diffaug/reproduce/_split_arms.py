@@ -79,6 +79,8 @@ _TABLE3 = Artefact(
             ("simclr + vae", "SimCLR + views of a VAE", True),
             ("simclr + gan", "SimCLR + views of a GAN", True),
             ("simclr + diffaug", "SimCLR + views of DiffAug", False),
+            ("byol + diffaug", "BYOL + views of DiffAug", False),
+            ("simsiam + diffaug", "SimSiam + views of DiffAug", False),
             ("random", "the same encoder, never trained", False),
             ("raw", "pixels", False),
         ),

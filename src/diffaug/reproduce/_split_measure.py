@@ -13,6 +13,7 @@ from diffaug._model import DiffAug
 from diffaug.baselines import METHODS
 from diffaug.core.config import Config
 from diffaug.reproduce._arms import DIFFAUG
+from diffaug.reproduce._checkpoints import Checkpoints
 from diffaug.reproduce._rivals import Rival, embedded, of_fit, rival, trainable
 from diffaug.reproduce._split_sets import SplitData
 
@@ -28,7 +29,15 @@ def check(method: str, config: Config, domain: str, device: str) -> None:
 
 
 def measure(
-    method: str, config: Config, data: SplitData, *, domain: str, seed: int, device: str, max_epochs: int | None
+    method: str,
+    config: Config,
+    data: SplitData,
+    *,
+    domain: str,
+    seed: int,
+    device: str,
+    max_epochs: int | None,
+    kept: Checkpoints | None = None,
 ) -> Scores:
     """Train and judge.
 
@@ -45,6 +54,8 @@ def measure(
         ``"dna"`` or ``"vision"``.
     seed, device, max_epochs
         As of :class:`diffaug.DiffAug`.
+    kept
+        Where its trainings are kept; by default nowhere. Peers that learn from labels are not kept.
 
     Returns
     -------
@@ -61,8 +72,8 @@ def measure(
             "linear_balanced": score.balanced_accuracy,
             "n_left_out": 0.0,
         }
-    x, rate = features(method, config, data, domain=domain, seed=seed, device=device, max_epochs=max_epochs)
-    seconds = time.perf_counter() - begin
+    x, rate = features(method, config, data, domain=domain, seed=seed, device=device, max_epochs=max_epochs, kept=kept)
+    seconds = time.perf_counter() - begin + (kept.earlier_seconds if kept else 0.0)
     scores = vision.evaluate(x, data.labels, split=data.split)
     rows = np.random.default_rng(0).permutation(len(x))[:5000]
     # The same probe as `linear`, whose classes are of unequal size in some sets of DNA.
@@ -78,7 +89,15 @@ def measure(
 
 
 def features(
-    method: str, config: Config, data: SplitData, *, domain: str, seed: int, device: str, max_epochs: int | None
+    method: str,
+    config: Config,
+    data: SplitData,
+    *,
+    domain: str,
+    seed: int,
+    device: str,
+    max_epochs: int | None,
+    kept: Checkpoints | None = None,
 ) -> tuple[np.ndarray, float]:
     """Vectors of all events, and the share of generated views in force (NaN where there is no training).
 
@@ -89,7 +108,8 @@ def features(
 
     def diffaug() -> DiffAug:
         model = DiffAug(config, backend=domain, random_state=seed, device=device)
-        return model.fit(data.train, max_epochs=max_epochs, progress=False)
+        file = kept.file(DIFFAUG) if kept else None
+        return model.fit(data.train, max_epochs=max_epochs, checkpoint=file, progress=False)
 
     if method == DIFFAUG:
         x, about = of_fit(diffaug(), DIFFAUG, data.x)
@@ -108,6 +128,7 @@ def features(
         device=device,
         diffaug=diffaug,
         max_epochs=max_epochs,
+        kept=kept,
     )
     return x, about["view_rate"]
 

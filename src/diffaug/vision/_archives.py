@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffaug.vision._read import ImageSet, import_pillow
+from diffaug.vision._read import UNDECODABLE, ImageSet, import_pillow
 
 Bytes = NDArray[np.uint8]
 
@@ -104,7 +104,8 @@ def read_tinyimagenet(path: Path, *, progress: bool = False) -> ImageSet:
     """TinyImageNet: JPEG files of 64 x 64 pixels; the validation images, which have labels, are the part ``"test"``."""
     from tqdm.auto import tqdm
 
-    pillow, root = import_pillow(), "tiny-imagenet-200"
+    import_pillow()  # its absence is said before the archive is read
+    root = "tiny-imagenet-200"
     with _whole(path), zipfile.ZipFile(path) as archive:
         codes = {wnid: i for i, wnid in enumerate(_text(archive.read(f"{root}/wnids.txt")))}
         words = dict(line.split("\t", 1) for line in _text(archive.read(f"{root}/words.txt")))
@@ -118,13 +119,25 @@ def read_tinyimagenet(path: Path, *, progress: bool = False) -> ImageSet:
             found.append((f"{root}/val/images/{file}", codes[wnid], "test"))
         images = np.empty((len(found), 64, 64, 3), np.uint8)
         for i, (name, _, _) in enumerate(tqdm(found, desc="read", unit="image", disable=not progress)):
-            with pillow.open(io.BytesIO(archive.read(name))) as image:
-                pixels = np.asarray(image.convert("RGB"))
+            pixels = _pixels(archive.read(name), name, path)
             if pixels.shape != images.shape[1:]:
                 raise ValueError(f"Expected 64 x 64 pixels in {name!r}, found {pixels.shape[1]} x {pixels.shape[0]}.")
             images[i] = pixels
     classes = tuple(words.get(wnid, wnid) for wnid in codes)
     return ImageSet(images, np.array([code for _, code, _ in found]), classes, np.array([part for _, _, part in found]))
+
+
+def _pixels(raw: bytes, name: str, path: Path) -> Bytes:
+    """Pixels of an image in an archive: the archive may be whole, with checksums that fit, and the image not."""
+    pillow = import_pillow()
+    try:
+        with pillow.open(io.BytesIO(raw)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (*UNDECODABLE, ValueError, pillow.DecompressionBombError) as error:
+        raise ValueError(
+            f"Expected whole image files in {str(path)!r}, found a damaged one: {name!r} ({error}). Replace the archive by "
+            "the original file."
+        ) from error
 
 
 def _checked(labels: NDArray[np.int64], classes: tuple[str, ...], path: Path) -> NDArray[np.int64]:

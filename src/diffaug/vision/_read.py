@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 #: Modes of Pillow with 8 bits a channel, and what is made of them.
 _MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB"}
 _MODES["YCbCr"] = "RGB"
+#: What Pillow raises where an image is damaged, by the format; ``Image.DecompressionBombError`` besides.
+UNDECODABLE = (OSError, SyntaxError, EOFError, struct.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,10 +210,5 @@ def _decoded(pillow: ModuleType, file: Path, size: int | None) -> NDArray[np.uin
             if size is not None:
                 image = ImageOps.fit(image, (size, size), pillow.Resampling.BICUBIC)
             return np.asarray(image)
-    except (
-        OSError,
-        SyntaxError,
-        EOFError,
-        pillow.DecompressionBombError,
-    ) as error:  # what Pillow raises, by the format
+    except (*UNDECODABLE, pillow.DecompressionBombError) as error:
         raise ValueError(f"Expected a whole image file, found a damaged one: {str(file)!r} ({error}).") from error
