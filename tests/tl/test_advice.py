@@ -84,7 +84,7 @@ def test_what_the_generator_does_is_told(
     assert ("n_cycles=0" in record.getMessage()) == (level == logging.WARNING)
 
     (fill,) = [r for r in model.history if r.phase == "fill"]
-    assert fill.view_rate == min(1.0, fill.news) * min(1.0, fill.faith)
+    assert fill.view_rate == min(1.0, fill.news) ** 2 * min(1.0, fill.faith)
     assert (fill.view_rate < 0.1) == (level == logging.WARNING)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     model.save(tmp_path / "model")
@@ -133,7 +133,7 @@ def test_on_the_command_line(
         assert "beside hand-made views: news 0.0" in text
         assert main(["info", path, "--json"]) == 0
         views = where(json.loads(capsys.readouterr().out))["views"]
-        assert views["view_rate"] == min(1.0, views["news"]) * min(1.0, views["faith"]) < 0.1
+        assert views["view_rate"] == min(1.0, views["news"]) ** 2 * min(1.0, views["faith"]) < 0.1
         assert (views["view_rate_asked"], views["said"]) == (1.0, said.removeprefix("warning: "))
     assert main(["fit", "cells.h5ad", "-o", "off.h5ad", "--config", "small.toml", "--n-cycles", "0"]) == 0
     capsys.readouterr()
