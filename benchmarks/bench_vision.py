@@ -1,14 +1,16 @@
 """Images: embeddings beside peers, views judged by an oracle, lambda, and what each preset costs. Labels only judge.
 
 Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py [--parts embed views rate cost grids]
-     [--sets digits cifar10_12k] [--seeds 3] [--methods raw random ...] [--max-obs N] [--max-epochs N] [--tag NAME]
-Resumes where it stopped; writes docs/benchmarks/results/vision_*.csv and docs/benchmarks/vision.md. --smoke runs everything
-once, tiny, on digits, into a scratch folder.
+     [--sets digits cifar10_12k] [--seeds 3] [--methods raw random ...] [--kinds real ...] [--max-obs N] [--steps A B A]
+Resumes where it stopped; writes docs/benchmarks/results/vision_*.csv and docs/benchmarks/vision.md. Rows of other caps stand
+beside each other, and the page has those of one for each set and says which. --smoke runs everything once, tiny, on digits,
+into a scratch folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import resource
 import tempfile
@@ -22,7 +24,9 @@ import _common
 import numpy as np
 import pandas as pd
 import torch
+from _budget import budget, one_setting, said, with_steps, without_conditions
 from _common import DIFFERENCES_SAID, Results, differences, machine, markdown, write_page
+from harness.store import settings_hash
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
@@ -58,26 +62,33 @@ class Task:
 
     max_obs: int | None = None
     max_epochs: int | None = None
+    steps: tuple[int, int, int] | None = None
     device = "auto"
 
     @classmethod
-    def about(cls, name: str, **more: Any) -> dict[str, Any]:
-        """What a row depends on beside its key: the changes of the preset, and sizes."""
+    def about(cls, name: str) -> dict[str, Any]:
+        """What a row depends on beside its key: the changes of the preset, and sizes; steps where they are given."""
+        steps = {} if cls.steps is None else {"steps": list(cls.steps)}
         return {
-            "preset": "default", "domain": DOMAIN.get(name, {}), "max_obs": cls.max_obs, "max_epochs": cls.max_epochs, **more
+            "preset": "default", "domain": DOMAIN.get(name, {}), "max_obs": cls.max_obs, "max_epochs": cls.max_epochs, **steps
         }  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def images(name: str) -> vision.ImageSet:
+def whole(name: str) -> vision.ImageSet:
     """A set with the parts train and test."""
     if name == "digits":
         x, y = load_digits().images, load_digits().target
         test = train_test_split(np.arange(len(y)), test_size=0.2, stratify=y, random_state=0)[1]
         split = np.where(np.isin(np.arange(len(y)), test), "test", "train")
-        found = vision.ImageSet(x, y, tuple(map(str, range(10))), split)
-    else:
-        found = vision.load(name)
+        return vision.ImageSet(x, y, tuple(map(str, range(10))), split)
+    return vision.load(name)
+
+
+@lru_cache(maxsize=1)
+def images(name: str) -> vision.ImageSet:
+    """A set, or the random part of it that the run asks for."""
+    found = whole(name)
     if Task.max_obs is not None and len(found) > Task.max_obs:
         rows = np.sort(np.random.default_rng(0).permutation(len(found))[: Task.max_obs])
         found = vision.ImageSet(found.images[rows], found.labels[rows], found.classes, found.split[rows])
@@ -87,7 +98,15 @@ def images(name: str) -> vision.ImageSet:
 def settings(name: str, **sections: dict[str, Any]) -> Config:
     backend = get_backend("vision")
     domain = {**DOMAIN.get(name, {}), **sections.pop("domain", {})}
-    return config_from_dict({"domain": domain, **sections}, backend.Settings, backend.preset("default"))
+    base = with_steps(backend.preset("default"), Task.steps)
+    return config_from_dict({"domain": domain, **sections}, backend.Settings, base)
+
+
+def given(name: str) -> dict[str, Any]:
+    """Columns of every row of a set: what a fit is given."""
+    n, n_full = (int((part.split == "train").sum()) for part in (images(name), whole(name)))
+    full = get_backend("vision").preset("default")
+    return budget(settings(name), n, full=full, n_train_full=n_full, max_epochs=Task.max_epochs)
 
 
 @lru_cache(maxsize=1)
@@ -98,6 +117,23 @@ def fitted(name: str, seed: int) -> diffaug.DiffAug:
         x, config=settings(name), twin=True, random_state=seed, max_epochs=Task.max_epochs, device=Task.device,
         progress=False,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def told_nothing(name: str, seed: int) -> diffaug.DiffAug:
+    """The same generator under random conditions (ablation A2), the control of its views."""
+    x = images(name).part("train").images
+    config = without_conditions(settings(name), len(x), Task.max_epochs)
+    return vision.fit(x, config=config, random_state=seed, device=Task.device, progress=False)
+
+
+@lru_cache(maxsize=len(VIEW_GENERATORS))
+def view_generator(kind: str, name: str, seed: int) -> tuple[ViewGenerator, float]:
+    """A VAE or a GAN, and the seconds that it took: one for the learners and for its views."""
+    begin = time.perf_counter()
+    maker = ViewGenerator(kind, settings(name), backend="vision", random_state=seed, device=Task.device)
+    maker.fit(images(name).part("train").images, max_epochs=Task.max_epochs, progress=False)
+    return maker, time.perf_counter() - begin
 
 
 # --- embeddings ------------------------------------------------------------------------------------------------------
@@ -119,6 +155,7 @@ def embedding(name: str, method: str, seed: int) -> tuple[np.ndarray, dict[str, 
     return embedded(
         row, train, x, settings(name), backend="vision", seed=seed, device=Task.device,
         max_epochs=Task.max_epochs, diffaug=lambda: fitted(name, seed),
+        view_generator=lambda kind: view_generator(kind, name, seed),
     )  # fmt: skip
 
 
@@ -136,7 +173,9 @@ def measure_embedding(name: str, method: str, seed: int) -> dict[str, Any]:
     x, seconds = embedding(name, method, seed)
     scores = vision.evaluate(x, found.labels, split=found.split)
     rank = metrics.effective_rank(x[np.random.default_rng(0).permutation(len(x))[:2000]])
-    return {**scores._asdict(), "effective_rank": rank, "width": x.shape[1], **seconds, "machine": machine()}
+    return {
+        **scores._asdict(), "effective_rank": rank, "width": x.shape[1], **given(name), **seconds, "machine": machine()
+    }  # fmt: skip
 
 
 # --- views -----------------------------------------------------------------------------------------------------------
@@ -202,20 +241,13 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
     if kind == "real":
         return {
             "class_kept": float((judge(x) == y).mean()), "cosine": 1.0, "pixel_distance": 0.0, "n": len(x),
-            "machine": machine(),
+            **given(name), "machine": machine(),
         }  # fmt: skip
     model: Any = fitted(name, seed)  # its encoder says how alike an image and its view are, whoever made the view
     if kind == "random_condition":
-        config = settings(name, diffusion={"condition": "noise"}, training={"view_rate": 0.0, "mixed_epochs": 0})
-        train = images(name).part("train").images
-        other = vision.fit(
-            train, config=config, random_state=seed, max_epochs=Task.max_epochs, device=Task.device, progress=False
-        )
-        views = other.augment(x, n_views, random_state=seed)
+        views = told_nothing(name, seed).augment(x, n_views, random_state=seed)
     elif kind in VIEW_GENERATORS:
-        train = images(name).part("train").images
-        maker = ViewGenerator(kind, settings(name), backend="vision", random_state=seed, device=Task.device)
-        views = maker.fit(train, max_epochs=Task.max_epochs, progress=False).augment(x, n_views, random_state=seed)
+        views = view_generator(kind, name, seed)[0].augment(x, n_views, random_state=seed)
     else:
         views = model.augment(x, n_views, kind=kind, random_state=seed)
     flat = views.reshape(-1, *views.shape[2:])
@@ -227,6 +259,7 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
         "cosine": float(np.median(cosine)),
         "pixel_distance": float(distance),
         "n": len(flat),
+        **given(name),
         "machine": machine(),
     }
 
@@ -234,20 +267,23 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
 # --- lambda ----------------------------------------------------------------------------------------------------------
 
 
-def measure_rate(name: str, rate: str, seed: int) -> dict[str, Any]:
-    """A fit at lambda as asked, also where the views are poor; at 0 the generator is left out."""
-    found = images(name)
-    training = {
-        "view_rate": float(rate),
-        "adapt_view_rate": False,
-        **({"generator_epochs": 0} if float(rate) == 0 else {}),
-    }
-    begin = time.perf_counter()
-    model = vision.fit(
-        found.part("train").images, config=settings(name, training=training), random_state=seed,
-        max_epochs=Task.max_epochs, device=Task.device, progress=False,
-    )  # fmt: skip
-    seconds = time.perf_counter() - begin
+@lru_cache(maxsize=1)
+def swept(name: str, seed: int, rates: tuple[float, ...]) -> dict[float, diffaug.DiffAug]:
+    """Fits at each lambda as asked, also where the views are poor: one warm-up and one generator for all of them."""
+    base = max(rates) or 1.0  # a fit without views has no sweep
+    config = settings(name, training={"view_rate": base, "adapt_view_rate": False})
+    model = diffaug.DiffAug(config, backend="vision", random_state=seed, device=Task.device)
+    others = [rate for rate in rates if 0 < rate != base]
+    model.fit(
+        images(name).part("train").images, twin=0.0 in rates, sweep=others, max_epochs=Task.max_epochs, progress=False
+    )
+    twin = {} if model.twin is None else {0.0: model.twin}
+    return {**twin, **model.sweep, base: model}
+
+
+def measure_rate(name: str, rate: float, seed: int, rates: tuple[float, ...]) -> dict[str, Any]:
+    """One lambda of the rates that are fitted together."""
+    found, model = images(name), swept(name, seed, rates)[rate]
     x = model.embed(found.images).semantic
     scores = vision.evaluate(x, found.labels, split=found.split)
     last = model.history[-1]
@@ -255,7 +291,7 @@ def measure_rate(name: str, rate: str, seed: int) -> dict[str, Any]:
         **scores._asdict(),
         "effective_rank": metrics.effective_rank(x[np.random.default_rng(0).permutation(len(x))[:2000]]),
         "generated_share": last.n_generated / max(1, last.n_positives),
-        "seconds": seconds,
+        **given(name),
         "machine": machine(),
     }
 
@@ -339,16 +375,31 @@ def _cost(case: str, repeats: int, device_name: str) -> dict[str, Any]:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
+#: Rows of the pictures: kinds of views, and how many of each.
+IN_GRID = {"diffaug": 3, "random_condition": 2, "standard": 2}
+
+
+def grid_file(name: str, about: dict[str, Any]) -> Path:
+    """The picture of a set under settings: another one for each, as a page shows that of its tables."""
+    return _common.PAGES.parent / "_static" / f"vision_{name}-{settings_hash(about)[:6]}.png"
+
+
 def draw_grid(name: str, seed: int = 0) -> None:
-    """Test images, generated views and hand-made ones (as the paper's Figures 3 and 6)."""
-    target = _common.PAGES.parent / "_static" / f"vision_{name}.png"
+    """Test images, generated views, the same of a generator that is told nothing, hand-made ones (Figures 3 and 6)."""
+    target = grid_file(name, Task.about(name))
     if target.exists():
         return
     test = images(name).part("test")
     chosen = test.images[np.random.default_rng(seed).permutation(len(test))[:12]]
+    rows, labels = [chosen], ["original"]
+    for kind, n_views in IN_GRID.items():
+        random = kind == "random_condition"
+        maker = (told_nothing if random else fitted)(name, seed)
+        views = maker.augment(chosen, n_views, kind="diffaug" if random else kind, random_state=seed)
+        rows += [views[:, i] for i in range(n_views)]
+        labels += [kind.replace("_", " ")] * n_views
     target.parent.mkdir(exist_ok=True)
-    kinds = ["diffaug", "standard"]
-    vision.plot_views(chosen, fitted(name, seed), n_views=3, kinds=kinds, save=target, show=False)
+    vision.plot_images(np.concatenate(rows), n_columns=len(chosen), labels=labels, save=target, show=False)
     print(f"wrote {target.name}")
 
 
@@ -385,21 +436,30 @@ def differences_of(table: pd.DataFrame, key: str, scores: list[str]) -> str:
     return "\n\n".join(shown) or "No differences yet."
 
 
+def picture(name: str, results: dict[str, Results]) -> str:
+    """The picture of the settings that the table of views has, or else that of embeddings."""
+    for part in ("views", "embed"):
+        rows = one_setting(results[part].table)
+        rows = rows[rows["set"] == name] if len(rows) else rows
+        if len(rows) and (file := grid_file(name, json.loads(rows["settings"].iloc[0]))).exists():
+            kinds = "originals, generated views, views under a random condition, hand-made views"
+            return f"![{name}: {kinds}](../_static/{file.name})"
+    return ""
+
+
 def render(results: dict[str, Results]) -> None:
     def section(part: str, key: str, scores: list[str], apart: list[str]) -> str:
-        table = results[part].table
-        if table.empty:
+        everything = results[part].table
+        if everything.empty:
             return "Not run yet."
-        return f"{means_of(table, ['set', key], scores)}\n\n{differences_of(table, key, apart)}"
+        table = one_setting(everything)
+        given_ = said(table, "images", everything)
+        return f"{given_}\n\n{means_of(table, ['set', key], scores)}\n\n{differences_of(table, key, apart)}"
 
     costs = results["cost"].table
     machines = [r.table["machine"] for r in results.values() if "machine" in r.table]
     made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
-    pictures = "\n\n".join(
-        f"![{name}: originals, generated views, hand-made views](../_static/vision_{name}.png)"
-        for name in SETS
-        if (_common.PAGES.parent / "_static" / f"vision_{name}.png").exists()
-    )
+    pictures = "\n\n".join(picture(name, results) for name in SETS)
     write_page(
         "vision",
         f"""
@@ -441,7 +501,7 @@ of the range.
 
 ## Lambda
 
-Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen.
+Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen; those of a seed have one warm-up and one generator.
 
 {section("rate", "rate", ["linear", "knn", "kmeans", "effective_rank", "generated_share"], ["linear"])}
 
@@ -460,10 +520,18 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD")
-    parser.add_argument("--rates", nargs="+", default=[f"{r:g}" for r in RATES])
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS, metavar="KIND")
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--cases", nargs="+", default=list(COSTS))
-    parser.add_argument("--max-obs", type=int)
-    parser.add_argument("--max-epochs", type=int)
+    parser.add_argument("--max-obs", type=int, help="a random part of so many images, of both parts of the set")
+    parser.add_argument("--max-epochs", type=int, help="cap on the epochs of all phases, which shrink in proportion")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs=3,
+        metavar=("A", "B", "A"),
+        help="steps of the warm-up, the generator and the mixed phases",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tag", default="", help="write to files of this name instead, and no page: for a trial run")
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
@@ -474,10 +542,14 @@ def main() -> None:
         _common.RESULTS, _common.PAGES = scratch / "results", scratch / "pages"
         _common.PAGES.mkdir()
         args.sets, args.seeds, args.max_obs, args.max_epochs = ("digits",), 1, 200, 6
-        args.rates, args.cases, args.tag = ["0", "0.5"], ["default-8"], ""
+        args.rates, args.cases, args.tag = [0.0, 0.5], ["default-8"], ""
+    for name in ("max_obs", "max_epochs"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"Expected --{name.replace('_', '-')} of at least 1, found {getattr(args, name)}.")
+    if args.steps and min(args.steps) < 1:
+        parser.error(f"Expected --steps of at least 1 each, found {args.steps}.")
     Task.max_obs, Task.max_epochs, Task.device = args.max_obs, args.max_epochs, args.device
-    if not (args.tag or args.smoke) and (args.max_obs or args.max_epochs):
-        parser.error("--max-obs and --max-epochs are for a trial run: name it with --tag.")
+    Task.steps = tuple(args.steps) if args.steps else None
     keys = {
         "embed": ("set", "method", "seed"),
         "views": ("set", "kind", "seed"),
@@ -497,7 +569,7 @@ def main() -> None:
                         set=name, method=method, seed=seed,
                     )  # fmt: skip
             if "views" in parts:
-                for kind in KINDS:
+                for kind in args.kinds:
                     if kind == "real" and seed:
                         continue
                     results["views"].once(
@@ -507,10 +579,12 @@ def main() -> None:
             if "grids" in parts and seed == 0 and not args.tag:
                 draw_grid(name)
             if "rate" in parts:
-                for rate in args.rates:
-                    results["rate"].once(
-                        lambda n=name, r=rate, s=seed: measure_rate(n, r, s), settings=Task.about(name),
-                        set=name, rate=rate, seed=seed,
+                about, rows = Task.about(name), results["rate"]
+                wanted = tuple(r for r in args.rates if not rows.has(about, set=name, rate=f"{r:g}", seed=seed))
+                for rate in wanted:
+                    rows.once(
+                        lambda n=name, r=rate, s=seed, w=wanted: measure_rate(n, r, s, w), settings=about,
+                        set=name, rate=f"{rate:g}", seed=seed,
                     )  # fmt: skip
     if "cost" in parts:
         for case in args.cases:
