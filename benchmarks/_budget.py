@@ -98,7 +98,7 @@ def said(table: pd.DataFrame, events: str, everything: pd.DataFrame | None = Non
     for name, rows in table.groupby("set", sort=False):
         line = f"- `{name}`: {_of_set(rows, events)}"
         hidden = 0 if everything is None else int((everything["set"] == name).sum()) - len(rows)
-        lines.append(line + (f" {hidden} rows of other settings are in the file and not shown." if hidden else ""))
+        lines.append(line + (f" In the file and not shown, of other settings: {hidden} rows." if hidden else ""))
     return "\n".join(lines)
 
 
@@ -106,9 +106,12 @@ def _of_set(rows: pd.DataFrame, events: str) -> str:
     settings = json.loads(rows["settings"].iloc[0]) if "settings" in rows else {}
     known = {c: rows[c].dropna().iloc[0] for c in rows if rows[c].notna().any()}
     n, n_full = int(known.get("n_train", 0)), int(known.get("n_train_full", 0))
-    parts = [f"preset *{settings.get('preset', 'default')}*"]
+    changes = "".join(f", {k} {v:g}" for k, v in settings.get("domain", {}).items())
+    parts = [f"preset *{settings.get('preset', 'default')}*{changes}"]
     if n:
         parts.append(f"{n:,} {f'of {n_full:,} ' if n < n_full else ''}training {events}")
+    if "n_test" in known:
+        parts.append(f"tested on {int(known['n_test']):,}")
     if "length" in known:
         length, length_full = int(known["length"]), int(known.get("length_full", known["length"]))
         parts.append(f"length {length}" + (f", the middle of {length_full}" if length < length_full else ""))

@@ -178,7 +178,7 @@ def tables(everything: pd.DataFrame) -> str:
         order = [s for s in GENERATED if s in set(rows["source"])]
         lines = [_line(source, rows[rows["source"] == source], known) for source in order]
         floor = [_interval(rows.drop_duplicates("seed")[f"{c}_floor"]) if c in FLOORS else "" for c in known]
-        lines.insert(0, ["*floor*", rows["seed"].nunique(), _span(rows["n_held"]), *floor])
+        lines.insert(0, ["*floor*", rows["seed"].nunique(), _span(rows["n_train"]), *floor])
         head = ["source", "seeds", "n", *(COLUMNS[c] for c in known)]
         text = f"`{name}`, classes by *{judges}*, {100 * largest:.0f} % in the largest class"
         real = rows["motif_real"].dropna()

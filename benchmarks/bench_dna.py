@@ -10,31 +10,22 @@ rows of their own. --smoke runs everything once, tiny, on sequences made here, i
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import _common
 import numpy as np
 import pandas as pd
-import torch
 from _budget import one_setting, said
 from _common import DIFFERENCES_SAID, OVER_SETS, Results, differences, machine, markdown, write_page
+from _costs import cases_of, cost_tables, measure_costs
 from _dna_generated import GENERATED, measure_generated, tables
 from _dna_plan import Plan, fitted, forget, given, table_of, train_array, view_generator
 
-from diffaug import DiffAug, dna
-from diffaug.backends import get_backend
-from diffaug.backends._hyena import causal_convolution
-from diffaug.backends._unet1d import UNet1d
-from diffaug.core.devices import tuned_cpu
+from diffaug import dna
 from diffaug.metrics import kmeans_scores
 from diffaug.reproduce._rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 from diffaug.reproduce._split_sets import OTHER_DNA
@@ -114,88 +105,6 @@ def measure(name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[s
     }
 
 
-# --- costs ------------------------------------------------------------------------------------------------------------
-
-
-def seconds_of(run: Callable[[], Any], repeats: int = 5) -> float:
-    """Median of several runs, after one to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times[1:]))
-
-
-def fft_cost(length: int, device: torch.device) -> dict[str, float]:
-    """The convolution at a fast size, and at exactly twice the length, as it is written elsewhere."""
-    u, h = torch.randn(32, 128, length, device=device), torch.randn(128, length, device=device)
-
-    def plain() -> torch.Tensor:
-        return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * torch.fft.rfft(h, n=2 * length), n=2 * length)
-
-    return {"fast": seconds_of(lambda: causal_convolution(u, h)), "other": seconds_of(plain)}
-
-
-def attention_cost(length: int, device: torch.device) -> dict[str, float]:
-    """One evaluation of the U-Net with attention on maps of up to 128 positions, and on all."""
-    x, t, cond = torch.randn(32, 4, length, device=device), torch.zeros(1, device=device), torch.randn(32, 128)
-    cond, found = cond.to(device), {}
-    for name, limit in (("fast", 128), ("other", None)):
-        network = UNet1d(4, 128, (32, 64, 128, 128), limit).to(device).eval()
-        with torch.no_grad():
-            found[name] = seconds_of(partial(network, x, t, cond))
-    return found
-
-
-def bank_cost(length: int, device: torch.device) -> dict[str, float]:
-    """A view in bulk (512 at once), and in batches of 64 as inside of the training loop."""
-    network, found = UNet1d(4, 128, (32, 64, 128, 128)).to(device).eval(), {}
-    for name, n in (("fast", 512), ("other", 64)):
-        x, t = torch.randn(n, 4, length, device=device), torch.zeros(1, device=device)
-        with torch.no_grad():
-            found[name] = seconds_of(partial(network, x, t, torch.randn(n, 128, device=device)), 3) / n
-    return found
-
-
-def step_cost(preset: str, length: int) -> dict[str, float]:
-    """Seconds and peak memory of an A and of a B step, in a process of its own."""
-    call = [sys.executable, __file__, "--child", preset, str(length)]
-    return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-
-
-def child(preset: str, length: int) -> None:
-    """Print what :func:`step_cost` returns."""
-    base = get_backend("dna").preset(preset)
-    batch = base.training.batch_size
-    plan = {"warmup_epochs": 3, "generator_epochs": 3, "mixed_epochs": 0, "view_rate": 0.0}
-    config = base.updated("training", **plan)
-    x = np.eye(4, dtype=np.float32)[np.random.default_rng(0).integers(0, 4, size=(batch, length))].transpose(0, 2, 1)
-    model = DiffAug(config, backend="dna").fit(np.ascontiguousarray(x), progress=False)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    seconds = {p: float(np.median([r.seconds for r in model.history if r.phase == p][1:])) for p in "AB"}
-    found = {"fast": seconds["A"], "other": seconds["B"], "peak_mb": peak, "batch": batch}
-    print(json.dumps(found | {f"parameters_{k}": v for k, v in model.n_parameters.items()}))
-
-
-def costs(results: Results, smoke: bool) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    empty = {"fast": np.nan, "other": np.nan, "peak_mb": np.nan, "batch": 0}
-    empty |= {"parameters_encoder": 0, "parameters_generator": 0}
-    lengths = (40,) if smoke else (251, 300, 509)
-    with tuned_cpu():
-        for length in lengths:
-            for what, run in (("FFT", fft_cost), ("attention", attention_cost), ("bank", bank_cost)):
-                results.once(lambda n=length, r=run: {**empty, **r(n, device)}, what=what, length=length)
-    for preset in ("default",) if smoke else ("default", "paper"):
-        for length in lengths[:1] if smoke else (101, 300):
-            results.once(lambda p=preset, n=length: {**empty, **step_cost(p, n)}, what=f"step, {preset}", length=length)
-
-
 # --- page -------------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +148,6 @@ def gains(table: pd.DataFrame) -> str:
 def render(plan: Plan) -> None:
     scored = Results("dna", ("set", "split", "method", "seed")).table
     made = Results("dna_generated", ("set", "source", "seed")).table
-    cost = Results("dna_costs", ("what", "length")).table
     machines = [table["machine"] for table in (scored, made) if "machine" in table]
     made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
     parts = [
@@ -270,17 +178,7 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({made_on}).
             parts.append(f"\nDifferences in accuracy:\n\n{gains(rows)}\n")
     if len(made):
         parts.append(tables(made))
-    if len(cost):
-        parts.append(
-            f"""
-## Costs
-
-*fast* and *other* in seconds. FFT: size rounded up to small prime factors, and exactly twice the length. Attention: limit
-of 128 positions, and none. Bank: a view drawn 512 at a time, and 64. Step: an A step and a B step.
-
-{markdown(cost.set_index(["what", "length"]).round(5))}
-"""
-        )
+    parts.append(f"\n## Costs\n\n{cost_tables(Results('dna_costs', ('case', 'stage')).table)}\n")
     write_page("dna", "\n".join(parts))
 
 
@@ -307,11 +205,7 @@ def main() -> None:
     parser.add_argument("--costs", action="store_true", help="measure costs too")
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
     parser.add_argument("--smoke", action="store_true", help="everything once, tiny, into a scratch folder")
-    parser.add_argument("--child", nargs=2, metavar=("PRESET", "LENGTH"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        child(args.child[0], int(args.child[1]))
-        return
     for name in ("max_train", "max_length", "max_generated"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"Expected --{name.replace('_', '-')} of at least 1, found {getattr(args, name)}.")
@@ -346,7 +240,8 @@ def main() -> None:
                 )
             forget()
     if args.costs:
-        costs(Results("dna_costs", ("what", "length")), args.smoke)
+        cases = [f"FFT, {n} bases" for n in (251, 300)] if args.smoke else cases_of("dna")
+        measure_costs(Results("dna_costs", ("case", "stage")), cases, plan.device)
     render(plan)
 
 

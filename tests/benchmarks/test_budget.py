@@ -84,7 +84,7 @@ def test_a_page_has_one_setting_of_each_set_that_of_the_most_rows() -> None:
     assert lines[0] == (
         "- `a`: preset *default*, 1,000 of 5,000 training sequences, length 50, the middle of 100; steps: encoder 100, "
         "generator 600, encoder 100 (1 + 2 + 1 epochs). **Undertrained**: the full setting has 1000 + 2000 + 1000 steps on "
-        "5,000 sequences. 1 rows of other settings are in the file and not shown."
+        "5,000 sequences. In the file and not shown, of other settings: 1 rows."
     )
     assert lines[1].startswith("- `b`: preset *default*, 5,000 training sequences, length 100; steps: encoder 1,000,")
     assert "Undertrained" not in lines[1]
@@ -121,8 +121,10 @@ def test_a_capped_run_of_sequences_reaches_the_page(tmp_path: Path, monkeypatch:
     _dna_plan.forget()
     bench_dna.render(plan)
     page = (tmp_path / "dna.md").read_text(encoding="utf-8")
-    said = "preset *smoke*, 40 of 80 training sequences, length 24, the middle of 40; steps: encoder 2, generator 4, encoder 2"
-    assert page.count(said) == 2
+    said = "length 24, the middle of 40; steps: encoder 2, generator 4, encoder 2"
+    assert page.count(f"preset *smoke*, 40 of 80 training sequences, tested on 40, {said}") == 1
+    assert page.count(f"preset *smoke*, 40 of 80 training sequences, {said}") == 1  # what is generated has another test
+    assert page.count("**Undertrained**: the full setting has 5 + 5 + 5 steps on 80 sequences.") == 2
     assert "| source | seeds | n | js 2 |" in page
     for source in sources:
         assert f"| {source} | 1 | 12 |" in page
