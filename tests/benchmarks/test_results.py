@@ -138,6 +138,7 @@ def test_a_script_runs_from_end_to_end(script: str) -> None:
     page = Path(done.stdout.splitlines()[-1].removeprefix("wrote ")).read_text(encoding="utf-8")
     for row in ("dino", "simclr + vae", "simclr + gan", "byol+", "simsiam+", "diffaug"):
         assert f" {row} |" in page
+    assert "random condition" in page and "training " in page  # the control, and what all were given
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
