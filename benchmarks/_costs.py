@@ -326,7 +326,8 @@ def _ffts(table: pd.DataFrame) -> str:
         for _, r in rows.iterrows()
     ]  # fmt: skip
     head = ["case", "sequences", "ms, fast size", "ms, twice the length", "ratio"]
-    return "" if not lines else f"The convolution of 128 channels by FFT (twice 300 has small factors already: a control):\n\n{markdown_table(head, *lines)}"
+    text = "The convolution of 128 channels by FFT (twice 300 has small factors already: a control)"
+    return f"{text}:\n\n{markdown_table(head, *lines)}" if lines else ""
 
 
 def _short(value: float) -> str:
