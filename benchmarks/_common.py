@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
+import os
 import platform
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,46 +76,60 @@ def judged(x: np.ndarray, labels: np.ndarray, max_probed: int = 12_000) -> dict[
 
 
 class Results:
-    """Rows of a CSV file, one for each combination of key columns; a row is written as soon as it is known."""
+    """Rows of a CSV file, one for each combination of key columns; a row is written as soon as it is known.
+
+    Several processes may write into one file at a time.
+    """
 
     def __init__(self, name: str, keys: Iterable[str]) -> None:
         self.file, self.keys = RESULTS / f"{name}.csv", tuple(keys)
         RESULTS.mkdir(parents=True, exist_ok=True)
-        self.table = (
-            pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str)) if self.file.exists() else pd.DataFrame()
-        )
+        self.table = self._read()
+
+    def _read(self) -> pd.DataFrame:
+        """What is in the file by now."""
+        return pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str)) if self.file.exists() else pd.DataFrame()
 
     def _rows(self, key: Mapping[str, Any]) -> pd.DataFrame:
-        if self.table.empty:
-            return self.table
+        missing = [name for name in key if name not in self.table]
+        if self.table.empty or missing:
+            return self.table.iloc[:0]
         return self.table[(self.table[list(key)] == {k: str(v) for k, v in key.items()}).all(axis=1)]
 
-    def has(self, **key: Any) -> bool:
-        return not self._rows(key).empty
+    def has(self, settings: Mapping[str, Any] | None = None, /, **key: Any) -> bool:
+        """Whether there is such a row, of these settings."""
+        return not self._rows({**key, **_about(settings)}).empty
 
     def once(
         self, measure: Callable[[], Mapping[str, Any]], *, settings: Mapping[str, Any] | None = None, **key: Any
     ) -> None:
-        """Measure and keep a row unless it is there.
+        """Measure and keep a row unless it is there, written by this process or by another.
 
-        ``settings`` are what the row depends on beside its key. They are kept with it, and a row of other ones is an error:
-        a table must not hold numbers of two protocols under one name.
+        ``settings`` are what the row depends on beside its key. They are kept with it, and are part of the key: rows of
+        other ones stay beside it, and a page shows those of one (``_budget.one_setting``).
         """
-        there = self._rows(key)
-        about = {} if settings is None else {"settings": json.dumps(settings, sort_keys=True)}
-        if not there.empty:
-            found = there.iloc[0].get("settings")
-            if about and found != about["settings"]:
-                raise ValueError(
-                    f"Expected a row of {key} with settings {about['settings']} in {self.file.name}, found {found}. "
-                    "Take the row out, or run with the settings it has."
-                )
+        self.table = self._read()
+        if self.has(settings, **key):
             return
-        row = {**{k: str(v) for k, v in key.items()}, **about, **measure()}
+        row = {**{k: str(v) for k, v in key.items()}, **_about(settings), **measure()}
         row = {k: f"{v:.6g}" if isinstance(v, float | np.floating) else v for k, v in row.items()}
-        self._keep(row)
-        self.table = pd.read_csv(self.file, dtype=dict.fromkeys(self.keys, str))
+        with self._alone():
+            self.table = self._read()
+            if self.has(settings, **key):
+                return  # another process was first
+            self._keep(row)
+            self.table = self._read()
         print(row, flush=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process writes into the folder meanwhile. The lock is the folder's: it leaves no file behind."""
+        folder = os.open(self.file.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)  # which lets go of the lock, as the end of a killed process does
 
     def _keep(self, row: Mapping[str, Any]) -> None:
         """Write the file anew with one more row: it is whole whenever the run is killed, and columns may be added."""
@@ -125,6 +142,11 @@ class Results:
             writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for r in rows for k in r)))
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _about(settings: Mapping[str, Any] | None) -> dict[str, str]:
+    """Settings as the column that holds them."""
+    return {} if settings is None else {"settings": json.dumps(settings, sort_keys=True)}
 
 
 def machine() -> str:

@@ -1,38 +1,31 @@
 """DNA: embeddings beside what they have to beat, generated sequences beside shuffles, and costs. Labels only judge.
 
 Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py [--sets gue_splice_small ...] [--seeds 3] [--render]
-Resumes where it stopped; writes docs/benchmarks/results/dna*.csv and docs/benchmarks/dna.md. With --pretrained NAME=FOLDER
-published weights get rows of their own. --smoke runs everything once, tiny, on sequences made here, into a scratch folder.
+     [--max-train N] [--max-length N] [--steps A B A] [--max-generated N]
+Resumes where it stopped; writes docs/benchmarks/results/dna*.csv and docs/benchmarks/dna.md. Rows of other caps stand beside
+each other, and the page has those of one for each set and says which. With --pretrained NAME=FOLDER published weights get
+rows of their own. --smoke runs everything once, tiny, on sequences made here, into a scratch folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import _common
 import numpy as np
 import pandas as pd
-import torch
+from _budget import one_setting, said
 from _common import DIFFERENCES_SAID, OVER_SETS, Results, differences, machine, markdown, write_page
+from _costs import cases_of, cost_tables, measure_costs
+from _dna_generated import GENERATED, measure_generated, tables
+from _dna_plan import Plan, fitted, forget, given, table_of, train_array, view_generator
 
-from diffaug import DiffAug, dna
-from diffaug.backends import get_backend
-from diffaug.backends._hyena import causal_convolution
-from diffaug.backends._unet1d import UNet1d
-from diffaug.baselines import VIEW_GENERATORS, ViewGenerator
-from diffaug.core.config import Config
-from diffaug.core.devices import tuned_cpu
+from diffaug import dna
 from diffaug.metrics import kmeans_scores
 from diffaug.reproduce._rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 from diffaug.reproduce._split_sets import OTHER_DNA
@@ -47,84 +40,9 @@ LEARNERS = ("moco", "byol", "simsiam", "dino")
 #: One learner with views of each generator, and DiffAug's views under three.
 WITH_VIEWS = ("simclr + vae", "simclr + gan", "simclr+", "byol+", "simsiam+")
 FROZEN = ("random", *(f"simclr + {kind}" for kind in SSL), *LEARNERS, *WITH_VIEWS, *OURS)
-GENERATED = ("held out", "diffaug", "vae", "gan", "random condition", "shuffled letters", "shuffled pairs", "copies")
-#: Motifs whose place is looked at: introns start with GT and end with AG.
-MOTIFS = {"gue_splice_small": {"donor": "GT", "acceptor": "AG"}}
 MAX_CLUSTERED = 3000
 
-SMOKE = {
-    "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 16},
-    "diffusion": {"n_steps": 2},
-    "domain": {"n_semantic": 8, "n_latent": 4, "filter_width": 4, "generator_widths": [4, 4, 4, 4], "n_neighbors": 3},
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What all measurements of a run share."""
-
-    split: str
-    max_train: int | None
-    preset: str
-    device: str
-    smoke: bool
-
-    def config(self) -> Config | dict[str, Any] | str:
-        return SMOKE if self.smoke else self.preset
-
-    def about(self) -> dict[str, Any]:
-        """What a row depends on beside its key."""
-        return {"preset": "smoke" if self.smoke else self.preset, "max_train": self.max_train}
-
-
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def table_of(name: str, plan: Plan) -> dna.SequenceTable:
-    """A set, cropped to what the encoder accepts, its training part cut to a random ``max_train`` rows."""
-    table = made_here() if plan.smoke else dna.load(name, split=plan.split)
-    assert table.split is not None
-    keep = table.split != "valid"
-    if plan.max_train is not None:
-        train = np.flatnonzero(table.split == "train")
-        drawn = np.random.default_rng(0).permutation(train)[: plan.max_train]
-        keep &= (table.split == "test") | np.isin(np.arange(len(table)), drawn)
-    table = table.subset(keep)
-    return dataclasses.replace(table, sequences=dna.crop(table.sequences, 1024))
-
-
-def made_here() -> dna.SequenceTable:
-    """Sequences of two classes, one of which has a GT at its centre."""
-    rng = np.random.default_rng(0)
-    text = [list(rng.choice(list("ACGT"), 40)) for _ in range(120)]
-    labels = np.array(["donor", "non_site"] * 60)
-    for s in text[::2]:
-        s[20:22] = "GT"
-    split = np.where(np.arange(120) < 80, "train", "test")
-    return dna.SequenceTable(["".join(s) for s in text], [str(i) for i in range(120)], labels, split)
-
-
 # --- embeddings -------------------------------------------------------------------------------------------------------
-
-
-def train_array(name: str, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """One-hot training sequences, and all of them, of one width. Test sequences beyond it lose their ends."""
-    table = table_of(name, plan)
-    x = dna.encode(table.part("train").sequences)
-    return x, dna.encode(dna.crop(table.sequences, x.shape[2]), length=x.shape[2])
-
-
-@cache
-def fitted(name: str, seed: int, plan: Plan, condition: str = "semantic") -> DiffAug:
-    """The model and its loop-off twin, kept while their rows are measured."""
-    config = get_backend("dna").preset(plan.preset) if not plan.smoke else None
-    model = DiffAug(SMOKE if config is None else config, backend="dna", random_state=seed, device=plan.device)
-    if condition != "semantic":  # a generator alone: its views serve no encoder
-        settings = model.config.updated("diffusion", condition=condition).updated("training", view_rate=0.0)
-        settings = settings.updated("training", mixed_epochs=0)
-        model = DiffAug(settings, backend="dna", random_state=seed, device=plan.device)
-    return model.fit(train_array(name, plan)[0], twin=condition == "semantic", progress=False)
 
 
 def features(
@@ -145,14 +63,14 @@ def features(
             seed=seed,
             device=plan.device,
             diffaug=lambda: fitted(name, seed, plan),
+            view_generator=lambda kind: view_generator(kind, name, seed, plan),
         )
     if method in pretrained:
         model = dna.load_pretrained(pretrained[method], device=plan.device)
         x = model.embed(dna.crop(table_of(name, plan).sequences, model.max_length))
     elif method == "random":
-        domain = DiffAug(plan.config(), backend="dna").config.domain
         text = dna.decode(everything)
-        x = dna.random_embedding(text, config=domain, random_state=seed, device=plan.device)
+        x = dna.random_embedding(text, config=plan.config().domain, random_state=seed, device=plan.device)
     else:
         raise ValueError(f"Expected a method among {[*SUPERVISED, *FROZEN, *pretrained]}, found {method!r}.")
     return x, {"seconds": time.perf_counter() - begin, "view_seconds": 0.0, "view_rate": 0.0}
@@ -180,185 +98,11 @@ def measure(name: str, method: str, seed: int, plan: Plan, pretrained: Mapping[s
         "accuracy": score.accuracy,
         "balanced": score.balanced_accuracy,
         **clusters,
-        "n_train": score.n_train,
         "n_test": score.n_test,
-        "length": max(map(len, table.sequences)),
+        **given(name, plan),
         **seconds,
         "machine": machine(),
     }
-
-
-# --- generated sequences ----------------------------------------------------------------------------------------------
-
-
-def synthetic(name: str, source: str, seed: int, plan: Plan) -> tuple[list[str], np.ndarray]:
-    """Sequences to judge, and the training row that each belongs to."""
-    table = table_of(name, plan)
-    train, test = table.part("train").sequences, table.part("test").sequences
-    n = min(len(train), len(test), 2000)
-    rows = np.random.default_rng(seed).permutation(len(train))[:n]
-    drawn = [train[i] for i in rows]
-    if source == "held out":  # the ceiling: half of the real test sequences against the other half
-        return test[: len(test) // 2], np.full(len(test) // 2, -1)
-    if source == "copies":
-        return drawn, rows
-    if source.startswith("shuffled"):
-        return dna.shuffle(drawn, k=1 if source.endswith("letters") else 2, random_state=seed), rows
-    if source in VIEW_GENERATORS:  # each a view of the sequence, as DiffAug's is drawn under its condition
-        x = train_array(name, plan)[0]
-        maker = ViewGenerator(source, plan.config(), backend="dna", random_state=seed, device=plan.device)
-        return dna.decode(maker.fit(x, progress=False).augment(x[rows], random_state=seed)[:, 0]), rows
-    model = fitted(name, seed, plan, "semantic" if source == "diffaug" else "noise")
-    made = model.generate(source=rows, random_state=seed)
-    return dna.decode(made.values), made.source
-
-
-def measure_generated(name: str, source: str, seed: int, plan: Plan) -> dict[str, Any]:
-    table = table_of(name, plan)
-    train, test = table.part("train"), table.part("test")
-    begin = time.perf_counter()
-    made, rows = synthetic(name, source, seed, plan)
-    seconds = time.perf_counter() - begin
-    # Where half of the test part is judged, the other half is what it is judged against.
-    held = test.sequences[len(test) // 2 :] if source == "held out" else test.sequences
-    report = dna.judge(made, train=train.sequences, held_out=held, random_state=seed)
-    row: dict[str, Any] = {}
-    for k in (2, 4, 6):
-        row[f"js{k}"], row[f"js{k}_floor"] = report.kmer[k].value, report.kmer[k].floor
-    row |= {
-        "gc": report.gc.value,
-        "gc_floor": report.gc.floor,
-        "gc_std_ratio": report.gc_std.value / report.gc_std.floor,
-        "auc": report.discriminator.value,
-        "auc_floor": report.discriminator.floor,
-        "copies": report.memorisation.copies.value,
-        "closer_to_train": report.memorisation.closer_to_train,
-        "distance": report.memorisation.distance.value,
-        "distance_floor": report.memorisation.distance.floor,
-        "class_kept": class_kept(name, made, rows, plan),
-        **motifs(name, made, rows, plan),
-        "seconds": seconds,
-        "machine": machine(),
-    }
-    return row
-
-
-def class_kept(name: str, made: list[str], rows: np.ndarray, plan: Plan) -> float:
-    """Share of sequences that a classifier of words and places, trained on the real ones, gives their condition's class."""
-    train = table_of(name, plan).part("train")
-    if (rows < 0).any():
-        return float("nan")
-    assert train.labels is not None
-    judged = dna.SequenceTable(
-        [*train.sequences, *made],
-        [str(i) for i in range(len(train) + len(made))],
-        np.concatenate([train.labels, train.labels[rows]]),
-        np.array(["train"] * len(train) + ["test"] * len(made)),
-    )
-    return max(dna.peer_score(judged, peer).accuracy for peer in ("kmer4", "onehot"))
-
-
-def motifs(name: str, made: list[str], rows: np.ndarray, plan: Plan) -> dict[str, float]:
-    """Share with the motif at the place where the real training sequences of that class have it most."""
-    found = {"motif": np.nan, "motif_real": np.nan, "motif_elsewhere": np.nan}
-    train = table_of(name, plan).part("train")
-    assert train.labels is not None
-    wanted = {"donor": "GT"} if plan.smoke else MOTIFS.get(name, {})
-    shares = []
-    for label, motif in wanted.items():
-        real = [s for s, y in zip(train.sequences, train.labels, strict=True) if y == label]
-        profile = dna.motif_frequency(real, motif)
-        place = int(np.nanargmax(profile))
-        mine = [s for s, row in zip(made, rows, strict=True) if row >= 0 and train.labels[row] == label]
-        if not mine or max(map(len, mine)) < place + len(motif):
-            continue
-        here = dna.motif_frequency(mine, motif)
-        shares.append((here[place], profile[place], np.nanmean(np.delete(here, place))))
-    if shares:
-        found = dict(zip(found, np.mean(shares, axis=0).tolist(), strict=True))
-    return found
-
-
-# --- costs ------------------------------------------------------------------------------------------------------------
-
-
-def seconds_of(run: Callable[[], Any], repeats: int = 5) -> float:
-    """Median of several runs, after one to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times[1:]))
-
-
-def fft_cost(length: int, device: torch.device) -> dict[str, float]:
-    """The convolution at a fast size, and at exactly twice the length, as it is written elsewhere."""
-    u, h = torch.randn(32, 128, length, device=device), torch.randn(128, length, device=device)
-
-    def plain() -> torch.Tensor:
-        return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * torch.fft.rfft(h, n=2 * length), n=2 * length)
-
-    return {"fast": seconds_of(lambda: causal_convolution(u, h)), "other": seconds_of(plain)}
-
-
-def attention_cost(length: int, device: torch.device) -> dict[str, float]:
-    """One evaluation of the U-Net with attention on maps of up to 128 positions, and on all."""
-    x, t, cond = torch.randn(32, 4, length, device=device), torch.zeros(1, device=device), torch.randn(32, 128)
-    cond, found = cond.to(device), {}
-    for name, limit in (("fast", 128), ("other", None)):
-        network = UNet1d(4, 128, (32, 64, 128, 128), limit).to(device).eval()
-        with torch.no_grad():
-            found[name] = seconds_of(partial(network, x, t, cond))
-    return found
-
-
-def bank_cost(length: int, device: torch.device) -> dict[str, float]:
-    """A view in bulk (512 at once), and in batches of 64 as inside of the training loop."""
-    network, found = UNet1d(4, 128, (32, 64, 128, 128)).to(device).eval(), {}
-    for name, n in (("fast", 512), ("other", 64)):
-        x, t = torch.randn(n, 4, length, device=device), torch.zeros(1, device=device)
-        with torch.no_grad():
-            found[name] = seconds_of(partial(network, x, t, torch.randn(n, 128, device=device)), 3) / n
-    return found
-
-
-def step_cost(preset: str, length: int) -> dict[str, float]:
-    """Seconds and peak memory of an A and of a B step, in a process of its own."""
-    call = [sys.executable, __file__, "--child", preset, str(length)]
-    return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-
-
-def child(preset: str, length: int) -> None:
-    """Print what :func:`step_cost` returns."""
-    base = get_backend("dna").preset(preset)
-    batch = base.training.batch_size
-    plan = {"warmup_epochs": 3, "generator_epochs": 3, "mixed_epochs": 0, "view_rate": 0.0}
-    config = base.updated("training", **plan)
-    x = np.eye(4, dtype=np.float32)[np.random.default_rng(0).integers(0, 4, size=(batch, length))].transpose(0, 2, 1)
-    model = DiffAug(config, backend="dna").fit(np.ascontiguousarray(x), progress=False)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    seconds = {p: float(np.median([r.seconds for r in model.history if r.phase == p][1:])) for p in "AB"}
-    found = {"fast": seconds["A"], "other": seconds["B"], "peak_mb": peak, "batch": batch}
-    print(json.dumps(found | {f"parameters_{k}": v for k, v in model.n_parameters.items()}))
-
-
-def costs(results: Results, smoke: bool) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    empty = {"fast": np.nan, "other": np.nan, "peak_mb": np.nan, "batch": 0}
-    empty |= {"parameters_encoder": 0, "parameters_generator": 0}
-    lengths = (40,) if smoke else (251, 300, 509)
-    with tuned_cpu():
-        for length in lengths:
-            for what, run in (("FFT", fft_cost), ("attention", attention_cost), ("bank", bank_cost)):
-                results.once(lambda n=length, r=run: {**empty, **r(n, device)}, what=what, length=length)
-    for preset in ("default",) if smoke else ("default", "paper"):
-        for length in lengths[:1] if smoke else (101, 300):
-            results.once(lambda p=preset, n=length: {**empty, **step_cost(p, n)}, what=f"step, {preset}", length=length)
 
 
 # --- page -------------------------------------------------------------------------------------------------------------
@@ -404,7 +148,6 @@ def gains(table: pd.DataFrame) -> str:
 def render(plan: Plan) -> None:
     scored = Results("dna", ("set", "split", "method", "seed")).table
     made = Results("dna_generated", ("set", "source", "seed")).table
-    cost = Results("dna_costs", ("what", "length")).table
     machines = [table["machine"] for table in (scored, made) if "machine" in table]
     made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
     parts = [
@@ -425,62 +168,53 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({made_on}).
 """
     ]
     for split in ("official", "deduplicated"):
-        rows = scored[scored["split"] == split] if len(scored) else scored
+        everything = scored[scored["split"] == split] if len(scored) else scored
+        rows = one_setting(everything)
         if len(rows):
             frozen = rows[~rows["method"].isin(SUPERVISED)]
-            parts.append(f"\n## Accuracy, {split} split\n\n{scores(rows, 'accuracy')}\n")
+            parts.append(f"\n## Accuracy, {split} split\n\n{said(rows, 'sequences', everything)}\n")
+            parts.append(f"\n{scores(rows, 'accuracy')}\n")
             parts.append(f"\nk-means on the test part, Hungarian accuracy:\n\n{scores(frozen, 'kmeans')}\n")
             parts.append(f"\nDifferences in accuracy:\n\n{gains(rows)}\n")
     if len(made):
-        # The seconds of some sources have a fit in them, and those of DiffAug have one or not.
-        shown = made.drop(columns=["seed", "settings", "machine", "seconds"])
-        shown = shown.groupby(["set", "source"], sort=False).mean().round(3)
-        parts.append(
-            f"""
-## Generated sequences
-
-*js* is the Jensen-Shannon distance of the words of 2, 4 and 6 bases to those of the test part, its floor that of the
-training part. *class kept* is what the better of two supervised classifiers says. *motif* is the share of generated
-donors (acceptors) with GT (AG) at the place where the real ones have it most, *motif_real* that of the real ones. *held
-out* are real sequences in place of generated ones; *vae* and *gan* are views of training sequences by these; *copies*, shuffles and a random condition are controls.
-
-{markdown(shown.T)}
-"""
-        )
-    if len(cost):
-        parts.append(
-            f"""
-## Costs
-
-*fast* and *other* in seconds. FFT: size rounded up to small prime factors, and exactly twice the length. Attention: limit
-of 128 positions, and none. Bank: a view drawn 512 at a time, and 64. Step: an A step and a B step.
-
-{markdown(cost.set_index(["what", "length"]).round(5))}
-"""
-        )
+        parts.append(tables(made))
+    parts.append(f"\n## Costs\n\n{cost_tables(Results('dna_costs', ('case', 'stage')).table)}\n")
     write_page("dna", "\n".join(parts))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=SETS)
-    parser.add_argument("--methods", nargs="+", default=[*SUPERVISED, *FROZEN])
-    parser.add_argument("--sources", nargs="*", default=GENERATED)
+    parser.add_argument("--methods", nargs="*", default=[*SUPERVISED, *FROZEN])
+    parser.add_argument("--sources", nargs="*", default=GENERATED, choices=GENERATED, metavar="SOURCE")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--split", choices=("official", "deduplicated"), default="official")
     parser.add_argument("--max-train", type=int, help="train on a random part of so many sequences")
+    parser.add_argument("--max-length", type=int, help="keep the middle bases of each sequence, so many")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs=3,
+        metavar=("A", "B", "A"),
+        help="steps of the warm-up, the generator and the mixed phases",
+    )
+    parser.add_argument("--max-generated", type=int, default=2000, help="sequences of each source to judge, at most")
     parser.add_argument("--preset", choices=("default", "paper"), default="default")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pretrained", nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--costs", action="store_true", help="measure costs too")
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
     parser.add_argument("--smoke", action="store_true", help="everything once, tiny, into a scratch folder")
-    parser.add_argument("--child", nargs=2, metavar=("PRESET", "LENGTH"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        child(args.child[0], int(args.child[1]))
-        return
-    plan = Plan(args.split, args.max_train, args.preset, args.device, args.smoke)
+    for name in ("max_train", "max_length", "max_generated"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"Expected --{name.replace('_', '-')} of at least 1, found {getattr(args, name)}.")
+    if args.steps and min(args.steps) < 1:
+        parser.error(f"Expected --steps of at least 1 each, found {args.steps}.")
+    plan = Plan(
+        args.split, args.max_train, args.preset, args.device, args.smoke, args.max_length,
+        tuple(args.steps) if args.steps else None, args.max_generated,
+    )  # fmt: skip
     if args.smoke:
         _common.RESULTS = _common.PAGES = Path(tempfile.mkdtemp(prefix="bench_dna-"))
         args.sets, args.costs = ("made_here",), True
@@ -499,14 +233,15 @@ def main() -> None:
             for source in args.sources if plan.split == "official" else ():
                 made.once(
                     lambda n=name, o=source, s=seed: measure_generated(n, o, s, plan),
-                    settings=plan.about(),
+                    settings=plan.about(generated=True),
                     set=name,
                     source=source,
                     seed=seed,
                 )
-            fitted.cache_clear()
+            forget()
     if args.costs:
-        costs(Results("dna_costs", ("what", "length")), args.smoke)
+        cases = [f"FFT, {n} bases" for n in (251, 300)] if args.smoke else cases_of("dna")
+        measure_costs(Results("dna_costs", ("case", "stage")), cases, plan.device)
     render(plan)
 
 

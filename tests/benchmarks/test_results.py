@@ -1,9 +1,13 @@
-"""Rows of the smaller benchmarks: kept one by one, never two protocols under one name; and their pages."""
+"""Rows of the smaller benchmarks: kept one by one, those of other settings apart; and their pages."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pandas as pd
 import pytest
 
 from diffaug.baselines import METHODS
+from diffaug.core.storage import written_file
 from diffaug.reproduce._rivals import rival
 
 SCRIPTS = Path(_common.__file__).parent
@@ -39,11 +44,50 @@ def test_a_row_is_measured_once(results: Any) -> None:
     assert table["score"].tolist() == [0.333333] * 2
 
 
-def test_a_row_of_other_settings_is_refused(results: Any) -> None:
-    results().once(lambda: {"score": 1.0}, settings={"max": 100}, set="a", seed=0)
-    with pytest.raises(ValueError, match=r'with settings \{"max": 200\} in r.csv, found \{"max": 100\}'):
-        results().once(lambda: {"score": 2.0}, settings={"max": 200}, set="a", seed=0)
-    assert results().table["score"].tolist() == [1.0]
+def test_rows_of_other_settings_stand_beside_each_other(results: Any) -> None:
+    for most in (100, 200, 100):
+        results().once(lambda n=most: {"score": n / 100}, settings={"max": most}, set="a", seed=0)
+    assert results().table["score"].tolist() == [1.0, 2.0]
+    assert results().has({"max": 200}, set="a", seed=0) and not results().has({"max": 300}, set="a", seed=0)
+
+
+def test_rows_of_two_processes_are_all_kept(results: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file is written anew with each row: a slow disk would lose those of another process, were there no lock."""
+
+    @contextmanager
+    def slow(file: Path) -> Iterator[Path]:
+        with written_file(file) as fresh:
+            time.sleep(0.02)
+            yield fresh
+
+    monkeypatch.setattr(_common, "written_file", slow)
+    each = [results() for _ in range(4)]  # as four processes have: nothing is shared but the file
+
+    def write(i: int) -> None:
+        for seed in range(4):
+            each[i].once(lambda: {"score": 1.0}, set=f"s{i}", seed=seed)
+
+    with ThreadPoolExecutor(len(each)) as pool:
+        list(pool.map(write, range(len(each))))
+    table = results().table
+    assert sorted(zip(table["set"], table["seed"], strict=True)) == [
+        (f"s{i}", str(j)) for i in range(4) for j in range(4)
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_a_row_that_another_process_has_written_meanwhile_is_not_doubled(results: Any) -> None:
+    mine, other, calls = results(), results(), []
+
+    def measure() -> dict[str, Any]:
+        other.once(lambda: {"score": 1.0}, settings={"max": 1}, set="a", seed=0)
+        return {"score": 2.0}
+
+    mine.once(measure, settings={"max": 1}, set="a", seed=0)
+    assert mine.table["score"].tolist() == [1.0]
+    results().once(lambda: {"score": 1.0}, settings={"max": 1}, set="a", seed=1)
+    mine.once(lambda: {"score": calls.append(1) or 2.0}, settings={"max": 1}, set="a", seed=1)
+    assert not calls and len(mine.table) == 2  # it looks into the file before it measures
 
 
 def test_a_killed_run_leaves_whole_rows(results: Any, tmp_path: Path) -> None:
@@ -94,6 +138,7 @@ def test_a_script_runs_from_end_to_end(script: str) -> None:
     page = Path(done.stdout.splitlines()[-1].removeprefix("wrote ")).read_text(encoding="utf-8")
     for row in ("dino", "simclr + vae", "simclr + gan", "byol+", "simsiam+", "diffaug"):
         assert f" {row} |" in page
+    assert "random condition" in page and "training " in page  # the control, and what all were given
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------

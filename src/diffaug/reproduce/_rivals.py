@@ -72,6 +72,7 @@ def embedded(
     diffaug: Callable[[], DiffAug],
     max_epochs: int | None = None,
     kept: Checkpoints | None = None,
+    view_generator: Callable[[str], tuple[ViewGenerator, float]] | None = None,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Train a learner on some events and embed all of them.
 
@@ -89,18 +90,28 @@ def embedded(
         Gives the model that makes DiffAug's views, fitted on ``train``; called for rows that have these.
     kept
         Where the trainings are kept, that of the model of ``diffaug`` apart.
+    view_generator
+        Gives the VAE or the GAN of a kind, fitted on ``train``, and the seconds of its training, for callers that need it
+        more than once. By default it is trained here.
 
     Returns
     -------
     Semantic vectors, and the row's ``seconds`` (those of the epochs, as :func:`of_fit` has them), ``view_seconds`` (those
     of the VAE or GAN with the drawing; DiffAug's are among the seconds of its own row) and ``view_rate``.
     """
-    generated, begin = None, time.perf_counter()
+
+    def trained(kind: str) -> tuple[ViewGenerator, float]:
+        begin = time.perf_counter()
+        maker = ViewGenerator(kind, config, backend=backend, random_state=seed, device=device)
+        maker.fit(train, max_epochs=max_epochs, checkpoint=kept.file(kind) if kept else None, progress=False)
+        return maker, time.perf_counter() - begin
+
+    generated, view_seconds = None, 0.0
     if row.source in VIEW_GENERATORS:
-        maker = ViewGenerator(row.source, config, backend=backend, random_state=seed, device=device)
-        maker.fit(train, max_epochs=max_epochs, checkpoint=kept.file(row.source) if kept else None, progress=False)
+        maker, view_seconds = (view_generator or trained)(row.source)
+        begin = time.perf_counter()
         generated = maker.augment(train, N_VIEWS, random_state=seed)
-    view_seconds = time.perf_counter() - begin
+        view_seconds += time.perf_counter() - begin
     if row.source == DIFFAUG:
         generated = diffaug().augment(train, N_VIEWS, random_state=seed)
     learner = trainable(row, config, backend=backend, seed=seed, device=device)
