@@ -78,6 +78,8 @@ class Page:
         command: str,
     ) -> None:
         self.table, self.plan, self.folder, self.command = table, plan, folder, command
+        #: Page and figures are named after the file of variants, so that ablations do not take the place of the main table.
+        self.stem = "embeddings" if plan.variants is None else plan.variants.stem
         self.peers = {name: peers[name] for name in peers if name in plan.peers}
         self.lines = {row.name: row.shown for peer in self.peers.values() for row in peer.rows}
         self.of = {row.name: peer for peer in self.peers.values() for row in peer.rows}
@@ -377,7 +379,7 @@ class Page:
         return drawn
 
     def _keep(self, figure: figures.Figure, name: str, said: str) -> str:
-        stem = self.folder / f"embeddings_{name}"
+        stem = self.folder / f"{self.stem}_{name}"
         figures.keep(figure, stem)
         return f"![{said}]({stem.name}.svg)"
 
@@ -408,7 +410,7 @@ class Page:
         return "\n".join(
             part
             for part in (
-                "# Embeddings beside peers\n",
+                "# Embeddings beside peers\n" if self.plan.variants is None else f"# Variants: {self.stem}\n",
                 f"{len(self.sets)} labelled sets, {size}, {one.n_top_genes} highly variable genes where there are more;"
                 " features that are no counts stay as they are. Every method sees the same cells and genes, and no label:"
                 f" labels only judge. {self.seeds_text()}; methods without a random part have one, which stands for all."
@@ -508,7 +510,7 @@ class Page:
 
     def write(self, notes: str = "") -> Path:
         """Write the page and its figures."""
-        file = self.folder / "embeddings.md"
+        file = self.folder / f"{self.stem}.md"
         text = self.text(notes)
         with written_file(file) as fresh:
             fresh.write_text(text.strip() + "\n", encoding="utf-8")
