@@ -1,12 +1,13 @@
 """Embeddings of every method on every set with every seed, judged by every protocol: labels only judge.
 
 Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py [--sets largest] [--methods ...] [--seeds 5] [--render]
-It goes on where it stopped. The page shows the sets and methods of the call. Writes docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its
-figures; embeddings and scores on the way are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
+It goes on where it stopped. The page shows the sets and methods of the call, and lists what was not run. Writes
+docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its figures; embeddings and scores on the way
+are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
 
-Ablations: --variants benchmarks/ablations.toml --methods diffaug A2 B4 fig6 runs those of the paper and our own (--list shows all)
-beside the default recipe, and writes ablations.md instead; the file says what each is. Those that `diffaug-cells reproduce` has
-too have its names and settings. A3, B1 and B3 are diffaug and simclr, and take their embeddings from the cache.
+Ablations: --variants benchmarks/ablations.toml --methods diffaug A2 B4 fig6 runs those of the paper and our own (--list shows
+all) beside the default recipe, and writes ablations.md instead; the file says what each is. Those that `diffaug-cells
+reproduce` has too have its names and settings. A3, B1 and B3 are diffaug and simclr, and take their embeddings from the cache.
 """
 
 from __future__ import annotations

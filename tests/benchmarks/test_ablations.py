@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 import bench_embeddings
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from harness.compute import Request, compute
 from harness.page import Page
 from harness.run import Plan, Runner
 from harness.sets import Slice
-from harness.store import Entry, settings_hash
+from harness.store import COLUMNS, Entry, settings_hash
 from peers import ARMS, PEERS, variants
 
 from diffaug.backends.cells import CellsConfig, default_config
@@ -123,13 +125,14 @@ def test_arms_run(name: str, cells: AnnData) -> None:
         del cells.obs["label"]
     made = peer.embed(cells, 0, **quick(name))
     assert set(made) == {row.role for row in peer.rows} and made["model"].x.shape == (60, 80)
-    assert (made["model"].readings["view_rate"] == 0) == (name == "B2")
+    rate = made["model"].readings["view_rate"]
+    assert rate == 0 if name == "B2" else 0 <= rate <= 1
 
 
 def test_a_sweep_is_the_runs_of_its_lambdas(cells: AnnData) -> None:
     del cells.obs["label"]
     made = FOUND["fig6"].embed(cells, 1, **quick("fig6"))
-    assert list(made) != [] and set(made) == {row.role for row in FOUND["fig6"].rows}
+    assert set(made) == {row.role for row in FOUND["fig6"].rows}
     for rate in (0.1, 1.0):
         alone = FOUND["A3-fixed"].embed(cells, 1, **quick("A3-fixed", view_rate=rate))["model"]
         np.testing.assert_allclose(made[f"{rate:g}"].x, alone.x, rtol=1e-5, atol=1e-6)
@@ -137,7 +140,7 @@ def test_a_sweep_is_the_runs_of_its_lambdas(cells: AnnData) -> None:
     off = FOUND["B2-InfoNCE"].embed(cells, 1, **quick("B2-InfoNCE"))["model"]
     np.testing.assert_allclose(made["0"].x, off.x, rtol=1e-5, atol=1e-6)
     assert not np.allclose(made["0"].x, made["1"].x)
-    assert 0 < made["0"].seconds < made["0.1"].seconds and made["0"].readings["view_rate"] == 0
+    assert all(one.seconds > 0 for one in made.values()) and made["0"].readings["view_rate"] == 0
 
 
 @pytest.mark.parametrize("name", ["A1", "A2"])
@@ -151,8 +154,6 @@ def test_labels_reach_the_supervised_ablation_alone(
     def embed(adata: AnnData, seed: int, *, config: Any = None, max_epochs: Any = None) -> np.ndarray:
         seen.append("label" in adata.obs)
         return np.zeros((adata.n_obs, 2))
-
-    import dataclasses
 
     planted = dataclasses.replace(peer, embed=embed)
     monkeypatch.setattr("harness.compute.peers_with", lambda file: {name: planted})
@@ -178,9 +179,6 @@ def test_a_page_of_variants_has_a_name_of_its_own(tmp_path: Path) -> None:
     peers = {**PEERS, **FOUND}
     settings = {name: peers[name].settings for name in plan.peers}
     assert len({settings_hash(s) for s in settings.values()}) == 2
-    import pandas as pd
-    from harness.store import COLUMNS
-
     empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
     file = Page(empty, plan, peers, settings, tmp_path, "command").write()
     assert file.name == "ablations.md" and file.read_text().startswith("# Variants: ablations\n")

@@ -227,7 +227,7 @@ def test_an_interrupt_keeps_the_rows(
     monkeypatch.setattr(_measure, "measure", interrupted)
     assert main(["reproduce", "table4", *small(seeds=3)]) == 130
     assert capsys.readouterr().err.endswith("diffaug-cells: interrupted\n")
-    assert len(pd.read_csv("out/rows.csv")) == 9
+    assert len(pd.read_csv("out/rows.csv")) == 15
 
 
 # --- list ------------------------------------------------------------------------------------------------------------
