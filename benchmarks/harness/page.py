@@ -183,6 +183,16 @@ class Page:
             for i, how in enumerate(("t", "bootstrap"))
         ]
 
+    def rates_table(self) -> str:
+        """The lambda in force by method and set, where several methods have one: arms whose lambda differs are no pair."""
+        found = per_set(self.rows, RATE, self.methods, self.sets)
+        if len(found) < 2:
+            return ""
+        lines = [
+            [self._name(str(m)), *(NONE if math.isnan(v) else f"{v:.2f}" for v in row)] for m, row in found.iterrows()
+        ]
+        return markdown_table(["method", *map(self._set, found.columns)], *lines)
+
     def per_set_table(self, score: Score) -> str:
         """Means over seeds of every method on every set; the best of a set is bold."""
         found = per_set(self.rows, score, self.methods, self.sets)
@@ -406,6 +416,9 @@ class Page:
             there = [s for s in scores if len(values(self.rows, s))]
             return "\n\n".join(t for t in (said, make(there)) if t) if there else ""
 
+        said_of_rates = (
+            "Share of generated views in the last epochs, mean over seeds. Near 0 a method is nearly the twin."
+        )
         both = bool({OURS, TWIN} <= set(self.methods))
         return "\n".join(
             part
@@ -450,6 +463,7 @@ class Page:
                 )
                 if both
                 else "",
+                section("Lambda in force", said_of_rates, self.rates_table()) if self.rates_table() else "",
                 section(
                     "Natural splits",
                     when(

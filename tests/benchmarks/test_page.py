@@ -273,6 +273,14 @@ def test_a_section_is_there_when_it_has_rows(
     assert cells(section, "scVI")[1:] == ["1", "0.625 [–]"]
 
 
+def test_lambdas_of_several_methods_stand_side_by_side(table: pd.DataFrame, tmp_path: Path) -> None:
+    assert page(table, tmp_path).rates_table() == ""  # DiffAug's own stands in the table of its gain
+    extra = [row("paul15", "scvi", seed, "compute", "view_rate", 0.01 * seed) for seed in range(3)]
+    found = page(pd.concat([table, pd.DataFrame(extra)], ignore_index=True), tmp_path).rates_table()
+    assert cells(found, "scVI")[1:] == ["0.01", "–", "–", "–"]
+    assert cells(found, "**DiffAug**")[1:] == ["0.20", "0.50", "0.60", "0.40"]
+
+
 # --- what it costs ----------------------------------------------------------------------------------------------------
 
 
