@@ -1,8 +1,13 @@
 """Embeddings of every method on every set with every seed, judged by every protocol: labels only judge.
 
 Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_embeddings.py [--sets largest] [--methods ...] [--seeds 5] [--render]
-It goes on where it stopped. The page shows the sets and methods of the call. Writes docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its
-figures; embeddings and scores on the way are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
+It goes on where it stopped. The page shows the sets and methods of the call, and lists what was not run. Writes
+docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its figures; embeddings and scores on the way
+are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
+
+Ablations: --variants benchmarks/ablations.toml --methods diffaug A2 B4 fig6 runs those of the paper and our own (--list shows
+all) beside the default recipe, and writes ablations.md instead; the file says what each is. Those that `diffaug-cells
+reproduce` has too have its names and settings. A3, B1 and B3 are diffaug and simclr, and take their embeddings from the cache.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTES = ROOT / "benchmarks" / "notes" / "embeddings.md"
+NOTES = ROOT / "benchmarks" / "notes"
 CACHE_VARIABLE = "DIFFAUG_BENCH_CACHE"
 
 
@@ -32,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--threads", type=int, default=1, help="threads of each")
     p.add_argument("--timeout", type=float, help="seconds after which one run is stopped and counts as failed")
-    p.add_argument("--variants", type=Path, help="TOML file of methods with other settings (ablations)")
+    p.add_argument(
+        "--variants",
+        type=Path,
+        help="TOML file of methods with other settings, such as benchmarks/ablations.toml; the page gets its name",
+    )
     p.add_argument("--cache", type=Path, default=os.environ.get(CACHE_VARIABLE, ROOT / ".bench_cache"))
     p.add_argument(
         "--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of page, figures and results/"
@@ -107,8 +116,9 @@ def main() -> int:
         if args.retry or args.redo:
             logging.getLogger("bench").info("%d rows are done anew", runner.forget(failed=args.retry, peers=args.redo))
         runner.run()
-    notes = NOTES.read_text(encoding="utf-8") if NOTES.exists() else ""
     page = Page(runner.rows.table(), plan, peers, runner.settings, out, command(args))
+    told = NOTES / f"{page.stem}.md"
+    notes = told.read_text(encoding="utf-8") if told.exists() else ""
     print(f"wrote {page.write(notes).relative_to(out.parent)}")
     return 0
 

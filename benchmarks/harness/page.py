@@ -14,6 +14,7 @@ from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
 from diffaug.reproduce._sets import TUNED_ON
 from harness import figures
+from harness.gaps import gaps
 from harness.protocols import PROTOCOLS
 from harness.run import COMPUTE, INSTALL, Plan
 from harness.store import settings_hash
@@ -22,18 +23,22 @@ from harness.summary import (
     FLAT_MORE,
     GAIN,
     GROUPED,
+    MIXING,
     NATIVE,
     NATIVE_MORE,
     OURS,
     RATE,
+    STABILITY,
     STRUCTURE,
     TWIN,
     Score,
+    common_sets,
     costs,
     differences,
     failures,
     gains,
     means,
+    measured_costs,
     per_set,
     shown_rows,
     values,
@@ -73,6 +78,8 @@ class Page:
         command: str,
     ) -> None:
         self.table, self.plan, self.folder, self.command = table, plan, folder, command
+        #: Page and figures are named after the file of variants, so that ablations do not take the place of the main table.
+        self.stem = "embeddings" if plan.variants is None else plan.variants.stem
         self.peers = {name: peers[name] for name in peers if name in plan.peers}
         self.lines = {row.name: row.shown for peer in self.peers.values() for row in peer.rows}
         self.of = {row.name: peer for peer in self.peers.values() for row in peer.rows}
@@ -84,6 +91,11 @@ class Page:
         scored = set(self.rows.loc[self.rows["error"] == "", "set"])
         self.sets = [s.name for s in plan.slices if s.name in scored]
         self.n_other = self._other_settings(one.max_obs, one.n_top_genes, names)
+        #: The method that a method is built on, and the settings of those that are.
+        self.built_on = {row: peer.needs for row, peer in self.of.items() if peer.needs is not None}
+        needing = [peer for peer in self.peers.values() if peer.needs is not None]
+        built_on = {str(p.needs): settings[p.name]["built_on"] for p in needing if "built_on" in settings[p.name]}
+        self._bases = {name: settings_hash(dict(given)) for name, given in built_on.items()}
 
     def _other_settings(self, max_obs: int | None, n_top_genes: int, names: set[str]) -> int:
         """Rows of the plan's sets and methods that are left out because their settings are others."""
@@ -171,6 +183,16 @@ class Page:
             for i, how in enumerate(("t", "bootstrap"))
         ]
 
+    def rates_table(self) -> str:
+        """The lambda in force by method and set, where several methods have one: arms whose lambda differs are no pair."""
+        found = per_set(self.rows, RATE, self.methods, self.sets)
+        if len(found) < 2:
+            return ""
+        lines = [
+            [self._name(str(m)), *(NONE if math.isnan(v) else f"{v:.2f}" for v in row)] for m, row in found.iterrows()
+        ]
+        return markdown_table(["method", *map(self._set, found.columns)], *lines)
+
     def per_set_table(self, score: Score) -> str:
         """Means over seeds of every method on every set; the best of a set is bold."""
         found = per_set(self.rows, score, self.methods, self.sets)
@@ -190,22 +212,75 @@ class Page:
         return markdown_table(["method", *map(self._set, found.columns)], *lines)
 
     def costs_table(self) -> str:
-        found = costs(self.rows, self.methods)
-        gpu = bool((found["gpu_peak_mb"] > 0).any())
-        lines = [
-            [
-                self._name(str(m)),
-                f"{row['seconds']:.1f}",
-                f"{row['slowest']:.1f}",
-                f"{row['peak_mb']:.0f}",
-                f"{row['added_mb']:.0f}",
-                *([f"{row['gpu_peak_mb']:.0f}"] if gpu else []),
-                f"{row['n_runs']:.0f}",
-            ]
-            for m, row in found.iterrows()
-        ]
-        head = ["method", "seconds, median", "longest", "peak MB", "of it, above the start", "runs"]
-        return markdown_table([*head[:-1], *(["GPU peak MB"] if gpu else []), head[-1]], *lines)
+        """Seconds and memory on the sets that all methods share, beside the median over all that each has."""
+        runs = measured_costs(self._with_bases(), self.built_on)
+        methods = [m for m in self.methods if m in set(runs["method"])]
+        if not methods:
+            return ""
+        own = costs(runs, methods)
+        # A method that has hardly begun would leave hardly a set to compare the others on.
+        compared = [m for m in methods if 2 * own.loc[m, "n_sets"] >= own["n_sets"].max()]
+        common = common_sets(runs, compared)
+        shared = [name for name in self.sets if name in common]
+        found = costs(runs[runs["method"].isin(compared)], methods, shared) if shared else own
+        gpu, differ = bool((found["gpu_peak_mb"] > 0).any()), bool((own["n_sets"] != len(shared)).any())
+        one_process = {row.name for peer in self.peers.values() if len(peer.rows) > 1 for row in peer.rows}
+        head = ["method", "seconds, median", "longest", "peak MB", "of it, above the start"]
+        head += [*(["GPU peak MB"] if gpu else []), "runs", *(["median over all its sets"] if differ else [])]
+        lines = []
+        for m in methods:
+            line = [self._name(m)]
+            if m in found.index:
+                row, mark = found.loc[m], " §" if m in one_process else ""
+                line += [f"{row['seconds']:.1f}", f"{row['slowest']:.1f}"]
+                line += [
+                    f"{row[name]:.0f}{mark}" for name in ("peak_mb", "added_mb", *(["gpu_peak_mb"] if gpu else []))
+                ]
+                line.append(f"{row['n_runs']:.0f}")
+            else:
+                line += [NONE] * (len(head) - 1 - differ)
+            if differ:
+                line.append(f"{own.loc[m, 'seconds']:.1f} ({_counted(int(own.loc[m, 'n_sets']), 'set')})")
+            lines.append(line)
+        legend = [self._costs_said(shared, differ)]
+        if one_process & set(methods):
+            legend.append(
+                "§ One process trains the model and its twin: the memory is that of both together, in either row; their"
+                " seconds are told apart."
+            )
+        built = [m for m in methods if m in self.built_on]
+        if built:
+            names = ", ".join(self.lines[m] for m in built)
+            legend.append(
+                f"{names}: with the seconds of the model that makes the views (its twin's and the drawing of the views left"
+                " out); memory is that of the larger of the two processes."
+            )
+        unknown = [m for m in self.methods if m in self.built_on and m not in methods]
+        if unknown:
+            names = ", ".join(self.lines[m] for m in unknown)
+            legend.append(f"{names}: no row of the model that makes the views, so what it costs in all is not known.")
+        return markdown_table(head, *lines) + "\n\n" + " ".join(legend)
+
+    def _costs_said(self, shared: Sequence[str], differ: bool) -> str:
+        if not shared:
+            return "These methods have no set in common: each line is over the sets of the method itself."
+        if not differ:
+            return "Medians are over the sets, of the median over the seeds of each."
+        return (
+            f"All columns but the last are of the {_counted(len(shared), 'set')} that these methods have in common"
+            f" ({', '.join(shared)}); methods with less than half of the sets have the last one only. Medians are over sets,"
+            " of the median over the seeds of each."
+        )
+
+    def _with_bases(self) -> pd.DataFrame:
+        """The rows, and those of models that methods are built on and the plan has not asked for."""
+        one, parts = self.plan.slices[0], [self.rows]
+        for base, hashed in self._bases.items():
+            if base not in self.lines:
+                hashes = None if self.plan.any_settings else {base: hashed}
+                there = shown_rows(self.table[self.table["method"] == base], one.max_obs, one.n_top_genes, hashes)
+                parts.append(there[there["set"].isin({s.name for s in self.plan.slices})])
+        return pd.concat(parts, ignore_index=True)
 
     def sets_table(self) -> str:
         lines = []
@@ -240,7 +315,7 @@ class Page:
     # --- prose --------------------------------------------------------------------------------------------------------
 
     def missing_list(self) -> str:
-        """What did not install, what does not apply, and what failed."""
+        """What did not install, what does not apply, what failed, and what was not run."""
         table, lines = self.table, []
         installs = table[(table["protocol"] == INSTALL) & table["method"].isin(self.peers)]
         for _, row in installs.iterrows():
@@ -259,8 +334,15 @@ class Page:
             text = " ".join(str(row["error"]).split())
             name = self.lines[row["method"]]
             lines.append(f"- {name} failed on {row['set']}{what} (seeds {row['seeds']}): `{text[:300]}`")
+        here = {name: peer for name, peer in self.peers.items() if name not in set(installs["method"])}
+        lines += gaps(self.rows, self.plan, here, elsewhere=self._elsewhere())
         lines += [f"- {name} is not in the tables: {reason}" for name, reason in NOT_RUN.items()]
         return "\n".join(lines)
+
+    def _elsewhere(self) -> set[str]:
+        """Methods of the plan that have rows on its sets, whatever their settings."""
+        of_sets = self.table[self.table["set"].isin([s.name for s in self.plan.slices])]
+        return set(of_sets["method"]) & set(self.lines)
 
     def _counts(self, name: str) -> bool:
         return bool((self.rows.loc[self.rows["set"] == name, "kind"] == "counts").any())
@@ -278,8 +360,9 @@ class Page:
             self.rows[self.rows["stochastic"] & (self.rows["error"] == "")].groupby(["set", "method"])["seed"].nunique()
         )
         if counts.empty:
-            return "no"
-        return str(counts.max()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+            return "no seeds"
+        same = counts.min() == counts.max()
+        return _counted(counts.max(), "seed") if same else f"{counts.min()} to {counts.max()} seeds"
 
     # --- figures ------------------------------------------------------------------------------------------------------
 
@@ -306,7 +389,7 @@ class Page:
         return drawn
 
     def _keep(self, figure: figures.Figure, name: str, said: str) -> str:
-        stem = self.folder / f"embeddings_{name}"
+        stem = self.folder / f"{self.stem}_{name}"
         figures.keep(figure, stem)
         return f"![{said}]({stem.name}.svg)"
 
@@ -329,21 +412,21 @@ class Page:
             body = "\n\n".join(p for p in parts if p)
             return f"## {title}\n\n{body}\n" if body else ""
 
-        def has(scores: Sequence[Score]) -> bool:
-            return any(len(values(self.rows, s)) for s in scores)
-
         def when(scores: Sequence[Score], make: Callable[[Sequence[Score]], str], said: str = "") -> str:
             there = [s for s in scores if len(values(self.rows, s))]
             return "\n\n".join(t for t in (said, make(there)) if t) if there else ""
 
+        said_of_rates = (
+            "Share of generated views in the last epochs, mean over seeds. Near 0 a method is nearly the twin."
+        )
         both = bool({OURS, TWIN} <= set(self.methods))
         return "\n".join(
             part
             for part in (
-                "# Embeddings beside peers\n",
+                "# Embeddings beside peers\n" if self.plan.variants is None else f"# Variants: {self.stem}\n",
                 f"{len(self.sets)} labelled sets, {size}, {one.n_top_genes} highly variable genes where there are more;"
                 " features that are no counts stay as they are. Every method sees the same cells and genes, and no label:"
-                f" labels only judge. {self.seeds_text()} seeds; methods without a random part have one, which stands for all."
+                f" labels only judge. {self.seeds_text()}; methods without a random part have one, which stands for all."
                 " Means are over seeds, then sets; brackets are 95 % intervals (Student's t) over sets."
                 " Differences are of pairs that share set and seed; their second interval is a bootstrap over sets, and"
                 " seeds within sets. Most of the spread of a method over sets is how hard the sets are, so it is the"
@@ -380,14 +463,23 @@ class Page:
                 )
                 if both
                 else "",
+                section("Lambda in force", said_of_rates, self.rates_table()) if self.rates_table() else "",
                 section(
                     "Natural splits",
                     when(
                         GROUPED,
                         self.means_table,
-                        "Sets with donors, batches or subjects: tested on those that the classifier has not seen. Mixing"
-                        " is 1 where batches lie together as if drawn at random; batches that differ in their cells"
-                        " should not reach it.",
+                        "Sets with donors, batches or subjects: tested on those that the classifier has not seen.",
+                    ),
+                    when(GROUPED, self.differences_table) if OURS in self.methods else "",
+                ),
+                section(
+                    "Mixing of batches",
+                    when(
+                        MIXING,
+                        self.means_table,
+                        "1 where batches lie together as if drawn at random; batches that differ in their cells should not"
+                        " reach it.",
                     ),
                     self.scib_table(),
                 ),
@@ -397,6 +489,14 @@ class Page:
                         STRUCTURE,
                         self.means_table,
                         "Neighbours are compared with those of the z-scored genes. An effective rank near 1 is a collapse.",
+                    ),
+                ),
+                section(
+                    "Stability over seeds",
+                    when(
+                        STABILITY,
+                        self.means_table,
+                        "Neighbours of a cell in the embedding of one seed that are its neighbours in that of seed 0.",
                     ),
                 ),
                 section(
@@ -411,7 +511,7 @@ class Page:
                     "Time and memory",
                     "Every run is a process of its own; loading the set, imports and first compilations are not in the"
                     " seconds. Peak memory is that of the process, its libraries and data included; the column beside it is"
-                    " what the method added. Maps are of principal components, whose computation is in their seconds. DiffAug and its twin are one fit, whose time is told apart and whose memory is not.",
+                    " what the method added. Maps are of principal components, whose computation is in their seconds.",
                     self.costs_table(),
                 ),
                 section("Sets", self.sets_table()),
@@ -424,11 +524,15 @@ class Page:
 
     def write(self, notes: str = "") -> Path:
         """Write the page and its figures."""
-        file = self.folder / "embeddings.md"
+        file = self.folder / f"{self.stem}.md"
         text = self.text(notes)
         with written_file(file) as fresh:
             fresh.write_text(text.strip() + "\n", encoding="utf-8")
         return file
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _range(found: MeanInterval, signed: bool = True) -> str:

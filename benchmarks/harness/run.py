@@ -101,7 +101,8 @@ class Runner:
         ]
 
     def entry(self, unit: Unit, row: str) -> Entry:
-        return Entry(self.plan.cache / "made" / unit.slice.key / row / unit.hash, unit.seed)
+        kept_as = next((r.kept_as for r in unit.peer.rows if r.name == row), "") or row
+        return Entry(self.plan.cache / "made" / unit.slice.key / kept_as / unit.hash, unit.seed)
 
     def open(self, unit: Unit) -> dict[str, list[str]]:
         """Protocols that are not done, by row; empty where all is done or has failed before."""
@@ -205,7 +206,7 @@ class Runner:
         needed = None
         if unit.peer.needs is not None:
             base = self.unit(unit.slice, unit.peer.needs, unit.seed)
-            needed = self.entry(base, base.peer.name)
+            needed = self.entry(base, base.peer.name)  # the row of the model, whatever others there are
             error = "" if needed.exists else self._compute(base, data)
             if error:
                 return f"{base.peer.name}, which it builds on, failed: {error}"

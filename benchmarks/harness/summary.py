@@ -55,14 +55,14 @@ GROUPED = (
     Score("linear", "linear_grouped", "accuracy"),
     Score("linear, balanced", "linear_grouped", "balanced_accuracy"),
     Score("k-NN", "knn_grouped", "accuracy"),
-    Score("mixing of batches", "mixing", "batch_entropy"),
 )
+MIXING = (Score("mixing of batches", "mixing", "batch_entropy"),)
 STRUCTURE = (
     Score("trustworthiness", "structure", "trustworthiness"),
     Score("neighbours kept", "structure", "neighbor_overlap"),
     Score("effective rank", "structure", "effective_rank"),
-    Score("neighbours two seeds share", "stability", "neighbor_overlap"),
 )
+STABILITY = (Score("neighbours two seeds share", "stability", "neighbor_overlap"),)
 
 
 def shown_rows(
@@ -139,21 +139,64 @@ def per_set(rows: pd.DataFrame, score: Score, methods: Sequence[str], sets: Sequ
     return found.reindex(index=[m for m in methods if m in found.index], columns=[s for s in sets if s in found])
 
 
-def costs(rows: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Median seconds, highest memory (MB) and what it is above the start, by method."""
+def measured_costs(rows: pd.DataFrame, built_on: Mapping[str, str]) -> pd.DataFrame:
+    """Seconds and memory (MB) of each run: ``method``, ``set``, ``seed`` and ``seconds``, ``peak_mb``, ``added_mb``, ``gpu_peak_mb``.
+
+    Parameters
+    ----------
+    rows
+        Rows of the methods, and of those that they are built on.
+    built_on
+        Method by the methods that cannot be had without it. Their seconds are with its own, their memory is that of the
+        larger process of the two; runs whose base has no row are left out, because what they cost is not known.
+    """
     cost = rows[(rows["protocol"] == "compute") & (rows["error"] == "")]
+    names = ["seconds", "peak_mb", "added_mb", "gpu_peak_mb"]
     wide = cost.pivot_table(index=["method", "set", "seed"], columns="metric", values="value").reset_index()
     if wide.empty:
-        return pd.DataFrame(columns=["seconds", "slowest", "peak_mb", "added_mb", "gpu_peak_mb", "n_runs"])
+        return pd.DataFrame(columns=["method", "set", "seed", *names])
     wide["added_mb"] = wide["peak_mb"] - wide["base_mb"]
-    by = wide.groupby("method")
+    wide = wide[["method", "set", "seed", *names]]
+    parts = [wide[~wide["method"].isin(list(built_on))]]
+    for method, base in built_on.items():
+        own = wide[wide["method"] == method]
+        both = own.merge(wide[wide["method"] == base], on=["set", "seed"], suffixes=("", "_base"))
+        both["seconds"] += both["seconds_base"]
+        for name in names[1:]:
+            both[name] = both[[name, f"{name}_base"]].max(axis=1)
+        parts.append(both[wide.columns])
+    return pd.concat(parts, ignore_index=True)
+
+
+def common_sets(runs: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    """Sets on which every method that has a run has one."""
+    by = runs[runs["method"].isin(methods)].groupby("set", sort=False)["method"].nunique()
+    return [str(name) for name in by.index[by == runs.loc[runs["method"].isin(methods), "method"].nunique()]]
+
+
+def costs(runs: pd.DataFrame, methods: Sequence[str], sets: Sequence[str] | None = None) -> pd.DataFrame:
+    """Median seconds, highest memory (MB) and what it is above the start, by method.
+
+    Parameters
+    ----------
+    runs
+        As :func:`measured_costs` gives them.
+    methods
+        Their order.
+    sets
+        Sets that count; all that a method has by default. The median is over sets, of the median over the seeds of
+        each, so that sets with more seeds weigh no more.
+    """
+    runs = runs if sets is None else runs[runs["set"].isin(list(sets))]
+    by = runs.groupby("method")
     table = pd.DataFrame(
         {
-            "seconds": by["seconds"].median(),
+            "seconds": runs.groupby(["method", "set"])["seconds"].median().groupby("method").median(),
             "slowest": by["seconds"].max(),
             "peak_mb": by["peak_mb"].max(),
             "added_mb": by["added_mb"].max(),
             "gpu_peak_mb": by["gpu_peak_mb"].max(),
+            "n_sets": by["set"].nunique(),
             "n_runs": by.size(),
         }
     )

@@ -1,11 +1,12 @@
 """Every method of the tables: one file a family, one function a method.
 
 A method is ``embed(adata, seed, **settings)``. It sees prepared cells (``.X``: log-normalised variable genes, or the
-measurements as they are; ``.layers["counts"]``: the counts of the same genes where there are counts) and never a label.
+measurements as they are; ``.layers["counts"]``: the counts of the same genes where there are counts) and no label, but for
+ablations that say that they read them (``reads_labels``).
 """
 
 from peers import contrastive, linear, maps, ours, single_cell, topoae
-from peers._registry import NOT_RUN, PEERS, Made, Peer, Row, in_order, variants
+from peers._registry import ARMS, NOT_RUN, PEERS, Made, Peer, Row, in_order, variants
 
 in_order(
     "raw", "pca50", "kernel_pca", "umap", "pacmap", "hnne", "phate", "opentsne", "parametric_umap", "ivis", "topoae",
@@ -13,4 +14,4 @@ in_order(
     "diffaug",
 )  # fmt: skip
 
-__all__ = ["NOT_RUN", "PEERS", "Made", "Peer", "Row", "variants"]
+__all__ = ["ARMS", "NOT_RUN", "PEERS", "Made", "Peer", "Row", "variants"]

@@ -32,11 +32,16 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the tables: ``role`` is the key of the method's result that it shows."""
+    """A line of the tables: ``role`` is the key of the method's result that it shows.
+
+    ``kept_as`` is the name of its embeddings in the cache, by default its own. A variant keeps its embeddings as its
+    method does: settings that come out equal then are computed once, whatever they are called.
+    """
 
     name: str
     shown: str
     role: str = "model"
+    kept_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Peer:
         Name of the method whose kept arrays it gets, in ``adata.obsm``.
     compiles
         Whether its first call compiles code; that one is then made on a few random cells, before the clock starts.
+    reads_labels
+        Whether these settings make it read the labels (a supervised ablation); no other method gets to see them.
     resolve
         Fills in settings that stand for others, so that rows hold what was run: a preset's name, for example.
     note
@@ -85,6 +92,7 @@ class Peer:
     needs_counts: bool = False
     needs: str | None = None
     compiles: bool = False
+    reads_labels: Callable[[dict[str, Any]], bool] = lambda settings: False
     resolve: Callable[[dict[str, Any]], dict[str, Any]] = dict
     note: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -118,16 +126,20 @@ NOT_RUN = {
 }
 #: All methods by name, in the order of the tables.
 PEERS: dict[str, Peer] = {}
+#: Methods that are run as variants only: parts of an ablation that say nothing new with their default settings.
+ARMS: dict[str, Peer] = {}
 
 
-def register(name: str, shown: str, **about: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter a function in :data:`PEERS`; ``about`` are fields of :class:`Peer`."""
+def register(
+    name: str, shown: str, *, variants_only: bool = False, **about: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function in :data:`PEERS`, or in :data:`ARMS`; ``about`` are fields of :class:`Peer`."""
 
     def enter(embed: Callable[..., Any]) -> Callable[..., Any]:
-        if name in PEERS:
+        if name in {**PEERS, **ARMS}:
             raise ValueError(f"Expected a new name, found {name!r} again.")
         rows = about.pop("rows", (Row(name, shown),))
-        PEERS[name] = Peer(name, shown, embed, rows=rows, **about)
+        (ARMS if variants_only else PEERS)[name] = Peer(name, shown, embed, rows=rows, **about)
         return embed
 
     return enter
@@ -148,28 +160,52 @@ def variants(file: Path) -> dict[str, Peer]:
     """Methods with other settings, from a TOML file; ablations are made of this.
 
     Each table is a method: ``[lambda_03]``, ``peer = "diffaug"``, ``shown = "DiffAug, lambda 0.3"``, and the settings
-    that differ, ``settings.config.training.view_rate = 0.3``. Further rows of the peer get its name in front. A method that
-    builds on another one may build on a variant of that, ``needs = "lambda_03"``.
+    that differ, ``settings.config.training.view_rate = 0.3``. The peer may be one of :data:`ARMS` too. Further rows of the
+    peer get its name in front, or the names of the table ``rows``, by the names of the peer's rows; ``note`` takes the place
+    of the peer's. A method that builds on another one may build on a variant of that, ``needs = "lambda_03"``.
     """
     found: dict[str, Peer] = {}
+    taken = {row.name for peer in PEERS.values() for row in peer.rows}
+    bases = {**PEERS, **ARMS}
     for name, values in tomllib.loads(file.read_text(encoding="utf-8")).items():
-        unknown = sorted(set(values) - {"peer", "shown", "settings", "needs"})
+        unknown = sorted(set(values) - {"peer", "shown", "settings", "needs", "rows", "note"})
         if unknown or "peer" not in values:
             raise KeyError(f"Expected `peer`, `shown` and `settings` in [{name}], found {sorted(values)}.")
-        if values["peer"] not in PEERS:
-            raise KeyError(f"Expected the peer of [{name}] among {list(PEERS)}, found {values['peer']!r}.")
-        if name in PEERS:
-            raise ValueError(f"Expected a new name for a variant, found {name!r}, which is a method.")
-        base, shown = PEERS[values["peer"]], values.get("shown", name)
-        rows = tuple(
-            Row(name, shown, row.role)
-            if row.name == base.name
-            else Row(f"{name}_{row.name}", f"{row.shown} ({shown})", row.role)
-            for row in base.rows
-        )
+        if values["peer"] not in bases:
+            raise KeyError(f"Expected the peer of [{name}] among {list(bases)}, found {values['peer']!r}.")
+        base, shown = bases[values["peer"]], values.get("shown", name)
+        rows = _rows_of(name, shown, base, values.get("rows", {}))
+        again = [row.name for row in rows if row.name in taken] or [name] * (name in bases)
+        if again:
+            raise ValueError(f"Expected a new name for a variant, found {again[0]!r}, which is a method.")
+        taken |= {row.name for row in rows}
         needs = values.get("needs", base.needs)
         if needs is not None and (base.needs is None or needs not in {**PEERS, **found}):
             raise KeyError(f"Expected the method that [{name}] builds on to come before it, found {needs!r}.")
-        changes = {**base.changes, **values.get("settings", {})}
-        found[name] = dataclasses.replace(base, name=name, shown=shown, rows=rows, needs=needs, changes=changes)
+        found[name] = dataclasses.replace(
+            base,
+            name=name,
+            shown=shown,
+            rows=rows,
+            needs=needs,
+            note=values.get("note", base.note),
+            changes={**base.changes, **values.get("settings", {})},
+        )
     return found
+
+
+def _rows_of(name: str, shown: str, base: Peer, names: Mapping[str, str]) -> tuple[Row, ...]:
+    """Rows of a variant of a method."""
+    unknown = sorted(set(names) - {row.name for row in base.rows})
+    if unknown:
+        raise KeyError(f"Expected rows of [{name}] among {[r.name for r in base.rows]}, found {unknown[0]!r}.")
+    rows = []
+    for row in base.rows:
+        kept_as = row.kept_as or row.name
+        if row.name in names:
+            rows.append(Row(names[row.name], f"{shown}, {row.shown}", row.role, kept_as))
+        elif row.name == base.name:
+            rows.append(Row(name, shown, row.role, kept_as))
+        else:
+            rows.append(Row(f"{name}_{row.name}", f"{row.shown} ({shown})", row.role, kept_as))
+    return tuple(rows)

@@ -66,7 +66,7 @@ def _with_generated(name: str, shown: str, method: str) -> None:
         requires=("diffaug.baselines",),
         resolve=resolve_encoder,
         needs="diffaug",
-        note="Views of DiffAug's generator beside mixup; time and memory are without DiffAug's own.",
+        note="Views of DiffAug's generator beside mixup; its time is with DiffAug's own.",
     )
     def embed(
         adata: AnnData,

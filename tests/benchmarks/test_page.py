@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def row(name: str, method: str, seed: int, protocol: str, metric: str, value: fl
     defaults = {
         "set": name, "method": method, "seed": seed, "protocol": protocol, "metric": metric, "value": value, "error": "",
         "shown": method, "stochastic": method not in ("raw", "pca50"), "settings": "{}",
-        "settings_hash": settings_hash(SETTINGS[OWNER.get(method, method)]), "max_obs": 200, "n_top_genes": 50,
+        "settings_hash": settings_hash(SETTINGS.get(OWNER.get(method, method), {})), "max_obs": 200, "n_top_genes": 50,
         "n_obs": 200, "n_obs_total": 2660, "n_features": 50, "n_classes": 16,
         "labels": "independent" if name == "coil20" else "circular", "kind": "other" if name == "coil20" else "counts",
         "grouped": False, "n_dims": 50, "versions": "{}", "machine": "x86_64 CPU", "threads": 1,
@@ -160,13 +161,13 @@ def test_the_page(table: pd.DataFrame, tmp_path: Path) -> None:
     k_means = each.split("Accuracy of k-means")[1]
     assert cells(k_means, "Raw genes")[1:] == ["0.450", "0.750", "failed", "0.650"]
     assert cells(k_means, "scVI")[3] == "–"
-    assert cells(text.split("## Time and memory")[1].split("## Sets")[0], "scVI")[1:] == [
-        "11.0",
-        "12.0",
-        "500",
-        "100",
-        "9",
-    ]
+    cost = text.split("## Time and memory")[1].split("## Sets")[0]
+    assert cells(cost, "scVI")[1:] == ["11.0", "12.0", "500", "100", "9", "11.0 (3 sets)"]
+    assert cells(cost, "PCA-50")[-2:] == ["3", "10.0 (4 sets)"]
+    assert (
+        cells(cost, "**DiffAug**")[3:5] == ["500 §", "100 §"] and "§ One process trains the model and its twin" in cost
+    )
+    assert "are of the 3 sets that these methods have in common (paul15, mca_bladder, kang_pbmc)" in cost
     assert "Raw genes failed on coil20, `kmeans` (seeds 0): `ValueError: too few`" in text
     assert "scVI needs counts, which these sets do not have: coil20." in text
     assert text.rstrip().endswith("Notes of a reader.")
@@ -190,3 +191,150 @@ def test_a_page_of_the_first_rows_can_be_written(table: pd.DataFrame, tmp_path: 
     assert "## The loop's gain" not in text and "## Two dimensions" not in text
     assert cells(text.split("## Native dimension")[1].split("##")[0], "PCA-50")[1:3] == ["1", "0.480 [–]"]
     assert "# Embeddings beside peers" in page(table.iloc[:0], tmp_path).text()
+
+
+# --- what is missing --------------------------------------------------------------------------------------------------
+
+
+def missing(found: Page) -> list[str]:
+    return [line.removeprefix("- ") for line in found.missing_list().splitlines()]
+
+
+def test_a_whole_table_misses_nothing_but_what_nobody_has(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Control: the fixture has every run and protocol that its plan asks for, or the row of a failure."""
+    lines = missing(page(table, tmp_path))
+    assert not [line for line in lines if line.startswith(("No rows", "Sets:", "Seeds:", "`"))]
+    (left_out,) = [line for line in lines if line.startswith("Protocols that the command leaves out")]
+    assert "`scib`" in left_out and "`kmeans`" not in left_out
+
+
+def test_methods_sets_and_seeds_that_were_not_run_are_listed(table: pd.DataFrame, tmp_path: Path) -> None:
+    here, method, seed = table["set"], table["method"], table["seed"]
+    begun = table[
+        (method != "scvi")
+        & ~((method == "pca50") & (here == "coil20"))
+        & ~(method.isin(["diffaug", "loop_off"]) & (here == "paul15") & (seed > 0))
+        & ~(method.isin(["diffaug", "loop_off"]) & (here == "coil20") & (seed > 1))
+    ]
+    lines = missing(page(begun, tmp_path))
+    assert "No rows yet: *scVI*." in lines
+    assert "Sets: 3 of 4 of *PCA-50*; not coil20." in lines
+    assert "Seeds: 1 to 3, by set, of 3 of *DiffAug, loop off*, *DiffAug*." in lines
+    old = table.copy()
+    old.loc[old["method"] == "scvi", "settings_hash"] = "old"
+    assert "No rows yet: *scVI* (of other settings only)." in missing(page(old, tmp_path))
+    failed = table.copy()
+    scvi = failed["method"] == "scvi"
+    failed = pd.concat([failed[~scvi], failed[scvi & (failed["metric"] == "seconds")].assign(error="OSError: x")])
+    assert not [
+        line for line in missing(page(failed, tmp_path)) if "No rows yet" in line
+    ]  # they failed, and it is said
+    assert [
+        line for line in missing(page(failed, tmp_path)) if line.startswith("scVI failed on paul15 (seeds 0, 1, 2)")
+    ]
+
+
+def test_protocols_without_rows_are_listed(table: pd.DataFrame, tmp_path: Path) -> None:
+    """kang_pbmc alone has a natural split, and stability needs a second seed."""
+    names = ("crossval", "kmeans", "linear_grouped", "knn_grouped", "stability", "leiden")
+    extra = [row("kang_pbmc", "raw", 0, p, "accuracy", 0.5) for p in ("linear_grouped", "knn_grouped")]
+    extra += [row(s, m, 1, "leiden", "nmi", 0.5) for s in SETS for m in ("diffaug", "loop_off")]
+    more = pd.concat([table, pd.DataFrame(extra)], ignore_index=True)
+    found = page(more, tmp_path)
+    found.plan = dataclasses.replace(found.plan, protocols=names)
+    lines = missing(found)
+    assert "`linear_grouped`, `knn_grouped`: none of *PCA-50*, *scVI*, *DiffAug, loop off*, *DiffAug*." in lines
+    assert "`stability`: no rows of any method." in lines
+    assert (
+        "`leiden`: none of *Raw genes*, *PCA-50*, *scVI*; 4 of 12 runs of *DiffAug, loop off*; 4 of 12 runs of *DiffAug*."
+        in lines
+    )
+    assert not [line for line in lines if line.startswith("`") and "crossval" in line]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric", "title"),
+    [
+        ("linear_grouped", "accuracy", "Natural splits"),
+        ("mixing", "batch_entropy", "Mixing of batches"),
+        ("scib", "Total", "Mixing of batches"),
+        ("structure", "effective_rank", "Structure"),
+        ("stability", "neighbor_overlap", "Stability over seeds"),
+    ],
+)
+def test_a_section_is_there_when_it_has_rows(
+    protocol: str, metric: str, title: str, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Page, "write_figures", lambda self: dict.fromkeys(("methods", "methods_2d", "gain"), ""))
+    table = table[table["protocol"].isin(["compute", "leiden"])]  # nothing to bootstrap
+    assert f"## {title}" not in page(table, tmp_path).text()
+    more = pd.concat([table, pd.DataFrame([row("kang_pbmc", "scvi", 1, protocol, metric, 0.625)])], ignore_index=True)
+    section = page(more, tmp_path).text().split(f"## {title}\n")[1].split("\n## ")[0]
+    assert cells(section, "scVI")[1:] == ["1", "0.625 [–]"]
+
+
+def test_lambdas_of_several_methods_stand_side_by_side(table: pd.DataFrame, tmp_path: Path) -> None:
+    assert page(table, tmp_path).rates_table() == ""  # DiffAug's own stands in the table of its gain
+    extra = [row("paul15", "scvi", seed, "compute", "view_rate", 0.01 * seed) for seed in range(3)]
+    found = page(pd.concat([table, pd.DataFrame(extra)], ignore_index=True), tmp_path).rates_table()
+    assert cells(found, "scVI")[1:] == ["0.01", "–", "–", "–"]
+    assert cells(found, "**DiffAug**")[1:] == ["0.20", "0.50", "0.60", "0.40"]
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def costed(method: str, name: str, seconds: dict[int, float], peak: float = 500.0) -> list[dict[str, Any]]:
+    return [
+        row(name, method, seed, "compute", metric, value)
+        for seed, s in seconds.items()
+        for metric, value in (("seconds", s), ("peak_mb", peak), ("base_mb", 400.0), ("gpu_peak_mb", 0.0))
+    ]
+
+
+def test_a_method_costs_what_it_is_built_on_too() -> None:
+    rows = costed("diffaug", "a", {0: 100.0, 1: 110.0}, 900) + costed("byol_plus", "a", {0: 7.0, 1: 8.0, 2: 9.0}, 600)
+    runs = summary.measured_costs(pd.DataFrame(rows), {"byol_plus": "diffaug"})
+    found = summary.costs(runs, ["diffaug", "byol_plus"])
+    assert found.loc["byol_plus", ["seconds", "slowest", "peak_mb", "added_mb", "n_runs"]].tolist() == [
+        112.5, 118.0, 900.0, 500.0, 2,
+    ]  # fmt: skip
+    assert found.loc["diffaug", "seconds"] == 105
+    alone = summary.costs(summary.measured_costs(pd.DataFrame(rows), {}), ["byol_plus"])
+    assert alone.loc["byol_plus", ["seconds", "n_runs"]].tolist() == [8.0, 3]  # control
+
+
+def test_medians_are_over_sets_and_shared_sets_are_those_of_all() -> None:
+    rows = costed("x", "a", dict.fromkeys(range(5), 1.0)) + costed("x", "b", {0: 3.0}) + costed("x", "c", {0: 50.0})
+    rows += costed("y", "b", {0: 2.0}) + costed("y", "c", {0: 4.0})
+    runs = summary.measured_costs(pd.DataFrame(rows), {})
+    assert summary.costs(runs, ["x"]).loc["x", ["seconds", "n_sets", "n_runs"]].tolist() == [3.0, 3, 7]
+    shared = summary.common_sets(runs, ["x", "y"])
+    assert shared == ["b", "c"] and summary.costs(runs, ["y", "x"], shared)["seconds"].tolist() == [3.0, 26.5]
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["with its base", "without"])
+def test_the_page_counts_the_base_whether_it_is_shown_or_not(asked: bool, table: pd.DataFrame, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "byol_plus": {"view_rate": 0.5, "built_on": SETTINGS["diffaug"]}}
+    own = settings_hash(settings["byol_plus"])
+    extra = [r | {"settings_hash": own} for name in SETS for r in costed("byol_plus", name, {0: 5.0, 1: 5.0, 2: 5.0})]
+    more = pd.concat([table, pd.DataFrame(extra)], ignore_index=True)
+    plan = dataclasses.replace(page(table, tmp_path).plan, peers=("byol_plus", *["diffaug"] * asked))
+    found = Page(more, plan, PEERS, settings, tmp_path, "command")
+    assert ("diffaug" in found.methods) == asked
+    cost = found.costs_table()
+    assert cells(cost, "BYOL+")[1:3] == ["16.0", "17.0"]  # its 5 and DiffAug's 10 to 12
+    assert "BYOL+: with the seconds of the model that makes the views" in cost and "§" in cost or not asked
+    others = more[more["method"] != "diffaug"]
+    if asked:
+        assert (
+            "BYOL+: no row of the model that makes the views"
+            in Page(others, plan, PEERS, settings, tmp_path, "command").costs_table()
+        )
+
+
+def test_a_method_that_has_hardly_begun_does_not_narrow_the_comparison(table: pd.DataFrame, tmp_path: Path) -> None:
+    begun = table[(table["method"] != "raw") | (table["set"] == "coil20")]
+    cost = page(begun, tmp_path).costs_table()
+    assert cells(cost, "Raw genes")[1:] == ["–"] * 5 + ["10.0 (1 set)"]
+    assert "(paul15, mca_bladder, kang_pbmc)" in cost

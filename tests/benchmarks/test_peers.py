@@ -98,7 +98,7 @@ def test_variants(tmp_path: Path) -> None:
         "lambda_03_loop_off": "twin",
     }
     assert (found["byol_03"].needs, PEERS["byol_plus"].needs, found["pca10"].needs) == ("lambda_03", "diffaug", None)
-    assert found["pca10"].rows == (Row("pca10", "pca10"),)
+    assert found["pca10"].rows == (Row("pca10", "pca10", kept_as="pca50"),)
     assert settings_hash(found["pca10"].settings) != settings_hash(PEERS["pca50"].settings)
 
 
@@ -110,6 +110,8 @@ def test_variants(tmp_path: Path) -> None:
         ('[a]\npeer = "raw"\nsetting.b = 1\n', KeyError, "found \\['peer', 'setting'\\]"),
         ('[a]\npeer = "byol_plus"\nneeds = "b"\n', KeyError, "builds on to come before it, found 'b'"),
         ('[a]\npeer = "raw"\nneeds = "pca50"\n', KeyError, "builds on to come before it, found 'pca50'"),
+        ('[a]\npeer = "diffaug"\nrows.twin = "b"\n', KeyError, "rows of \\[a\\] among .*found 'twin'"),
+        ('[a]\npeer = "diffaug"\nrows.loop_off = "umap"\n', ValueError, "new name for a variant, found 'umap'"),
         ('[pca50]\npeer = "raw"\n', ValueError, "new name for a variant, found 'pca50'"),
     ],
 )

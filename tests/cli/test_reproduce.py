@@ -17,8 +17,8 @@ Listing = Callable[[Path], dict[str, bytes]]
 SET = "pbmc68k_reduced_scanpy"
 
 
-#: The random condition, with lambda as asked.
-A2 = {"diffusion": {"condition": "noise"}, "training": {"adapt_view_rate": False}}
+A2 = {"diffusion": {"condition": "noise"}}
+ARMS = ["A1", "A2", "A3", "A1-fixed", "A2-fixed", "A3-fixed", "loop_off"]
 
 
 def small(seeds: int = 2, max_obs: int = 150) -> list[str]:
@@ -83,12 +83,12 @@ def test_a_table_from_training_to_print(made: tuple[Path, str]) -> None:
     lines = out.splitlines()
     assert lines[:3] == ["out/table4.md", "out/rows.csv", ""]
     table = pd.read_csv(folder / "out" / "rows.csv")
-    assert len(table) == 8 and set(table["seed"]) == {0, 1} and (table["n_obs"] == 150).all()
+    assert len(table) == 14 and set(table["seed"]) == {0, 1} and (table["n_obs"] == 150).all()
     linear = table.groupby(table["arm"].str.removeprefix("table4: "))["linear"].mean()
-    for key in ("A1", "A2", "A3", "loop_off"):
+    for key in ARMS:
         (line,) = [line for line in lines if re.match(rf"{key} .*\]  .*\d$", line)][:1]
         assert f"{100 * linear[key]:.1f} [" in line
-        assert ("not at hand" in line) == (key != "loop_off")
+        assert ("not at hand" in line) == (key in ("A1", "A2", "A3"))
     assert "A1 is the one run of all that reads labels" in " ".join(out.split())
     assert linear.between(0.2, 0.95).all()  # better than nothing, and not perfect after a dozen steps
 
@@ -96,7 +96,7 @@ def test_a_table_from_training_to_print(made: tuple[Path, str]) -> None:
 def test_the_page_is_the_same_as_markdown(made: tuple[Path, str]) -> None:
     page = (made[0] / "out" / "table4.md").read_text(encoding="utf-8")
     assert page.startswith("# Table 4: what the generator is conditioned on\n")
-    assert page.count("\n| A3 |") == 2 and "## What differs from the paper" in page
+    assert page.count("\n| A3 |") == 3 and "## What differs from the paper" in page
 
 
 def test_a_second_call_runs_nothing_and_says_the_same(
@@ -121,7 +121,7 @@ def test_a_figure_shares_the_runs_of_a_table(work: Path, capsys: pytest.CaptureF
 def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "table4", *small(), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [arm["key"] for arm in found["arms"]] == ["A1", "A2", "A3", "loop_off"]
+    assert [arm["key"] for arm in found["arms"]] == ARMS
     table = pd.read_csv("out/rows.csv")
     mean = 100 * table.loc[table["arm"] == "table4: A2", "linear"].mean()
     linear = found["arms"][1]["scores"]["linear"]
@@ -136,8 +136,8 @@ def test_more_seeds_are_added(work: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["reproduce", "fig5", *small(seeds=3)]) == 0
     assert "fig5: runs to go: 1" in capsys.readouterr().err
     after = pd.read_csv("out/rows.csv")
-    pd.testing.assert_frame_equal(after.iloc[:8], before)
-    assert after.iloc[8][["arm", "seed"]].tolist() == ["fig5: A3", 2]
+    pd.testing.assert_frame_equal(after.iloc[:14], before)
+    assert after.iloc[14][["arm", "seed"]].tolist() == ["fig5: A3", 2]
 
 
 def test_overwrite_starts_anew(work: Path) -> None:
@@ -206,7 +206,7 @@ def test_rows_of_other_settings_are_an_error_and_stay(
     kept = [o for i, o in enumerate(given) if change[0] not in (o, given[i - 1])]
     assert main(["reproduce", "table4", *kept, *change]) == 2
     error = said(capsys)
-    assert "found 8 rows with" in error and message in error
+    assert "found 14 rows with" in error and message in error
     assert error.endswith("Name another folder, or pass --overwrite to lose them.")
     assert listing(work) == before
 
@@ -227,7 +227,7 @@ def test_an_interrupt_keeps_the_rows(
     monkeypatch.setattr(_measure, "measure", interrupted)
     assert main(["reproduce", "table4", *small(seeds=3)]) == 130
     assert capsys.readouterr().err.endswith("diffaug-cells: interrupted\n")
-    assert len(pd.read_csv("out/rows.csv")) == 9
+    assert len(pd.read_csv("out/rows.csv")) == 15
 
 
 # --- list ------------------------------------------------------------------------------------------------------------

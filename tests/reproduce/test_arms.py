@@ -26,8 +26,11 @@ CLAIMS = {
     "table2-moco": {},
     "table2-dlme": {},
     "table4-A1": {"diffusion.condition": "label"},
-    "table4-A2": {"diffusion.condition": "noise", "training.adapt_view_rate": False},
+    "table4-A2": {"diffusion.condition": "noise"},
     "table4-A3": {},
+    "table4-A1-fixed": {"diffusion.condition": "label", "training.adapt_view_rate": False},
+    "table4-A2-fixed": {"diffusion.condition": "noise", "training.adapt_view_rate": False},
+    "table4-A3-fixed": {"training.adapt_view_rate": False},
     "table4-loop_off": {"training.view_rate": 0.0, "training.generator_epochs": 0},
     "table5-B1": {},
     "table5-B2": {"loss.name": "soft", "training.view_rate": 0.0, "training.generator_epochs": 0},
@@ -64,13 +67,20 @@ def test_every_arm_has_a_claim_or_is_a_point_of_a_curve() -> None:
     ("figure", "curve", "setting", "values", "others"),
     [
         ("fig6", "view_rate", "training.view_rate", LAMBDAS, {"training.adapt_view_rate": False}),
+        (
+            "fig6",
+            "view_rate_weak",
+            "training.view_rate",
+            LAMBDAS,
+            {"training.adapt_view_rate": False, "training.generator_epochs": 5},
+        ),
         ("fig7", "dof_latent", "loss.dof_latent", DOFS, {"loss.name": "soft"}),
         ("fig7", "dof_semantic", "loss.dof_semantic", DOFS, {"loss.name": "soft"}),
         ("fig7", "beta", "loss.beta", BETAS, {"loss.name": "soft", "loss.kernel": "student_t"}),
     ],
 )
 def test_a_curve_sweeps_one_setting(
-    figure: str, curve: str, setting: str, values: tuple[float, ...], others: dict[str, str]
+    figure: str, curve: str, setting: str, values: tuple[float, ...], others: dict[str, object]
 ) -> None:
     base = default_config()
     arms = [arm for arm in ARTEFACTS[figure].arms if arm.curve == curve]
@@ -80,7 +90,7 @@ def test_a_curve_sweeps_one_setting(
         assert flat(settings)[setting] == value
         found = difference(settings, base)
         found.pop(setting, None)  # absent where the value is the base's
-        if curve == "view_rate" and value == 0:  # nothing to train a generator for
+        if setting == "training.view_rate" and value == 0:  # nothing to train a generator for
             assert found.pop("training.generator_epochs") == 0
             assert found == {}
         else:
@@ -149,7 +159,8 @@ def test_equal_settings_share_their_runs_and_others_do_not() -> None:
     assert ids["table5-B1"] == ids["table2-simclr"]
     assert ids["table5-B5"] == ids["fig7-nu_z=1"] == ids["fig7-nu_y=1"]
     assert len({ids[f"table5-{b}"] for b in ("B1", "B2", "B3", "B4", "B5")}) == 5
-    assert len({ids[f"table4-{a}"] for a in ("A1", "A2", "A3", "loop_off")}) == 4
+    assert len({ids[f"table4-{arm.key}"] for arm in ARTEFACTS["table4"].arms}) == 7
+    assert ids["table4-A3-fixed"] == ids["fig6-lambda=1"] and ids["fig6-weak_lambda=0"] == ids["fig6-lambda=0"]
     assert len({ids[n] for n in ids if n.startswith("fig7")}) == len(DOFS) * 2 - 1 + len(BETAS)
     assert run_id("simclr", base) != run_id("byol", base)
 
@@ -157,6 +168,17 @@ def test_equal_settings_share_their_runs_and_others_do_not() -> None:
 def test_no_arm_has_a_code_path_of_its_own() -> None:
     """What measures an arm is never told which one it is."""
     assert not {"arm", "key"} & set(inspect.signature(_measure.measure).parameters)
+
+
+@pytest.mark.parametrize("name", ARTEFACTS)
+def test_like_is_compared_with_like(name: str) -> None:
+    """Arms whose lambda is taken as asked are not compared with one that lowers it, nor the other way round."""
+    base = default_config()
+    by_key = {arm.key: resolve(arm, base).training for arm in ARTEFACTS[name].arms}
+    for arm, other in ARTEFACTS[name].references.items():
+        plans = by_key[arm], by_key[other]
+        if all(plan.view_rate > 0 for plan in plans):  # the twin has no lambda
+            assert plans[0].adapt_view_rate == plans[1].adapt_view_rate
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)

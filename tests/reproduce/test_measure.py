@@ -93,6 +93,32 @@ def test_groups_that_hold_a_class_each_are_told(data: Data, caplog: pytest.LogCa
     assert "x: no score by group: Expected at least two classes" in caplog.text
 
 
+def test_a_sweep_is_fits_of_their_own(data: Data, tiny: Settings) -> None:
+    """Every score, those of the views among them; its seconds are the run's own."""
+    base = tiny.base.updated("training", view_rate=0.9, adapt_view_rate=True)
+    configs = [base.updated("training", view_rate=rate) for rate in (0.9, 0.2)]
+    swept = list(_measure.measure_sweep(configs, data, groups=["probes", "views"], seed=1))
+    for config, found in zip(configs, swept, strict=True):
+        alone = _measure.measure("diffaug", config, data, groups=["probes", "views"], seed=1)
+        assert set(found) == set(alone) and float(found.pop("seconds")) > 0
+        assert found == pytest.approx({k: v for k, v in alone.items() if k != "seconds"})
+    assert swept[0]["rank"] != pytest.approx(swept[1]["rank"])  # lambda does act (control)
+    assert 0 < float(swept[0]["view_rate"]) < 0.9  # and was lowered
+
+
+def test_the_lambda_in_force_is_recorded(data: Data, tiny: Settings) -> None:
+    """What the history says, and 0 where no view was generated."""
+    adata = data.adata.copy()
+    model = diffaug.tl.fit(adata, config=tiny.base, random_state=2, progress=False)
+    shown = sum(r.n_generated for r in model.history if r.phase == "A" and r.cycle > 0)
+    of = sum(r.n_positives for r in model.history if r.phase == "A" and r.cycle > 0)
+    found = _measure.measure("diffaug", tiny.base, data, groups=["probes"], seed=2)
+    assert found["view_rate"] == _measure.rate_in_force(model)
+    assert found["view_rate"] == pytest.approx(shown / of, abs=4 * np.sqrt(0.25 / of))
+    for method, config in (("simclr", tiny.base), ("diffaug", resolve(ARMS["loop_off"], tiny.base))):
+        assert _measure.measure(method, config, data, groups=["probes"], seed=2)["view_rate"] == 0
+
+
 # --- views -----------------------------------------------------------------------------------------------------------
 
 

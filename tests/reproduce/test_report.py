@@ -33,7 +33,8 @@ def rows_of(name: str, *, sets: tuple[str, ...] = SETS, n_seeds: int = 3, **cons
         table[score] = rng.uniform(0.2, 0.9, len(table))
     table["linear_grouped"] = np.where(table["set"] == "har265", table["linear"] - 0.1, np.nan)
     table["rank"] = rng.uniform(5, 40, len(table))
-    table.loc[table["arm"].isin(["loop_off", "lambda=0"]), ["kept", "kept_real"]] = np.nan
+    table["view_rate"] = np.where(table["set"] == "har265", 0.02, 0.9)
+    table.loc[table["arm"].isin(["loop_off", "lambda=0", "weak_lambda=0"]), ["kept", "kept_real"]] = np.nan
     for kind in KINDS:
         drawn = np.sort(rng.uniform(-1, 1, (len(table), len(QUANTILES))), axis=1)
         table[[f"cosine_{kind}_q{q:02}" for q in QUANTILES]] = drawn
@@ -51,16 +52,16 @@ def reported(name: str, **given: Any) -> tuple[Report, pd.DataFrame]:
 def test_numbers_are_those_of_the_rows(name: str) -> None:
     found, table = reported(name)
     grid = {key: part.pivot(index="set", columns="seed", values="linear") for key, part in table.groupby("arm")}
-    reference = grid[ARTEFACTS[name].reference]
     for arm in found.numbers["arms"]:
-        mine = grid[arm["key"]]
+        mine, other = grid[arm["key"]], ARTEFACTS[name].references[arm["key"]]
+        reference = grid[other]
         linear = arm["scores"]["linear"]
         expected = interval(mine.mean(axis=0))
         assert linear["mean"] == pytest.approx(
             {"mean": 100 * expected.mean, "low": 100 * expected.low, "high": 100 * expected.high, "n": 3}
         )
         assert linear["by_set"]["mca_bladder"]["mean"] == pytest.approx(100 * mine.loc["mca_bladder"].mean())
-        if arm["key"] == ARTEFACTS[name].reference:
+        if arm["key"] == other:
             assert linear["difference_over_seeds"] is None and linear["difference_over_sets"] is None
         else:
             gap = mine - reference
@@ -109,7 +110,7 @@ def test_numbers_are_plain_data(name: str) -> None:
 
 def test_the_papers_values_stand_beside_ours() -> None:
     found, table = reported("table2")
-    main, by_set = found.grids
+    main, by_set, _ = found.grids
     rows = {row[0]: dict(zip(main.head, row, strict=True)) for row in main.body}
     assert rows["diffaug"]["paper"] == "82.4" and rows["dlme"]["paper"] == "78.5"
     assert rows["loop_off"]["paper"] == "-"  # not of the paper, and not what is not at hand
@@ -136,9 +137,25 @@ def test_a_difference_has_its_sign() -> None:
     table["linear"] = np.where(table["arm"] == "A2", 0.5, 0.6)
     main = report(ARTEFACTS["table4"], table, Settings(paper_config())).grids[0]
     rows = {row[0]: dict(zip(main.head, row, strict=True)) for row in main.body}
-    assert rows["A2"]["linear - A3, seeds"] == "-10.0 [-10.0, -10.0]"
-    assert rows["A1"]["linear - A3, seeds"] == "+0.0 [+0.0, +0.0]"
-    assert rows["A3"]["linear - A3, seeds"] == "-"
+    gap = "linear - its reference, seeds"
+    assert rows["A2"]["reference"] == "A3" and rows["A2-fixed"]["reference"] == "A3-fixed"
+    assert rows["A2"][gap] == "-10.0 [-10.0, -10.0]"
+    assert rows["A2-fixed"][gap] == rows["A1"][gap] == "+0.0 [+0.0, +0.0]"
+    assert rows["A3"][gap] == rows["A3"]["reference"] == "-"
+
+
+def test_lambda_in_force_is_shown_for_each_set() -> None:
+    found, table = reported("table4")
+    main, _, lambdas = found.grids
+    rows = {row[0]: dict(zip(main.head, row, strict=True)) for row in main.body}
+    assert rows["A3"]["lambda"] == "0.46 [0.46, 0.46]"
+    assert lambdas.head == ["", *SETS] and ["A3", "0.02 [0.02, 0.02]", "0.90 [0.90, 0.90]"] in lambdas.body
+    assert "Near 0 an arm is nearly the twin." in " ".join(found.text().split())
+    of_old = report(ARTEFACTS["table4"], table.drop(columns="view_rate"), Settings(paper_config()))
+    assert len(of_old.grids) == 2 and "lambda" not in of_old.grids[0].head
+    table.loc[table["set"] == "har265", "view_rate"] = np.nan
+    some = report(ARTEFACTS["table4"], table, Settings(paper_config()))
+    assert "`lambda' is over mca_bladder only: rows of an earlier version" in " ".join(some.text().split())
 
 
 def test_one_seed_and_one_set_have_no_interval() -> None:
@@ -197,17 +214,21 @@ def test_a_figure_draws_the_numbers(sets: tuple[str, ...]) -> None:
 
     table = rows_of("fig6", sets=sets)
     figure = _figures._curves(ARTEFACTS["fig6"], table)
-    above, below = figure.axes
-    numbers = report(ARTEFACTS["fig6"], table, Settings(paper_config())).numbers["arms"]
-    gaps = [arm["scores"]["linear"]["difference_over_sets"] for arm in numbers[1:]]
-    for panel, expected in (
-        (above, [0, *(gap["mean"] for gap in gaps)]),
-        (below, [arm["scores"]["rank"]["mean"]["mean"] for arm in numbers]),
-    ):
-        (line,) = [line for line in panel.lines if line.get_label() == "mean over sets"]
-        assert line.get_xdata().tolist() == [arm.x for arm in ARTEFACTS["fig6"].arms]
-        assert line.get_ydata() == pytest.approx(expected)
-        assert sum(line.get_alpha() == 0.7 for line in panel.lines) == len(sets)
+    numbers = {
+        arm["key"]: arm["scores"] for arm in report(ARTEFACTS["fig6"], table, Settings(paper_config())).numbers["arms"]
+    }
+    above, weak_above, below, weak_below = figure.axes
+    for curve, panels in (("view_rate", (above, below)), ("view_rate_weak", (weak_above, weak_below))):
+        arms = [arm for arm in ARTEFACTS["fig6"].arms if arm.curve == curve]
+        gaps = [numbers[arm.key]["linear"]["difference_over_sets"] for arm in arms if arm.key != "lambda=0"]
+        first = [0] * (curve == "view_rate")
+        ranks = [numbers[arm.key]["rank"]["mean"]["mean"] for arm in arms]
+        for panel, expected in zip(panels, ([*first, *(gap["mean"] for gap in gaps)], ranks), strict=True):
+            (line,) = [line for line in panel.lines if line.get_label() == "mean over sets"]
+            assert line.get_xdata().tolist() == [arm.x for arm in arms]
+            assert line.get_ydata() == pytest.approx(expected)
+            assert sum(line.get_alpha() == 0.7 for line in panel.lines) == len(sets)
+    gaps = [numbers[arm.key]["linear"]["difference_over_sets"] for arm in ARTEFACTS["fig6"].arms[1:8]]
     (band,) = above.collections
     assert band.get_label() == ("95 % over sets" if len(sets) == 2 else "95 % over seeds")
     if len(sets) == 2:

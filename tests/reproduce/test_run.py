@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class Counter:
         self.calls: list[dict[str, Any]] = []
         self.dies_at = dies_at
         monkeypatch.setattr(_measure, "measure", self)
+        monkeypatch.setattr(_measure, "measure_sweep", self.sweep)
+        self.sweeps: list[int] = []
 
     def __call__(self, method: str, config: Config, data: Data, **options: Any) -> dict[str, float]:
         if len(self.calls) == self.dies_at:
@@ -36,6 +39,11 @@ class Counter:
         self.calls.append({"method": method, "config": config, "set": data.name, **options})
         scores = {"linear": config.training.view_rate + options["seed"], "seconds": 1.0}
         return scores | ({"kept": 0.5} if "views" in options["groups"] else {})
+
+    def sweep(self, configs: list[Config], data: Data, **options: Any) -> Iterator[dict[str, float]]:
+        self.sweeps.append(len(configs))
+        for config in configs:
+            yield self("diffaug", config, data, **options)
 
 
 def columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +53,9 @@ def columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, tiny: Settings) -> None:
     """With real trainings: the rows of the stopped run stay as they are, and the end is that of a run in one go."""
-    whole = _run.run(TABLE4, Rows(tmp_path / "whole", tiny), tiny, sets=[SET], seeds=1)
+    arms = [arm for arm in TABLE4.arms if arm.key not in ("A1-fixed", "A2-fixed")]
+    table4 = dataclasses.replace(TABLE4, arms=tuple(arms))
+    whole = _run.run(table4, Rows(tmp_path / "whole", tiny), tiny, sets=[SET], seeds=1)
     with pytest.MonkeyPatch.context() as patch:
         real, n_calls = _measure.measure, []
 
@@ -57,15 +67,18 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, tiny: Settin
 
         patch.setattr(_measure, "measure", killed)
         with pytest.raises(KeyboardInterrupt):
-            _run.run(TABLE4, Rows(tmp_path / "parts", tiny), tiny, sets=[SET], seeds=1)
+            _run.run(table4, Rows(tmp_path / "parts", tiny), tiny, sets=[SET], seeds=1)
     before = Rows(tmp_path / "parts", tiny).read()
     assert before["arm"].tolist() == ["table4: A1", "table4: A2"]
-    parts = _run.run(TABLE4, Rows(tmp_path / "parts", tiny), tiny, sets=[SET], seeds=1)
+    assert (before["view_rate"] <= 0.5).all()  # of the base, times the trust in the views
+    parts = _run.run(table4, Rows(tmp_path / "parts", tiny), tiny, sets=[SET], seeds=1)
     after = Rows(tmp_path / "parts", tiny).read()
     pd.testing.assert_frame_equal(after.iloc[:2][before.columns], before)  # their seconds too: they were not run again
     pd.testing.assert_frame_equal(columns(parts), columns(whole))
-    assert parts["arm"].tolist() == ["A1", "A2", "A3", "loop_off"]
-    assert parts["rank"].nunique() == 4  # the arms do run different things
+    assert parts["arm"].tolist() == ["A1", "A2", "A3", "A3-fixed", "loop_off"]
+    assert parts["rank"].nunique() == 5  # the arms do run different things
+    rate = parts.set_index("arm")["view_rate"]
+    assert rate["A3-fixed"] == 0.5 and rate["loop_off"] == 0
 
 
 def test_only_what_is_missing_is_run(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,13 +89,14 @@ def test_only_what_is_missing_is_run(tmp_path: Path, tiny: Settings, monkeypatch
         _run.run(artefact, Rows(tmp_path, tiny), tiny, sets=sets or [SET], seeds=seeds)
         return len(counter.calls) - before
 
-    assert n_new(TABLE4, 1) == 4
+    assert n_new(TABLE4, 1) == 7
     assert n_new(TABLE4, 1) == 0
-    assert n_new(TABLE4, 2) == 4  # a seed more
+    assert n_new(TABLE4, 2) == 7  # a seed more
     assert n_new(TABLE4, 1) == 0  # fewer are no loss
     assert n_new(FIG5, 2) == 0  # A3 is there
-    # The twin is there; the base of these tests has lambda = 0.5 too, but may lower it.
-    assert n_new(FIG6, 2) == 2 * (len(FIG6.arms) - 1)
+    # The twin of both curves is there, and A3-fixed, as the base of these tests has lambda = 0.5.
+    assert n_new(FIG6, 2) == 2 * (len(FIG6.arms) - 3)
+    assert counter.sweeps == [6, 7] * 2  # one training for each curve and seed
     assert len(Rows(tmp_path, tiny).read()) == len(counter.calls)
 
 
@@ -110,6 +124,42 @@ def test_a_table_that_needs_more_scores_runs_again_and_keeps_the_others(
     assert Rows(tmp_path, tiny).read()["measured"].tolist() == ["probes views map"]
 
 
+def test_a_sweep_that_was_killed_keeps_the_lambdas_it_had(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        counter = Counter(patch, dies_at=4)
+        with pytest.raises(KeyboardInterrupt):
+            _run.run(FIG6, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+        assert counter.sweeps == [7]
+    assert Rows(tmp_path, tiny).read()["arm"].tolist() == [f"fig6: lambda={x}" for x in ("0", "0.05", "0.1", "0.15")]
+    counter = Counter(monkeypatch)
+    table = _run.run(FIG6, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    assert counter.sweeps == [4, 7] and len(counter.calls) == 11
+    assert table["arm"].tolist() == [arm.key for arm in FIG6.arms]
+    assert table["linear"].tolist() == [arm.x for arm in FIG6.arms]  # as Counter scores: no lambda was mistaken
+
+
+def test_only_what_differs_in_lambda_alone_is_trained_together(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [
+        {"view_rate": 0.2},
+        {"view_rate": 0.3},
+        {"view_rate": 0.2, "n_views": 1},
+        {"view_rate": 0.2, "n_cycles": 2},
+        {"view_rate": 0.3, "n_cycles": 2},
+        {"view_rate": 0.2, "schedule": "joint"},
+        {"view_rate": 0.3, "schedule": "joint"},
+        {"view_rate": 0.2, "patience": 3},
+        {"view_rate": 0.3, "patience": 3},
+    ]
+    arms = tuple(Arm(f"a{i}", "x", {"training": plan}) for i, plan in enumerate(plans))
+    counter = Counter(monkeypatch)
+    _run.run(Artefact("table4", "t", arms, "a0", ("probes",), ("n",)), Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)
+    assert counter.sweeps == [2] and len(counter.calls) == len(arms)
+
+
 def test_every_arm_meets_the_same_cells_and_protocol(
     tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +167,7 @@ def test_every_arm_meets_the_same_cells_and_protocol(
     _run.run(TABLE4, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=2, device="cpu")
     asked = {(c["seed"], tuple(c["groups"]), c["device"], c["max_epochs"], c["set"]) for c in counter.calls}
     assert asked == {(seed, ("probes", "views"), "cpu", None, SET) for seed in (0, 1)}
-    assert [c["config"].diffusion.condition for c in counter.calls[:4]] == ["label", "noise", "semantic", "semantic"]
+    assert [c["config"].diffusion.condition for c in counter.calls[:4]] == ["label", "noise", "semantic", "label"]
 
 
 def test_a_row_says_how_it_was_made(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,17 +178,17 @@ def test_a_row_says_how_it_was_made(tmp_path: Path, tiny: Settings, monkeypatch:
     assert (row["n_obs"], row["n_features"]) == (150, 765) and row["device"] == device_name(make_fabric("auto").device)
     assert json.loads(row["settings"])["diffusion"]["condition"] == "noise"
     assert "torch=" in row["versions"] and "diffaug=" in row["versions"]
-    assert table["seed"].tolist() == [0] * 4
+    assert table["seed"].tolist() == [0] * 7
 
 
 def test_seeds_come_last(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is stopped has some seeds on all sets, and not all seeds on some sets."""
     real = _run.prepare
     monkeypatch.setattr(_run, "prepare", lambda name, **k: dataclasses.replace(real(SET, **k), name=name))
-    counter = Counter(monkeypatch, dies_at=9)
+    counter = Counter(monkeypatch, dies_at=15)
     with pytest.raises(KeyboardInterrupt):
         _run.run(TABLE4, Rows(tmp_path, tiny), tiny, sets=["a", "b"], seeds=3)
-    assert [(c["seed"], c["set"]) for c in counter.calls] == [(0, "a")] * 4 + [(0, "b")] * 4 + [(1, "a")]
+    assert [(c["seed"], c["set"]) for c in counter.calls] == [(0, "a")] * 7 + [(0, "b")] * 7 + [(1, "a")]
 
 
 def test_progress_is_told_and_repeats_are_not(tmp_path: Path, tiny: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from diffaug.reproduce._statistics import Interval, compare
 _COLORS = dict(zip(KINDS, (GENERATED, MIXUP, FEATURE_SWAP, REFERENCE), strict=True))
 _CURVES = {
     "view_rate": "share of generated views (lambda)",
+    "view_rate_weak": "the same, views of a weak generator",
     "dof_latent": "nu of the latent kernel",
     "dof_semantic": "nu of the semantic kernel",
     "beta": "trust in the positive (beta)",

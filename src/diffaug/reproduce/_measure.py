@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from diffaug import metrics, tl
+from diffaug._anndata import pack_obs, read_source
 from diffaug._model import DiffAug
 from diffaug.core.config import Config
 from diffaug.reproduce._arms import DIFFAUG, Group
@@ -74,13 +75,81 @@ def measure(
         semantic, latent = work.obsm["X_diffaug"], work.obsm["X_diffaug_latent"]
     else:
         semantic, latent = _baseline(method, config, data, seed, device, max_epochs)
-    scores: Scores = {"seconds": time.perf_counter() - begin}
-    scores |= probes(semantic, data)
+    seconds, view_rate = time.perf_counter() - begin, 0.0 if model is None else rate_in_force(model)
+    generated = model is not None and any(r.phase in ("B", "joint") for r in model.history)
+    return {
+        "seconds": seconds,
+        "view_rate": view_rate,
+        **_judged(semantic, latent, data, groups=groups, seed=seed, model=model if generated else None),
+    }
+
+
+def measure_sweep(
+    configs: Sequence[Config],
+    data: Data,
+    *,
+    groups: Collection[Group],
+    seed: int,
+    device: str = "auto",
+    max_epochs: int | None = None,
+) -> Iterator[Scores]:
+    """As :func:`measure` of DiffAug with each of some settings, for one warm-up and one generator.
+
+    Parameters
+    ----------
+    configs
+        Settings that differ in ``view_rate`` alone, which is above 0, of one alternating cycle.
+    data, groups, seed, device, max_epochs
+        As of :func:`measure`.
+
+    Yields
+    ------
+    Scores of each, in the order of the settings, as soon as they are known. Their ``seconds`` are with the warm-up and
+    the generator, as a fit of their own would have had them.
+    """
+    source = read_source(data.adata)
+    labels = data.labels if configs[0].diffusion.condition == "label" else None
+    rates = [config.training.view_rate for config in configs]
+    begin = time.perf_counter()
+    model = DiffAug(configs[0], random_state=seed, device=device)
+    # What tl.fit keeps: views are compared through the same door.
+    label_key = None if labels is None else data.label_key
+    model.meta = {**source.meta, "batch_key": None, "label_key": label_key, "cells": pack_obs(data.adata.obs)}
+    model.fit(source.x, labels=labels, max_epochs=max_epochs, sweep=rates[1:], progress=False)
+    seconds = time.perf_counter() - begin
+    found = {**model.sweep, rates[0]: model}
+    mixed = {rate: sum(r.seconds for r in m.history if r.phase == "A" and r.cycle > 0) for rate, m in found.items()}
+    trust = rate_in_force(model) / rates[0]
+    for rate in rates:
+        x = found[rate].embed(source.x)
+        yield {
+            "seconds": seconds - sum(mixed.values()) + mixed[rate],
+            "view_rate": rate * trust,
+            **_judged(x.semantic, x.latent, data, groups=groups, seed=seed, model=found[rate]),
+        }
+
+
+def rate_in_force(model: DiffAug) -> float:
+    """The lambda of the last epochs: ``view_rate`` times the trust that the fit puts in its views; 0 without views."""
+    return [0.0, *(r.view_rate for r in model.history if r.phase == "fill")][-1]
+
+
+def _judged(
+    semantic: np.ndarray,
+    latent: np.ndarray,
+    data: Data,
+    *,
+    groups: Collection[Group],
+    seed: int,
+    model: DiffAug | None,
+) -> Scores:
+    """Scores of an embedding, and of the views of the model that made it, where it has a generator."""
+    scores = probes(semantic, data)
     if "map" in groups:
         is_map = latent.shape[1] == 2
         scores |= probes_2d(latent if is_map else umap(semantic, seed), data.labels)
         scores["map"] = "latent" if is_map else "umap"
-    if "views" in groups and model is not None and any(r.phase in ("B", "joint") for r in model.history):
+    if "views" in groups and model is not None:
         scores |= views(model, data, seed)
     return scores
 

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,29 +19,43 @@ from diffaug.reproduce._rows import Settings
 from diffaug.reproduce._sets import TUNED_ON, paper_sets, stands_for
 from diffaug.reproduce._statistics import Comparison, Interval, compare, interval
 
-#: Columns of a table by the name of their score: title, and whether it is a share that is printed in percent.
+
+class Column(NamedTuple):
+    """A column of a table: its title, what its score is multiplied by, and digits behind the point."""
+
+    title: str
+    factor: int = 100
+    digits: int = 1
+
+
+#: By the name of their score; shares are printed in percent.
 _SCORES = {
-    "linear": ("linear", True),
-    "linear_balanced": ("balanced", True),
-    "linear_grouped": ("linear by group", True),
-    "knn": ("k-NN", True),
-    "kmeans": ("k-means", True),
-    "linear_2d": ("linear 2-D", True),
-    "knn_2d": ("k-NN 2-D", True),
-    "kept": ("kept", True),
-    "kept_real": ("kept, real", True),
-    "rank": ("rank", False),
+    "view_rate": Column("lambda", 1, 2),
+    "linear": Column("linear"),
+    "linear_balanced": Column("balanced"),
+    "linear_grouped": Column("linear by group"),
+    "knn": Column("k-NN"),
+    "kmeans": Column("k-means"),
+    "linear_2d": Column("linear 2-D"),
+    "knn_2d": Column("k-NN 2-D"),
+    "kept": Column("kept"),
+    "kept_real": Column("kept, real"),
+    "rank": Column("rank", 1),
 }
 _SHOWN = {
-    "table1": ("linear", "linear_balanced", "knn", "kmeans", "rank"),
-    "table3": ("linear", "knn", "kmeans", "rank"),
-    "table2": ("linear", "linear_grouped", "knn", "kmeans", "linear_2d", "knn_2d"),
-    "table4": ("linear", "knn", "kmeans", "kept", "kept_real"),
-    "table5": ("linear", "knn", "kmeans", "rank"),
-    "fig5": ("linear", "kept", "kept_real"),
-    "fig6": ("linear", "knn", "kmeans", "kept", "rank"),
-    "fig7": ("linear", "knn", "kmeans", "rank"),
+    "table1": ("view_rate", "linear", "linear_balanced", "knn", "kmeans", "rank"),
+    "table3": ("view_rate", "linear", "knn", "kmeans", "rank"),
+    "table2": ("view_rate", "linear", "linear_grouped", "knn", "kmeans", "linear_2d", "knn_2d"),
+    "table4": ("view_rate", "linear", "knn", "kmeans", "kept", "kept_real"),
+    "table5": ("view_rate", "linear", "knn", "kmeans", "rank"),
+    "fig5": ("view_rate", "linear", "kept", "kept_real"),
+    "fig6": ("view_rate", "linear", "knn", "kmeans", "kept", "rank"),
+    "fig7": ("view_rate", "linear", "knn", "kmeans", "rank"),
 }
+_LAMBDA_SAID = (
+    "`lambda' is the share of generated views in force in the last epochs: what was asked for times the trust that the fit puts "
+    "in its own views. Near 0 an arm is nearly the twin."
+)
 _WIDTH = 110
 
 
@@ -109,15 +123,17 @@ def report(artefact: Artefact, table: pd.DataFrame, settings: Settings, *, absen
         Default sets that are not at hand.
     """
     keys = [arm.key for arm in artefact.arms]
-    found = {score: compare(table, score, artefact.reference, keys) for score in _SHOWN[artefact.name]}
+    found = {score: compare(table, score, artefact.references, keys) for score in _SHOWN[artefact.name]}
     found = {score: arms for score, arms in found.items() if arms}
     sets, seeds = list(dict.fromkeys(table["set"])), sorted(table["seed"].unique().tolist())
     seconds = table.groupby("arm")["seconds"].mean().to_dict()
     grids = [_main_grid(artefact, found, sets, seeds, seconds), _by_set_grid(artefact, found["linear"], sets)]
+    if "view_rate" in found:
+        grids.append(_lambda_grid(found["view_rate"]))
     numbers: dict[str, Any] = {
         "artefact": artefact.name,
         "title": artefact.title,
-        "unit": "percent; rank and cosines as they are",
+        "unit": "percent; lambda (view_rate), rank and cosines as they are",
         "sets": sets,
         "seeds": seeds,
         "reference": artefact.reference,
@@ -153,19 +169,22 @@ def _main_grid(
     seeds: Sequence[int],
     seconds: dict[str, float],
 ) -> Grid:
-    head = ["", "paper", *(_SCORES[score][0] for score in found)]
+    head = ["", "paper", *(_SCORES[score].title for score in found)]
     compares = len(artefact.arms) > 1
     if compares:
-        head += [f"linear - {artefact.reference}, seeds", "the same, sets"]
+        several = len(set(artefact.references.values())) > 1
+        other = "its reference" if several else artefact.reference
+        head += [*(["reference"] if several else []), f"linear - {other}, seeds", "the same, sets"]
     head.append("s a run")
     body = []
     for arm in artefact.arms:
         cells = [arm.key, _paper(arm.paper)]
         cells += [
-            _shown(arms[arm.key].level, _SCORES[score][1]) if arm.key in arms else "-" for score, arms in found.items()
+            _shown(arms[arm.key].level, _SCORES[score]) if arm.key in arms else "-" for score, arms in found.items()
         ]
         if compares:
-            linear = found["linear"][arm.key]
+            linear, other = found["linear"][arm.key], artefact.references[arm.key]
+            cells += ["-" if other == arm.key else other] * several
             cells += [_difference(linear.over_seeds), _difference(linear.over_sets)]
         body.append([*cells, f"{seconds[arm.key]:.0f}"])
     for title, number in artefact.paper_only.items():
@@ -187,6 +206,13 @@ def _by_set_grid(artefact: Artefact, linear: dict[str, Comparison], sets: Sequen
     if artefact.name in ("table1", "table2", "table3"):
         body.insert(0, paper)
     return Grid("By set: linear SVM in percent, mean over the seeds.", head, body)
+
+
+def _lambda_grid(found: dict[str, Comparison]) -> Grid:
+    """Lambda by set: a mean over sets hides that the loop was all but off on one of them."""
+    sets = list(next(iter(found.values())).by_set)
+    body = [[arm, *(_shown(by.by_set[name], _SCORES["view_rate"]) for name in sets)] for arm, by in found.items()]
+    return Grid("By set: lambda in force, mean over the seeds.", ["", *sets], body)
 
 
 def _cosines(table: pd.DataFrame, sets: Sequence[str]) -> dict[str, dict[str, Interval]]:
@@ -219,10 +245,9 @@ def _paper(number: PaperNumber | None) -> str:
     return "not at hand" if number.value is None else f"{number.value:.1f}"
 
 
-def _shown(value: Interval, percent: bool = True) -> str:
-    factor = 100 if percent else 1
-    text = f"{factor * value.mean:.1f}"
-    return text if math.isnan(value.low) else f"{text} [{factor * value.low:.1f}, {factor * value.high:.1f}]"
+def _shown(value: Interval, column: Column = _SCORES["linear"]) -> str:
+    mean, low, high = (f"{column.factor * v:.{column.digits}f}" for v in (value.mean, value.low, value.high))
+    return mean if math.isnan(value.low) else f"{mean} [{low}, {high}]"
 
 
 def _difference(value: Interval | None) -> str:
@@ -265,7 +290,7 @@ def _arm_numbers(arm: Arm, found: dict[str, dict[str, Comparison]], seconds: dic
 
 
 def _factor(score: str) -> int:
-    return 100 if _SCORES[score][1] else 1
+    return _SCORES[score].factor
 
 
 def _plain(value: Interval | None, factor: int = 1) -> dict[str, float | None] | None:
@@ -382,12 +407,16 @@ def _reading_notes(
         ]
     else:
         notes = ["One seed: there is no interval over seeds, and a difference may be chance."]
+    if "view_rate" in found:
+        notes.append(_LAMBDA_SAID)
     notes.append("Differences are paired by set and seed. An interval over sets says what another set might give.")
     for score, arms in found.items():
         seen = list(next(iter(arms.values())).by_set)
-        if seen != list(sets):
+        if seen != list(sets) and score == "view_rate":
+            notes.append(f"`lambda' is over {', '.join(seen)} only: rows of an earlier version do not have it.")
+        elif seen != list(sets):
             notes.append(
-                f"`{_SCORES[score][0]}' is over {', '.join(seen)} only: no donor, subject or batch is on both sides."
+                f"`{_SCORES[score].title}' is over {', '.join(seen)} only: no donor, subject or batch is on both sides."
             )
     left_out = table.groupby("set", sort=False)["n_left_out"].max()
     for name, n in left_out[left_out > 0].items():

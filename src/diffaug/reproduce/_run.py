@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,12 @@ from diffaug.reproduce._split_sets import SplitData
 
 logger = logging.getLogger(__name__)
 
+Run = tuple[Arm, Config, str]
 #: What says the same in every run: its warnings are heard in the first run on a set, and then no more.
 _TALKATIVE = ("_anndata", "_model", "pp", "tl")
 
 
-def resolved(
-    artefact: Artefact, settings: Settings, *, device: str = "auto", of_set: str = ""
-) -> list[tuple[Arm, Config, str]]:
+def resolved(artefact: Artefact, settings: Settings, *, device: str = "auto", of_set: str = "") -> list[Run]:
     """Arms with their settings and the name of their run. What is wrong with one is said before anything is run."""
     found = []
     for arm in artefact.arms:
@@ -106,34 +105,54 @@ def run(
     found, heard, begin, n_done = [], set(), time.perf_counter(), 0
     for seed, name in cells:
         data: Data | SplitData | None = None
-        for arm, config, digest in arms[name]:
-            if not _is_done(rows, artefact, name, seed, digest):
-                kept = Checkpoints(rows.folder, run=digest, of_set=name, seed=seed, until=deadline.until)
-                try:
-                    if n_done:  # every call gets something done
-                        deadline.check()
-                    with _quiet(name in heard):
-                        data = data or _prepared(name, artefact.domain, settings, reference)
-                        row = _row(arm, config, digest, artefact, rows, data, seed, device, settings.max_epochs, kept)
-                except OutOfTime as error:
-                    raise OutOfTime(
-                        f"{deadline.minutes:g} minutes are over, at {name}, {arm.key}, seed {seed}. New rows: {n_done}, runs to "
-                        f"go: {n_left - n_done}. All that was done is kept in {str(rows.folder)!r}: the same command goes on "
-                        "from there, without --overwrite."
-                    ) from error
-                heard.add(name)
-                rows.put(row)
-                kept.remove()
-                n_done += 1
-                left = (n_left - n_done) * (time.perf_counter() - begin) / n_done
-                logger.info(
-                    "%d of %d: %s, %s, seed %d: linear %.3f in %.0f s; about %.0f min left",
-                    *(n_done, n_left, name, arm.key, seed, row["linear"], row["seconds"], left / 60),
-                )
+        todo = [one for one in arms[name] if not _is_done(rows, artefact, name, seed, one[2])]
+        for together in _together(todo, artefact.domain):
+            kept = Checkpoints(rows.folder, run=together[0][2], of_set=name, seed=seed, until=deadline.until)
+            try:
+                if n_done:  # every call gets something done
+                    deadline.check()
+                with _quiet(name in heard):
+                    data = data or _prepared(name, artefact.domain, settings, reference)
+                    for arm, row in _rows_of(together, artefact, rows, data, seed, device, settings.max_epochs, kept):
+                        rows.put(row)
+                        n_done += 1
+                        left = (n_left - n_done) * (time.perf_counter() - begin) / n_done
+                        logger.info(
+                            "%d of %d: %s, %s, seed %d: linear %.3f in %.0f s; about %.0f min left",
+                            *(n_done, n_left, name, arm.key, seed, row["linear"], row["seconds"], left / 60),
+                        )
+            except OutOfTime as error:
+                raise OutOfTime(
+                    f"{deadline.minutes:g} minutes are over, at {name}, {together[0][0].key}, seed {seed}. New rows: {n_done}, "
+                    f"runs to go: {n_left - n_done}. All that was done is kept in {str(rows.folder)!r}: the same command "
+                    "goes on from there, without --overwrite."
+                ) from error
+            heard.add(name)
+            kept.remove()
+        for arm, _, digest in arms[name]:
             there = rows.find(run=digest, set=name, seed=seed)
             assert there is not None
             found.append({**there, "arm": arm.key})
     return pd.DataFrame(found)
+
+
+def _together(todo: Sequence[Run], domain: Domain) -> list[list[Run]]:
+    """Runs that one training serves: of cells, those that differ in lambda alone. Runs of equal settings are one.
+
+    With patience a fit of its own might stop at another epoch than the sweep.
+    """
+    groups: dict[str, dict[str, Run]] = {}
+    for arm, config, digest in todo:
+        plan = config.training
+        sweeps = (
+            domain == "bio"
+            and arm.method == DIFFAUG
+            and plan.view_rate > 0
+            and (plan.n_cycles, plan.schedule, plan.patience) == (1, "alternating", None)
+        )
+        key = json.dumps(config.updated("training", view_rate=1.0).to_dict(), sort_keys=True) if sweeps else digest
+        groups.setdefault(key, {}).setdefault(digest, (arm, config, digest))
+    return [list(group.values()) for group in groups.values()]
 
 
 def _prepared(name: str, domain: Domain, settings: Settings, reference: Path | None) -> Data | SplitData:
@@ -148,10 +167,8 @@ def _is_done(rows: Rows, artefact: Artefact, name: str, seed: int, digest: str) 
     return kept is not None and set(artefact.groups) <= set(kept["measured"].split())
 
 
-def _row(
-    arm: Arm,
-    config: Config,
-    digest: str,
+def _rows_of(
+    together: Sequence[Run],
     artefact: Artefact,
     rows: Rows,
     data: Data | SplitData,
@@ -159,31 +176,41 @@ def _row(
     device: str,
     max_epochs: int | None,
     checkpoints: Checkpoints,
-) -> dict[str, object]:
-    kept = rows.find(run=digest, set=data.name, seed=seed)
+) -> Iterator[tuple[Arm, dict[str, Any]]]:
+    """Rows of runs that one training serves, each as soon as it is known."""
+    before = [rows.find(run=digest, set=data.name, seed=seed) for _, _, digest in together]
     # A run that another table left with other scores is run again for all of them: its row must not lose any.
-    groups = [*artefact.groups, *(g for g in (kept["measured"].split() if kept else ()) if g not in artefact.groups)]
+    measured = [group for kept in before if kept for group in kept["measured"].split()]
+    groups: list[Any] = list(dict.fromkeys([*artefact.groups, *measured]))
     common: dict[str, Any] = {"seed": seed, "device": device, "max_epochs": max_epochs}
+    first, config, _ = together[0]
+    found: Iterable[Mapping[str, Any]]
     if isinstance(data, SplitData):
         rows.begin()  # a folder of checkpoints alone would be a foreign one
-        scores = _split_measure.measure(arm.method, config, data, domain=artefact.domain, kept=checkpoints, **common)
+        found = [_split_measure.measure(first.method, config, data, domain=artefact.domain, kept=checkpoints, **common)]
+    elif len(together) > 1:
+        found = _measure.measure_sweep([config for _, config, _ in together], data, groups=groups, **common)
     else:
-        scores = _measure.measure(arm.method, config, data, groups=groups, **common)
-    return {
-        "set": data.name,
-        "seed": seed,
-        "run": digest,
-        "arm": f"{artefact.name}: {arm.key}",
-        "method": arm.method,
-        "settings": json.dumps(config.to_dict(), sort_keys=True),
-        "measured": " ".join(groups),
-        "device": device_name(torch.device(device)),
-        "threads": torch.get_num_threads(),
-        "versions": " ".join(f"{k}={v}" for k, v in versions().items()),
-        "n_obs": data.n_obs,
-        "n_features": data.n_features,
-        **scores,
-    }
+        found = [_measure.measure(first.method, config, data, groups=groups, **common)]
+    for (arm, config, digest), scores in zip(together, found, strict=True):
+        yield (
+            arm,
+            {
+                "set": data.name,
+                "seed": seed,
+                "run": digest,
+                "arm": f"{artefact.name}: {arm.key}",
+                "method": arm.method,
+                "settings": json.dumps(config.to_dict(), sort_keys=True),
+                "measured": " ".join(groups),
+                "device": device_name(torch.device(device)),
+                "threads": torch.get_num_threads(),
+                "versions": " ".join(f"{k}={v}" for k, v in versions().items()),
+                "n_obs": data.n_obs,
+                "n_features": data.n_features,
+                **scores,
+            },
+        )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,9 @@ class Comparison:
     over_sets: Interval | None = None
 
 
-def compare(table: pd.DataFrame, score: str, reference: str, arms: Sequence[str]) -> dict[str, Comparison]:
+def compare(
+    table: pd.DataFrame, score: str, reference: str | Mapping[str, str], arms: Sequence[str]
+) -> dict[str, Comparison]:
     """Compare the arms by one score.
 
     Parameters
@@ -79,7 +81,7 @@ def compare(table: pd.DataFrame, score: str, reference: str, arms: Sequence[str]
         Name of the column. Arms without any value of it are left out, and then sets that lack a value: a mean over sets
         is over the same sets for all arms.
     reference
-        Arm that the others are compared with.
+        Arm that the others are compared with; or that of each arm.
     arms
         Their order.
 
@@ -100,8 +102,9 @@ def compare(table: pd.DataFrame, score: str, reference: str, arms: Sequence[str]
     for arm in wide:
         grid = wide[arm].unstack("seed")
         over_seeds = over_sets = None
-        if arm != reference and reference in wide:
-            gap = grid - wide[reference].unstack("seed")
+        other = reference if isinstance(reference, str) else reference[str(arm)]
+        if arm != other and other in wide:
+            gap = grid - wide[other].unstack("seed")
             over_seeds, over_sets = interval(gap.mean(axis=0)), interval(gap.mean(axis=1))
         by_set = {name: interval(grid.loc[name]) for name in sets if name in grid.index}
         found[str(arm)] = Comparison(interval(grid.mean(axis=0)), by_set, over_seeds, over_sets)
