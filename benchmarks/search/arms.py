@@ -41,7 +41,6 @@ class EncoderArm(Arm):
     """An encoder alone, with settings on top of the run's; not trained at all where ``trained`` is false."""
 
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    linear_path: bool = False
     trained: bool = True
 
 
@@ -49,7 +48,7 @@ _OFF = "hand-made views only"
 _TWO, _THREE = "two hand-made views", "three hand-made views"
 _FRESH_OFF = "fresh encoder, hand-made views only"
 _ALONE = "encoder alone"
-_MASK = {"domain": {"views": "mask"}}
+_PLAIN = {"linear_path": False, "views": "mixup"}  # whatever the number of features
 _COLD = {"loss": {"temperature": 0.2}}
 
 
@@ -67,6 +66,10 @@ def _thirds(rate: float) -> tuple[float, float, float]:
 
 def _several(code: str, name: str, twin: str, weights: Any, *further: str) -> MixedArm:
     return MixedArm(code, name, twin, SeveralPositives, {"further": further, "weights": weights})
+
+
+def _encoder(code: str, name: str, further: Mapping[str, Any] | None = None, **domain: Any) -> EncoderArm:
+    return EncoderArm(code, name, "" if name == _ALONE else _ALONE, {"domain": {**_PLAIN, **domain}, **(further or {})})
 
 
 MIXED: tuple[MixedArm, ...] = (
@@ -90,15 +93,15 @@ MIXED: tuple[MixedArm, ...] = (
 )  # fmt: skip
 
 ENCODER: tuple[EncoderArm, ...] = (
-    EncoderArm("base", _ALONE),
+    _encoder("base", _ALONE),
     EncoderArm("raw", "the features themselves, standardised", _ALONE, trained=False),
-    EncoderArm("orth", "linear path", _ALONE, linear_path=True),
-    EncoderArm("M", "mask", _ALONE, _MASK),
-    EncoderArm("T", "temperature 0.2", _ALONE, _COLD),
-    EncoderArm("MT", "mask, temperature 0.2", _ALONE, {**_MASK, **_COLD}),
-    EncoderArm("orthM", "linear path, mask", _ALONE, _MASK, linear_path=True),
-    EncoderArm("orthT", "linear path, temperature 0.2", _ALONE, _COLD, linear_path=True),
-    EncoderArm("orthMT", "linear path, mask, temperature 0.2", _ALONE, {**_MASK, **_COLD}, linear_path=True),
+    _encoder("orth", "linear path", linear_path=True),
+    _encoder("M", "mask", views="mask"),
+    _encoder("T", "temperature 0.2", further=_COLD),
+    _encoder("MT", "mask, temperature 0.2", further=_COLD, views="mask"),
+    _encoder("orthM", "linear path, mask", linear_path=True, views="mask"),
+    _encoder("orthT", "linear path, temperature 0.2", further=_COLD, linear_path=True),
+    _encoder("orthMT", "linear path, mask, temperature 0.2", further=_COLD, linear_path=True, views="mask"),
 )
 
 ARMS: dict[str, Arm] = {arm.code: arm for arm in (*MIXED, *ENCODER)}

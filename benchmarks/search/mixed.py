@@ -15,8 +15,8 @@ from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.learner import Learner
 from diffaug.core.networks import Encoding
-from diffaug.core.training import Trainer, contrastive_loss, draw, encode
-from diffaug.core.views import HandViews, Positives, ViewBank, mix_views
+from diffaug.core.training import Trainer, contrastive_loss
+from diffaug.core.views import HandViews, Positives, mix_views
 
 T = TypeVar("T", bound=Trainer)
 #: Share of generated views as a function of the model's own share, which is lambda times trust.
@@ -24,7 +24,6 @@ Share = Callable[[float], float]
 
 #: New weights are of this seed plus the run's, so that they are not those the run began with.
 _NEW_WEIGHTS = 77
-_ROWS_AT_ONCE = 1024
 
 
 def whole(rate: float) -> float:
@@ -54,7 +53,7 @@ class Parts:
     seed: int
 
     @classmethod
-    def of(cls, x: Any, config: Config, seed: int, backend_cls: type[CellsBackend] = CellsBackend) -> Parts:
+    def of(cls, x: Any, config: Config, seed: int) -> Parts:
         """Parts for events ``x``, shape ``(n_obs, n_features)``; the epochs of ``config`` are filled in here."""
         plan = config.training
         if plan.n_cycles != 1 or plan.schedule != "alternating" or plan.patience is not None:
@@ -65,7 +64,7 @@ class Parts:
         if config.diffusion.condition != "semantic":
             raise ValueError(f"Expected condition='semantic', found {config.diffusion.condition!r}.")
         config = dataclasses.replace(config, training=plan.resolve(x.shape[0]))
-        backend = backend_cls(config.domain, (x.shape[1],))
+        backend = CellsBackend(config.domain, (x.shape[1],))
         backend.prepare(x)
         data = backend.to_model(x)
         return cls(backend, data, backend.hand_views(data), config, seed)
@@ -248,28 +247,7 @@ class PartialNoise(MixedPhase):
 
     def begin(self, state: dict[str, Any], parts: Parts) -> None:
         super().begin(state, parts)
-        self.bank = self._drawn_bank(parts.backend)
-        if self.config.training.adapt_view_rate:
-            self.trust = self._measured_trust(self.bank)
+        training = dataclasses.replace(self.config.training, view_strength=self._strength)
+        self.config = dataclasses.replace(self.config, training=training)
+        self._fill()
         self.rate = self._share(self._view_rate * self.trust)
-
-    @torch.no_grad()
-    def _drawn_bank(self, backend: CellsBackend) -> ViewBank:
-        n_views, event, stream = self.config.training.n_views, tuple(self.data.shape[1:]), self._random["bank"]
-        bank = ViewBank(self.n_obs, n_views, event, self.device)
-        encoded = encode(self.condition_encoder, self.data)
-        for begin in range(0, self.n_obs, _ROWS_AT_ONCE):
-            rows = slice(begin, min(begin + _ROWS_AT_ONCE, self.n_obs))
-            each = torch.arange(rows.start, rows.stop, device=self.device).repeat_interleave(n_views)
-            drawn = draw(
-                self.diffusion,
-                self.ema.module,
-                self.conditions(each, encoded),
-                event,
-                self.config,
-                stream,
-                start=backend.to_generator(self.data[each], stream),
-                strength=self._strength,
-            )
-            bank.put(rows, backend.from_generator(drawn, self._strata_of(each)).reshape(-1, n_views, *event))
-        return bank

@@ -18,12 +18,10 @@ from harness.store import now, settings_hash
 from scipy import sparse
 
 from diffaug import DiffAug, metrics
-from diffaug.backends.cells import CellsBackend
 from diffaug.core.config import Config
 from diffaug.core.devices import tuned_cpu
 from diffaug.core.training import Trainer, encode
 from search.arms import Arm, EncoderArm, MixedArm, kind_of
-from search.linear_path import LinearPathCells
 from search.mixed import EncoderAlone, MixedPhase, Parts, with_full_bank
 from search.rows import Key, SearchRows
 
@@ -149,8 +147,7 @@ class Runner:
         if not arm.trained:
             keep(arm, standardised(x, train), begin, None, 0.0)
             return
-        backend = LinearPathCells if arm.linear_path else CellsBackend
-        parts = Parts.of(x[train], self._config(arm.settings), seed, backend)
+        parts = Parts.of(x[train], self._config(arm.settings), seed)
         trainer = parts.trainer(EncoderAlone)
         trainer.train()
         keep(arm, encode(trainer.encoder, parts.backend.to_model(x)).semantic.numpy(), begin, trainer, 0.0)

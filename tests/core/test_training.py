@@ -133,7 +133,7 @@ def without_time(history: list[EpochRecord]) -> list[str]:
 
 def mark_generated(trainer: Trainer) -> None:
     """Let every generated event be the marker."""
-    trainer.draw = lambda cond, generator, strata: torch.full((len(cond), WIDTH), MARKER)  # type: ignore[method-assign]
+    trainer.draw = lambda cond, *_: torch.full((len(cond), WIDTH), MARKER)  # type: ignore[method-assign]
 
 
 def seen_by_encoder(trainer: Trainer) -> dict[tuple[str, int], list[tuple[Tensor, Tensor]]]:
@@ -222,7 +222,7 @@ def test_views_change_the_encoder() -> None:
     after = []
     for value in (1.0, -1.0):
         trainer = make_trainer(view_rate=1.0)
-        trainer.draw = lambda cond, generator, strata, value=value: torch.full((len(cond), WIDTH), value)  # type: ignore
+        trainer.draw = lambda cond, *_, value=value: torch.full((len(cond), WIDTH), value)  # type: ignore
         states = [bits(trainer.encoder) for _ in trainer.run()]
         after.append((states[1], states[-1]))
     assert equal(after[0][0], after[1][0])
@@ -258,7 +258,7 @@ def test_history_counts_the_generated_views_that_were_shown() -> None:
 @pytest.mark.parametrize("n_views", [1, 4, 700])  # 700: two events at a time, so that chunks meet
 def test_bank_holds_each_event_under_its_own_condition(n_views: int) -> None:
     trainer = make_trainer(n_views=n_views)
-    trainer.draw = lambda cond, generator, strata: cond[:, :WIDTH].clone()  # type: ignore[method-assign]
+    trainer.draw = lambda cond, *_: cond[:, :WIDTH].clone()  # type: ignore[method-assign]
     for record in trainer.run():
         if record.phase == "fill":
             break
@@ -268,6 +268,22 @@ def test_bank_holds_each_event_under_its_own_condition(n_views: int) -> None:
     assert trainer.bank.views.shape == (N_OBS, n_views, WIDTH)
     torch.testing.assert_close(trainer.bank.views, expected[:, None].expand(-1, n_views, -1), rtol=1e-4, atol=1e-5)
     assert (expected[0] - expected[1]).abs().max() > 1e-2  # conditions differ, so a mix-up would show
+
+
+def test_views_of_the_bank_begin_with_their_own_event_if_asked() -> None:
+    """The weaker, the nearer to the event, and never the event of another row."""
+
+    def distance(strength: float, shift: int = 0) -> float:
+        trainer = make_trainer(
+            view_strength=strength, to_generator=lambda x, _: 2 * x, from_generator=lambda g, _: g / 2
+        )
+        next(r for r in trainer.run() if r.phase == "fill")
+        assert trainer.bank is not None
+        return float((trainer.bank.views - trainer.data.roll(shift, 0)[:, None]).square().mean())
+
+    near, middle, far = distance(0.05), distance(0.5), distance(1.0)
+    assert near < 0.2 * middle < 0.2 * far
+    assert near < 0.1 * distance(0.05, shift=1)
 
 
 def test_views_of_one_event_differ() -> None:
@@ -724,7 +740,7 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
     noise = torch.Generator().manual_seed(3)
     trainer.hand_views = lambda index, generator: x[index] + torch.randn(len(index), WIDTH, generator=generator)
 
-    def draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None) -> Tensor:
+    def draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None, start: Tensor | None) -> Tensor:
         rows = draw.rows.repeat_interleave(4)[: len(cond)]  # type: ignore[attr-defined]
         if made == "strangers":
             rows = rows[torch.randperm(len(rows), generator=noise)]

@@ -45,7 +45,7 @@ def cells() -> anndata.AnnData:
 def let_it_draw(monkeypatch: pytest.MonkeyPatch, made: str) -> None:
     """Replace what the trained generator would put into the bank."""
 
-    def draw(self: Trainer, cond: Tensor, generator: Any, strata: Tensor | None = None) -> Tensor:
+    def draw(self: Trainer, cond: Tensor, generator: Any, *_: Tensor | None) -> Tensor:
         views = self.data.repeat_interleave(self.config.training.n_views, dim=0)
         assert len(cond) == len(views)  # the whole bank at once, in the order of the cells
         if made == "copies":
