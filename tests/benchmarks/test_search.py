@@ -233,7 +233,7 @@ def test_a_row_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         k: base[k] for k in ("linear", "knn", "kmeans", "nmi", "ari")
     }
     assert l0["rate"] == 0 < default["rate"] == default["trust"] and np.isnan(base["rate"])
-    assert l0["n_obs"] == 150 and l0["n_features"] == 40 and l0["study"] == "15" and raw["kind"] == "encoder"
+    assert l0["n_obs"] == 150 and l0["n_features"] == 120 and l0["study"] == "15" and raw["kind"] == "encoder"
     assert json.loads(l0["settings"])["config"]["training"]["batch_size"] == 32
     runner(tmp_path).run([Task(TINY, 1)], [ARMS["raw"]])  # no seed would change it
     assert len(pd.read_parquet(tmp_path / "search.parquet")) == 4
@@ -273,8 +273,8 @@ def test_cells_to_judge_are_the_others_and_a_panel_has_the_widest_features(tmp_p
     spread = whole.toarray().var(axis=0)
     np.testing.assert_array_equal(panel, whole.toarray()[:, np.sort(np.argsort(-spread)[:5])])
     np.testing.assert_array_equal(labels, same)
-    with pytest.raises(ValueError, match="at most the 40 features of pbmc68k_reduced_scanpy, found 41"):
-        run.read(TINY, tmp_path, 41)
+    with pytest.raises(ValueError, match="at most the 120 features of pbmc68k_reduced_scanpy, found 121"):
+        run.read(TINY, tmp_path, 121)
 
 
 def row(arm: str, name: str, score: float, seed: int = 0, study: str = "15", **more: Any) -> dict[str, Any]:
