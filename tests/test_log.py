@@ -27,10 +27,10 @@ def fresh() -> Iterator[logging.Logger]:
     """The package's logger as it is before the import."""
     logger = logging.getLogger("diffaug")
     before, logger.handlers = logger.handlers, []
-    level = logger.level
+    level, propagates = logger.level, logger.propagate
     logger.setLevel(logging.NOTSET)
     yield logger
-    logger.handlers = before
+    logger.handlers, logger.propagate = before, propagates
     logger.setLevel(level)
 
 
@@ -73,6 +73,12 @@ def test_the_users_settings_stay(fresh: logging.Logger) -> None:
     _log.set_up()
     assert (fresh.level, fresh.handlers) == (logging.NOTSET, [handler])
     fresh.removeHandler(handler)
+    fresh.propagate = True
+    logging.getLogger().addHandler(handler)  # as logging.basicConfig does
+    _log.set_up()
+    assert (fresh.level, fresh.handlers) == (logging.NOTSET, [])
+    logging.getLogger().removeHandler(handler)
+    fresh.propagate = False  # pytest has handlers of its own at the root
     _log.set_up()
     _log.set_up()
     assert fresh.level == logging.INFO

@@ -15,7 +15,7 @@ from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.learner import Learner
 from diffaug.core.networks import Encoding
-from diffaug.core.training import Trainer, contrastive_loss
+from diffaug.core.training import Trainer, contrastive_loss, draw
 from diffaug.core.views import HandViews, Positives, mix_views
 
 T = TypeVar("T", bound=Trainer)
@@ -244,10 +244,27 @@ class PartialNoise(MixedPhase):
     def __init__(self, *args: Any, strength: float, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._strength = strength
+        self._n_drawn = 0
 
     def begin(self, state: dict[str, Any], parts: Parts) -> None:
         super().begin(state, parts)
-        training = dataclasses.replace(self.config.training, view_strength=self._strength)
-        self.config = dataclasses.replace(self.config, training=training)
+        self._started = parts.backend
         self._fill()
         self.rate = self._share(self._view_rate * self.trust)
+
+    def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
+        """As the trainer draws for its bank: all cells in order, ``n_views`` of each; here each starts from its own cell."""
+        n_views, event = self.config.training.n_views, tuple(self.data.shape[1:])
+        cells = self.data.repeat_interleave(n_views, dim=0)[self._n_drawn : self._n_drawn + len(cond)]
+        self._n_drawn += len(cond)
+        drawn = draw(
+            self.diffusion,
+            self.ema.module,
+            cond,
+            event,
+            self.config,
+            generator,
+            start=self._started.to_generator(cells, generator),
+            strength=self._strength,
+        )
+        return self._started.from_generator(drawn, strata)

@@ -34,9 +34,9 @@ class UnconfiguredHandler(logging.Handler):
 
 
 def set_up() -> None:
-    """Show the package's log from INFO on, unless its level or a handler of it was set before."""
+    """Show the package's log from INFO on, unless a handler of it or of all logs, or its level, was set before the import."""
     logger = logging.getLogger("diffaug")
-    if logger.level != logging.NOTSET or logger.handlers:
+    if logger.level != logging.NOTSET or logger.hasHandlers():
         return
     logger.addHandler(UnconfiguredHandler())
     logger.setLevel(logging.INFO)

@@ -203,6 +203,8 @@ class DiffAug:
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
         backend = self._backend_cls(config.domain, event_shape)
+        config = dataclasses.replace(config, domain=backend.settled(batched=batch is not None))
+        backend = self._backend_cls(config.domain, event_shape)
         backend.prepare(x)
         with tuned_cpu():
             data = backend.to_model(x)
@@ -656,7 +658,8 @@ class DiffAug:
             ) from error
         backend_cls = get_backend(document["backend"])
         try:
-            config = config_from_dict(document["config"], backend_cls.Settings)
+            given = {**document["config"], "domain": backend_cls.settings_of_older(document["config"]["domain"])}
+            config = config_from_dict(given, backend_cls.Settings)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected settings that fit this version of diffaug in {str(folder)!r}, found others: {error.args[0]}"

@@ -24,6 +24,7 @@ class ToyConfig:
 
     n_semantic: int = 6
     jitter: float = 0.1
+    views: str = "jitter"
 
 
 @register

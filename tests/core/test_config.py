@@ -86,8 +86,6 @@ BAD = [
     (TrainingConfig, "view_rate", 1.01, "`view_rate` in [0, 1]"),
     (TrainingConfig, "view_rate", -0.01, "`view_rate` in [0, 1]"),
     (TrainingConfig, "n_views", 0, "`n_views` of at least 1"),
-    (TrainingConfig, "view_strength", 0.0, "`view_strength` in (0, 1]"),
-    (TrainingConfig, "view_strength", 1.5, "`view_strength` in (0, 1]"),
     (TrainingConfig, "patience", 0, "`patience` of at least 1 or None"),
 ]
 
@@ -184,7 +182,6 @@ def unusual() -> Config:
             view_rate=0.2,
             adapt_view_rate=False,
             n_views=8,
-            view_strength=0.5,
             input_dropout=0.4,
             precision="bf16-mixed",
             patience=9,

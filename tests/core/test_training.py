@@ -270,22 +270,6 @@ def test_bank_holds_each_event_under_its_own_condition(n_views: int) -> None:
     assert (expected[0] - expected[1]).abs().max() > 1e-2  # conditions differ, so a mix-up would show
 
 
-def test_views_of_the_bank_begin_with_their_own_event_if_asked() -> None:
-    """The weaker, the nearer to the event, and never the event of another row."""
-
-    def distance(strength: float, shift: int = 0) -> float:
-        trainer = make_trainer(
-            view_strength=strength, to_generator=lambda x, _: 2 * x, from_generator=lambda g, _: g / 2
-        )
-        next(r for r in trainer.run() if r.phase == "fill")
-        assert trainer.bank is not None
-        return float((trainer.bank.views - trainer.data.roll(shift, 0)[:, None]).square().mean())
-
-    near, middle, far = distance(0.05), distance(0.5), distance(1.0)
-    assert near < 0.2 * middle < 0.2 * far
-    assert near < 0.1 * distance(0.05, shift=1)
-
-
 def test_views_of_one_event_differ() -> None:
     trainer = make_trainer(n_views=2)
     list(trainer.run())
@@ -740,7 +724,7 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
     noise = torch.Generator().manual_seed(3)
     trainer.hand_views = lambda index, generator: x[index] + torch.randn(len(index), WIDTH, generator=generator)
 
-    def draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None, start: Tensor | None) -> Tensor:
+    def draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None) -> Tensor:
         rows = draw.rows.repeat_interleave(4)[: len(cond)]  # type: ignore[attr-defined]
         if made == "strangers":
             rows = rows[torch.randperm(len(rows), generator=noise)]

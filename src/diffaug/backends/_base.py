@@ -74,9 +74,18 @@ class Backend(nn.Module, ABC):
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """Maker of hand-made views of events in model space; ``batch`` holds integer batch codes."""
 
-    def view_kind(self, *, batched: bool = False) -> str:
-        """The kind of hand-made views where none is named; ``batched`` where batch codes are given."""
-        return getattr(self.settings, "views", None) or self.view_kinds[0]
+    def settled(self, *, batched: bool = False) -> Any:
+        """The settings with what they leave open decided for events of this shape; ``batched`` where there are batch codes.
+
+        Their ``views`` are a kind of hand-made views then, one of ``view_kinds``.
+        What is saved with a model must not depend on rules that a later version may change.
+        """
+        return self.settings
+
+    @classmethod
+    def settings_of_older(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Settings as an earlier version saved them, with those that it did not have yet as it meant them."""
+        return values
 
     def to_generator(self, v: Tensor, generator: torch.Generator) -> Tensor:
         """Model space to the space in which the generator works, of the same shape. The identity by default."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +43,7 @@ class CellsConfig:
         Widths of the encoder; the paper's ``[-1, 500, 300, 80]`` and its projection head.
     linear_path
         Add a linear map of the features to the encoder's output (:class:`~diffaug.core.networks.MLPEncoder`). ``None`` does
-        so for panels of fewer than 100 features (``docs/experiments.md``, entry 15).
+        so for panels, data of fewer than 100 features (``docs/experiments.md``, entry 16).
     generator
         ``"residual"`` (:class:`~diffaug.core.networks.AdaptiveResidualMLP`), ``"listing2"`` (the paper's) or
         ``"bottleneck"`` (the first version's).
@@ -53,9 +54,9 @@ class CellsConfig:
         learns small sets by heart and draws their cells again (``docs/experiments.md``, entry 13).
     views
         Hand-made views: ``"mixup"`` with a neighbour, ``"feature_swap"`` with a random cell, ``"mask"`` (features that are
-        not expressed; at their mean, where the data have negative values), Gaussian ``"noise"``, or ``"thinning"`` of the
-        counts (for log1p-normalised counts only). ``None`` is ``"mixup"``, and ``"mask"`` for panels of fewer than 100
-        features without batches.
+        not expressed; at their mean, where that is no value of theirs), Gaussian ``"noise"``, or ``"thinning"`` of the
+        counts (for log1p-normalised counts only). ``None`` is ``"mask"`` for panels without batches, and
+        ``"mixup"`` for all else.
     mixup_mode
         See :func:`diffaug.core.views.neighbor_mixup`.
     swap_rate
@@ -94,6 +95,14 @@ class CellsConfig:
     n_components: int = 50
     n_depth_strata: int = 5
     max_value: float = 10.0
+
+    def settled(self, *, is_panel: bool, batched: bool = False) -> CellsConfig:
+        """With what ``None`` stands for in such data; masks do not lead from batch to batch, mixtures do."""
+        return dataclasses.replace(
+            self,
+            linear_path=is_panel if self.linear_path is None else self.linear_path,
+            views=self.views or ("mask" if is_panel and not batched else "mixup"),
+        )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -328,14 +337,17 @@ class CellsBackend(Backend):
 
     def make_encoder(self) -> nn.Module:
         """The paper's MLP with a projection head, on panels with a linear path beside it."""
-        s = self.settings
-        path = self.is_panel if s.linear_path is None else s.linear_path
-        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent, s.max_value, path)
+        s = self.settled()
+        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent, s.max_value, bool(s.linear_path))
 
-    @property
-    def is_panel(self) -> bool:
-        """Whether there are so few features that each of them counts."""
-        return self.n_features < PANEL_BELOW
+    def settled(self, *, batched: bool = False) -> CellsConfig:
+        """The settings with the linear path and the views of data of this width, where they are left open."""
+        return self.settings.settled(is_panel=self.n_features < PANEL_BELOW, batched=batched)
+
+    @classmethod
+    def settings_of_older(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Models of before there were other settings for panels have those of all other data."""
+        return {"linear_path": False, "views": "mixup", **values}
 
     def make_denoiser(self, n_cond: int) -> nn.Module:
         """The generator's network named in the settings."""
@@ -346,18 +358,15 @@ class CellsBackend(Backend):
             return BottleneckMLP(self.n_features, n_cond)
         return AdaptiveResidualMLP(self.n_features, n_cond, s.generator_width, s.generator_depth, s.generator_dropout)
 
-    def view_kind(self, *, batched: bool = False) -> str:
-        """The settings' kind, or the one for data of this width; masks do not lead from batch to batch, mixtures do."""
-        return self.settings.views or ("mask" if self.is_panel and not batched else "mixup")
-
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """Neighbour mixup (paper, appendix), random feature swap, masked features, noise or thinned counts."""
         s = self.settings
-        kind = self.view_kind(batched=batch is not None) if kind is None else kind
+        kind = self.settled(batched=batch is not None).views if kind is None else kind
         if kind == "feature_swap":
             return partial(feature_swap, data, rate=s.swap_rate)
         if kind == "mask":
-            hidden = -self.mean / self.std if self.non_negative else torch.zeros_like(self.mean)
+            # Zero stands for no expression only where the feature has zeros: a protein far from zero would be an outlier there.
+            hidden = torch.where(self.marginals.whole.zero_share > 0, -self.mean / self.std, 0.0)
             return partial(mask_features, data, rate=s.mask_rate, value=hidden.to(data))
         if kind == "noise":
             return partial(gaussian_noise, data, scale=s.noise_scale)

@@ -177,7 +177,7 @@ class Baseline:
         if generated is not None:
             _check_generated(backend, generated, n_obs)
         backend.prepare(x)
-        kinds = self.views or (backend.view_kind(batched=batch is not None),)
+        kinds = self.views or (backend.settled(batched=batch is not None).views,)
         with tuned_cpu():
             data = backend.to_model(x).to(self.device)
             backend.to(self.device)

@@ -183,9 +183,6 @@ class TrainingConfig:
         :func:`diffaug.core.trust.view_trust`: copies of their events, or strangers to them.
     n_views
         Generated views of each event in the bank.
-    view_strength
-        How far the generator goes from the event for a view of the bank: 1 begins with noise alone, less with the event,
-        noised so far (:func:`diffaug.core.samplers.sample`), so that the view keeps what the condition does not tell.
     input_dropout
         Share of the input features hidden from the encoder in the A-step, in originals and views alike. ``None`` is 0.3,
         and 0.1 for events of fewer than 100 numbers, of which none can be spared.
@@ -214,7 +211,6 @@ class TrainingConfig:
     view_rate: float = 1.0
     adapt_view_rate: bool = True
     n_views: int = 2
-    view_strength: float = 1.0
     input_dropout: float | None = None
     precision: Precision = "32-true"
     patience: int | None = None
@@ -240,7 +236,6 @@ class TrainingConfig:
         _check(self.weight_decay >= 0, "`weight_decay` of at least 0", self.weight_decay)
         _check(0 <= self.view_rate <= 1, "`view_rate` in [0, 1]", self.view_rate)
         _check(self.n_views >= 1, "`n_views` of at least 1", self.n_views)
-        _check(0 < self.view_strength <= 1, "`view_strength` in (0, 1]", self.view_strength)
         rate = self.input_dropout
         _check(rate is None or 0 <= rate < 1, "`input_dropout` in [0, 1) or None", rate)
         _check(self.patience is None or self.patience >= 1, "`patience` of at least 1 or None", self.patience)

@@ -479,7 +479,7 @@ class Trainer:
             rows = slice(begin, min(begin + rows_at_once, self.n_obs))
             index = torch.arange(rows.start, rows.stop, device=self.device)
             each = index.repeat_interleave(n_views)
-            views = self.draw(self.conditions(each), self._random["bank"], self._strata_of(each), self._started(each))
+            views = self.draw(self.conditions(each), self._random["bank"], self._strata_of(each))
             bank.put(rows, views.reshape(len(index), n_views, *views.shape[1:]))
         self.bank = bank
         if not bank.is_full:
@@ -511,32 +511,16 @@ class Trainer:
         )
         return ViewTrust.measured(generated, hand_made)
 
-    def _started(self, index: Tensor) -> Tensor | None:
-        """Events, in the generator's space, that the views of the bank begin with; ``None`` where noise alone does."""
-        if self.config.training.view_strength == 1:
-            return None
-        x0 = self.data[index]
-        return x0 if self._to_generator is None else self._to_generator(x0, self._random["bank"])
-
-    def draw(
-        self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None, start: Tensor | None = None
-    ) -> Tensor:
-        """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``.
-
-        With ``start``, events in the generator's space, each begins with its own, noised as far as ``view_strength`` says.
-        """
-        drawn = self._draw(cond, generator, start)
+    def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
+        """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
+        drawn = self._draw(cond, generator)
         return drawn if self._from_generator is None else self._from_generator(drawn, strata)
 
     def _strata_of(self, index: Tensor) -> Tensor | None:
         return None if self.strata is None else self.strata[index]
 
-    def _draw(self, cond: Tensor, generator: torch.Generator, start: Tensor | None = None) -> Tensor:
-        strength = 1.0 if start is None else self.config.training.view_strength
-        shape = tuple(self.data.shape[1:])
-        return draw(
-            self.diffusion, self.ema.module, cond, shape, self.config, generator, start=start, strength=strength
-        )
+    def _draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
+        return draw(self.diffusion, self.ema.module, cond, tuple(self.data.shape[1:]), self.config, generator)
 
 
 @torch.no_grad()

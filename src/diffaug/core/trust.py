@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-#: Under this share of the lambda asked for the views decide next to nothing, and advice is due. Of twelve sets
-#: none had a share between .03 and .32 under the generator of then (entry 11 of ``docs/experiments.md``): it lies in that gap.
+#: Under this share of the lambda asked for, advice is due: fewer than one pair in ten has a generated view. A border by eye.
 _FEW = 0.1
 
 

@@ -13,7 +13,8 @@ from anndata import AnnData
 
 from diffaug._anndata import Source, cells_meta, obs_column, pack_obs, read_source, write_embedding
 from diffaug._keys import Keys
-from diffaug._model import DiffAug, whole_number
+from diffaug._model import DiffAug, resolve_config, whole_number
+from diffaug.backends import get_backend
 from diffaug.baselines import Baseline
 from diffaug.baselines._baseline import check_method
 from diffaug.core.config import Config
@@ -52,7 +53,8 @@ def baseline(
         ``"simclr"``, ``"moco"`` (version 2), ``"byol"``, ``"simsiam"``, ``"dino"`` or ``"dlme"``.
     views
         Hand-made views, one or several of ``"mixup"``, ``"feature_swap"``, ``"mask"``, ``"noise"`` and ``"thinning"``; of
-        several, one is drawn for each cell and step. By default those of ``config``.
+        several, one is drawn for each cell and step. By default those of ``config``, which leaves mixtures, and masks for
+        panels (:class:`diffaug.backends.cells.CellsConfig`).
     model
         A model fitted by :func:`diffaug.tl.fit` on the same genes, whose generated views are used.
     view_rate
@@ -107,7 +109,10 @@ def baseline(
     (700, 80)
     """
     keys = Keys(key_added, check_method(method))
-    fitted = Baseline(method, config, views=views, random_state=random_state, device=device)
+    settings = resolve_config(config, get_backend("cells"))
+    if use_rep is not None:
+        settings = dataclasses.replace(settings, domain=settings.domain.settled(is_panel=False))
+    fitted = Baseline(method, settings, views=views, random_state=random_state, device=device)
     dataclasses.replace(fitted.config.training, view_rate=view_rate)  # checks it before any work
     whole_number("n_views", n_views, 1)
     source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -54,7 +55,8 @@ def fit(
     layer
         Layer to train on instead of ``.X``.
     use_rep
-        Key of ``.obsm`` to train on instead of genes.
+        Key of ``.obsm`` to train on instead of genes. Its columns are no panel, few as they may be: the settings that panels
+        have by default (:class:`diffaug.backends.cells.CellsConfig`) are left out.
     batch_key
         Column of ``.obs`` with batches: hand-made views then lead from batch to batch, so that the embedding mixes them.
         Generated ones do not: they are drawn under the cell's own condition. After the warm-up they are a share lambda in
@@ -126,6 +128,8 @@ def fit(
     keys = Keys(key_added)
     settings = resolve_config(config, get_backend("cells"))
     settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
+    if use_rep is not None:
+        settings = dataclasses.replace(settings, domain=settings.domain.settled(is_panel=False))
     model = DiffAug(settings, random_state=random_state, device=device)
     source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
     batch = None if batch_key is None else pd.factorize(obs_column(adata, batch_key, "batch_key"))[0]
