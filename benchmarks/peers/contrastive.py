@@ -44,19 +44,25 @@ def random_encoder(adata: AnnData, seed: int, *, config: dict[str, Any] | None =
     return encode(encoder, backend.to_model(adata.X)).semantic.numpy()
 
 
-def _baseline(adata: AnnData, seed: int, method: str, config: Any, views: str, **fit: Any) -> np.ndarray:
+def _baseline(adata: AnnData, seed: int, method: str, config: Any, **fit: Any) -> np.ndarray:
     from diffaug.baselines import Baseline
 
-    model = Baseline(method, config, views=views, random_state=seed)
+    model = Baseline(method, config, random_state=seed)  # on panels masks, as DiffAug has them
     return model.fit(adata.X, progress=False, **fit).embed(adata.X).semantic
 
 
 def _with_mixup(name: str, shown: str, method: str) -> None:
-    @register(name, f"{shown} + mixup", requires=("diffaug.baselines",), resolve=resolve_encoder)
+    @register(
+        name,
+        f"{shown} + mixup",
+        requires=("diffaug.baselines",),
+        resolve=resolve_encoder,
+        note="DiffAug's encoder and hand-made views, which are masks on panels of fewer than 100 features.",
+    )
     def embed(
         adata: AnnData, seed: int, *, config: dict[str, Any] | None = None, max_epochs: int | None = None
     ) -> np.ndarray:
-        return _baseline(adata, seed, method, config, "mixup", max_epochs=max_epochs)
+        return _baseline(adata, seed, method, config, max_epochs=max_epochs)
 
 
 def _with_generated(name: str, shown: str, method: str) -> None:
@@ -66,7 +72,7 @@ def _with_generated(name: str, shown: str, method: str) -> None:
         requires=("diffaug.baselines",),
         resolve=resolve_encoder,
         needs="diffaug",
-        note="Views of DiffAug's generator beside mixup; its time is with DiffAug's own.",
+        note="Views of DiffAug's generator beside the hand-made ones; its time is with DiffAug's own.",
     )
     def embed(
         adata: AnnData,
@@ -77,9 +83,7 @@ def _with_generated(name: str, shown: str, method: str) -> None:
         view_rate: float = 0.5,
     ) -> np.ndarray:
         views = adata.obsm["views"]
-        return _baseline(
-            adata, seed, method, config, "mixup", max_epochs=max_epochs, generated=views, view_rate=view_rate
-        )
+        return _baseline(adata, seed, method, config, max_epochs=max_epochs, generated=views, view_rate=view_rate)
 
 
 _with_mixup("simclr", "SimCLR", "simclr")
