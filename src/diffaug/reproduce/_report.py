@@ -412,9 +412,7 @@ def _reading_notes(
     notes.append("Differences are paired by set and seed. An interval over sets says what another set might give.")
     for score, arms in found.items():
         seen = list(next(iter(arms.values())).by_set)
-        if seen != list(sets) and score == "view_rate":
-            notes.append(f"`lambda' is over {', '.join(seen)} only: rows of an earlier version do not have it.")
-        elif seen != list(sets):
+        if seen != list(sets):
             notes.append(
                 f"`{_SCORES[score].title}' is over {', '.join(seen)} only: no donor, subject or batch is on both sides."
             )
