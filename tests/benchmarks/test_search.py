@@ -249,7 +249,8 @@ def test_a_row_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert common["config"]["training"]["batch_size"] == 32 and json.loads(default["settings"]) == common
     assert json.loads(base["settings"]) == common | {"arm": {"domain": {"linear_path": False, "views": "mixup"}}}
     assert json.loads(raw["settings"]) == common | {"arm": "not trained"}
-    assert table["settings_hash"].nunique() == 1 and len(paired(table)) == 2  # what is an arm's own parts it from no twin
+    # What is an arm's own parts it from no twin.
+    assert table["settings_hash"].nunique() == 1 and len(paired(table)) == 2
     runner(tmp_path).run([Task(TINY, 1)], [ARMS["raw"]])  # no seed would change it
     assert len(pd.read_parquet(tmp_path / "search.parquet")) == 4
     other = runner(tmp_path, training={**SETTINGS["training"], "mixed_steps": 5}, domain=SETTINGS["domain"])
