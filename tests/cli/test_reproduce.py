@@ -91,7 +91,8 @@ def test_a_table_from_training_to_print(made: tuple[Path, str]) -> None:
         assert ("not at hand" in line) == (key in ("A1", "A2", "A3"))
     assert "A1 is the one run of all that reads labels" in " ".join(out.split())
     base = json.loads((folder / "out" / "settings.json").read_text())["settings"]
-    assert base["domain.views"] == "mixup" and base["domain.linear_path"] is False  # not as the number of features has it
+    # Not left to the number of features.
+    assert base["domain.views"] == "mixup" and base["domain.linear_path"] is False
     assert linear.between(0.2, 0.95).all()  # better than nothing, and not perfect after a dozen steps
 
 
