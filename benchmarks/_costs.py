@@ -8,6 +8,7 @@ and what would take longer is timed on fewer events (of one evaluation of the de
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -236,20 +237,27 @@ def _fft(case: Case, device: torch.device) -> dict[str, Any]:
     }
 
 
-def measure_costs(results: Results, names: Iterable[str], device: str) -> None:
-    """All stages of some cases, each in a process of its own; one that fails is a row that says why."""
+def measure_costs(results: Results, names: Iterable[str], device: str) -> dict[str, str]:
+    """All stages of some cases on this machine, each in a process of its own.
+
+    Returns what failed, and why. That is no row: the next run tries it again.
+    """
+    about = {"device": str(make_fabric(device).device), "machine": machine()}
+    failed = {}
 
     def measure(name: str, stage: str) -> dict[str, Any]:
         with Worker() as worker:
-            try:
-                found = worker.call("_costs:measure_stage", name, stage, device, timeout=TIMEOUT)
-            except ChildFailed as error:
-                found = {"error": str(error)}
-        return {**found, "machine": machine()}
+            found = worker.call("_costs:measure_stage", name, stage, about["device"], timeout=TIMEOUT)
+        return {**found, "machine": about["machine"]}  # a column of its own too, as in all results
 
     for name in names:
         for stage in CASES[name].stages:
-            results.once(lambda n=name, s=stage: measure(n, s), case=name, stage=stage)
+            try:
+                results.once(lambda n=name, s=stage: measure(n, s), settings=about, case=name, stage=stage)
+            except ChildFailed as error:
+                failed[f"`{name}`, {stage}"] = str(error)
+                print(f"{name}, {stage}: {error}", flush=True)
+    return failed
 
 
 # --- page -------------------------------------------------------------------------------------------------------------
@@ -261,14 +269,15 @@ and the optimiser; drawing is one evaluation of the denoiser times the sampler's
 the GPU, where there is one); *base* of it were there before, with the libraries and the weights."""
 
 
-def cost_tables(table: pd.DataFrame) -> str:
-    """Steps of the presets, the design choices, and what failed."""
-    if table.empty:
+def cost_tables(table: pd.DataFrame, failed: Mapping[str, str] | None = None) -> str:
+    """Steps of the presets and the design choices, of each machine apart; and what failed in this run."""
+    if table.empty and not failed:
         return "Not run yet."
-    errors = table["error"].notna() if "error" in table else pd.Series(False, index=table.index)
-    table, failed = table[~errors], table[errors]
-    shown = [SAID, _steps(table), _banks(table), _ffts(table)]
-    shown += [f"`{r['case']}`, {r['stage']}: {r['error']}." for _, r in failed.iterrows()]
+    shown = [SAID]
+    for settings, rows in table.groupby("settings", sort=False) if len(table) else ():
+        about = json.loads(str(settings))
+        shown += [f"Device `{about['device']}`; {about['machine']}.", _steps(rows), _banks(rows), _ffts(rows)]
+    shown += [f"{what}: {why}." for what, why in (failed or {}).items()]
     return "\n\n".join(part for part in shown if part)
 
 

@@ -145,7 +145,7 @@ def gains(table: pd.DataFrame) -> str:
     return "\n\n".join(shown) or "No differences yet."
 
 
-def render(plan: Plan) -> None:
+def render(plan: Plan, failed: Mapping[str, str] | None = None) -> None:
     scored = Results("dna", ("set", "split", "method", "seed")).table
     made = Results("dna_generated", ("set", "source", "seed")).table
     machines = [table["machine"] for table in (scored, made) if "machine" in table]
@@ -178,7 +178,7 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_dna.py` ({made_on}).
             parts.append(f"\nDifferences in accuracy:\n\n{gains(rows)}\n")
     if len(made):
         parts.append(tables(made))
-    parts.append(f"\n## Costs\n\n{cost_tables(Results('dna_costs', ('case', 'stage')).table)}\n")
+    parts.append(f"\n## Costs\n\n{cost_tables(Results('dna_costs', ('case', 'stage')).table, failed)}\n")
     write_page("dna", "\n".join(parts))
 
 
@@ -239,10 +239,11 @@ def main() -> None:
                     seed=seed,
                 )
             forget()
+    failed: dict[str, str] = {}
     if args.costs:
         cases = [f"FFT, {n} bases" for n in (251, 300)] if args.smoke else cases_of("dna")
-        measure_costs(Results("dna_costs", ("case", "stage")), cases, plan.device)
-    render(plan)
+        failed = measure_costs(Results("dna_costs", ("case", "stage")), cases, plan.device)
+    render(plan, failed)
 
 
 if __name__ == "__main__":

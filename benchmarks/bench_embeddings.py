@@ -5,9 +5,9 @@ It goes on where it stopped. The page shows the sets and methods of the call, an
 docs/benchmarks/results/embeddings.parquet, docs/benchmarks/embeddings.md and its figures; embeddings and scores on the way
 are kept in .bench_cache (--cache, or the variable DIFFAUG_BENCH_CACHE).
 
-Ablations: --variants benchmarks/ablations.toml --methods diffaug A2 B4 fig6 runs those of the paper and our own (--list shows
-all) beside the default recipe, and writes ablations.md instead; the file says what each is. Those that `diffaug-cells
-reproduce` has too have its names and settings. A3, B1 and B3 are diffaug and simclr, and take their embeddings from the cache.
+Ablations: --variants benchmarks/ablations.toml --methods A2 A3 B4 fig6 runs those of the paper and our own (--list shows
+all) beside the recipe they change, A3, and writes ablations.md instead; the file says what each is. Those that `diffaug-cells
+reproduce` has too have its names and settings. A3 and B3 are one.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def differences_of(table: pd.DataFrame, key: str, scores: list[str]) -> str:
     return "\n\n".join(shown) or "No differences yet."
 
 
-def render(results: dict[str, Results]) -> None:
+def render(results: dict[str, Results], failed: Mapping[str, str]) -> None:
     def section(part: str, key: str, scores: list[str], apart: list[str]) -> str:
         everything = results[part].table
         if everything.empty:
@@ -205,7 +206,7 @@ Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen; those o
 
 ## Costs
 
-{cost_tables(results["cost"].table)}
+{cost_tables(results["cost"].table, failed)}
 """,
     )
 
@@ -282,10 +283,11 @@ def main() -> None:
                         lambda n=name, r=rate, s=seed, w=wanted: measure_rate(n, r, s, w), settings=about,
                         set=name, rate=f"{rate:g}", seed=seed,
                     )  # fmt: skip
+    failed: dict[str, str] = {}
     if "cost" in parts:
-        measure_costs(results["cost"], args.cases, Task.device)
+        failed = measure_costs(results["cost"], args.cases, Task.device)
     if not args.tag:
-        render(results)
+        render(results, failed)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
+from diffaug.core.plan import rate_in_force
 from diffaug.reproduce._arms import LAMBDAS
 from peers._registry import Made, Row, register
 
 if TYPE_CHECKING:
-    from diffaug import DiffAug
+    pass
 
 
 def resolve_config(settings: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def diffaug_and_twin(
             model.embed(adata.X).semantic,
             own + rest,
             {"views": model.augment(adata.X, n_views, labels=labels, random_state=seed)},
-            {"view_rate": _rate(model)},
+            {"view_rate": rate_in_force(model.history)},
         ),
     }
 
@@ -85,7 +86,7 @@ def diffaug_alone(
 
     model = DiffAug(config, random_state=seed)
     model.fit(adata.X, labels=_labels(adata), max_epochs=max_epochs, progress=False)
-    return {"model": Made(model.embed(adata.X).semantic, readings={"view_rate": _rate(model)})}
+    return {"model": Made(model.embed(adata.X).semantic, readings={"view_rate": rate_in_force(model.history)})}
 
 
 @register(
@@ -112,7 +113,7 @@ def diffaug_sweep(
     found = {**model.sweep, last: model}
     mixed = {rate: sum(r.seconds for r in m.history if r.phase == "A" and r.cycle > 0) for rate, m in found.items()}
     without = sum(r.seconds for r in model.history if r.phase in ("B", "fill"))
-    shared, trust = total - sum(mixed.values()), _rate(model) / last
+    shared, trust = total - sum(mixed.values()), rate_in_force(model.history) / last
     return {
         f"{rate:g}": Made(
             m.embed(adata.X).semantic,
@@ -126,8 +127,3 @@ def diffaug_sweep(
 def _labels(adata: AnnData) -> np.ndarray | None:
     """Labels where this run may see them (ablation A1)."""
     return adata.obs["label"].astype(str).to_numpy() if "label" in adata.obs else None
-
-
-def _rate(model: DiffAug) -> float:
-    """The lambda in force at the end: 0 where no view was generated."""
-    return [0.0, *(r.view_rate for r in model.history if r.phase == "fill")][-1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.mixed import FreshEncoder, MixedPhase, Mixture, PartialNoise, SeveralPositives, half, none, squared
+from search.mixed import FreshEncoder, MixedPhase, Mixture, PartialNoise, SeveralPositives, half, none
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ _OFF = "hand-made views only"
 _TWO, _THREE = "two hand-made views", "three hand-made views"
 _FRESH_OFF = "fresh encoder, hand-made views only"
 _ALONE = "encoder alone"
+_TRUST = "lambda times trust, news squared"  # earlier rows have "lambda times trust": the news counted once
 _PLAIN = {"linear_path": False, "views": "mixup"}  # whatever the number of features
 _COLD = {"loss": {"temperature": 0.2}}
 
@@ -74,22 +75,21 @@ def _encoder(code: str, name: str, further: Mapping[str, Any] | None = None, **d
 
 MIXED: tuple[MixedArm, ...] = (
     MixedArm("l0", _OFF, options={"share": none}),
-    MixedArm("def", "lambda times trust (the default)", _OFF),
-    MixedArm("t2", "lambda times trust, squared", _OFF, options={"share": squared}),
-    MixedArm("th", "half of lambda times trust", _OFF, options={"share": half}),
+    MixedArm("def", f"{_TRUST} (the default)", _OFF),
+    MixedArm("th", f"half of {_TRUST}", _OFF, options={"share": half}),
     _several("m2h", _TWO, _OFF, _halves, "hand-made"),
     _several("mhg", "a hand-made and a generated view", _TWO, _halves, "generated"),
     _several(
-        "mhgt", "a hand-made and a generated view, this weighted by half of lambda times trust", _TWO, _by_trust, "generated"
+        "mhgt", f"a hand-made and a generated view, this weighted by half of {_TRUST}", _TWO, _by_trust, "generated"
     ),
     _several("mh2g", "a hand-made and two generated views", _THREE, _thirds, "generated", "generated"),
     _several("m3h", _THREE, _OFF, _thirds, "hand-made", "hand-made"),
     MixedArm("mixx", "mixture of cell and generated view", _OFF, Mixture, {"origin": "cell"}),
     MixedArm("mixh", "mixture of hand-made and generated view", _OFF, Mixture, {"origin": "hand-made"}),
     MixedArm("fr0", _FRESH_OFF, _OFF, FreshEncoder, {"share": none}),
-    MixedArm("fr.5t", "fresh encoder, half of lambda times trust", _FRESH_OFF, FreshEncoder, {"share": half}),
-    MixedArm("fr1t", "fresh encoder, lambda times trust", _FRESH_OFF, FreshEncoder),
-    MixedArm("s.5", "half-noised cell as the start, lambda times trust", _OFF, PartialNoise, {"strength": 0.5}),
+    MixedArm("fr.5t", f"fresh encoder, half of {_TRUST}", _FRESH_OFF, FreshEncoder, {"share": half}),
+    MixedArm("fr1t", f"fresh encoder, {_TRUST}", _FRESH_OFF, FreshEncoder),
+    MixedArm("s.5", f"half-noised cell as the start, {_TRUST}", _OFF, PartialNoise, {"strength": 0.5}),
 )  # fmt: skip
 
 ENCODER: tuple[EncoderArm, ...] = (

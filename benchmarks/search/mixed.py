@@ -34,10 +34,6 @@ def half(rate: float) -> float:
     return rate / 2
 
 
-def squared(rate: float) -> float:
-    return rate**2
-
-
 def none(rate: float) -> float:
     return 0.0
 

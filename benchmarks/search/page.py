@@ -122,7 +122,10 @@ DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_search.py --arms mixed --sets 
 
 A run does what has no row yet: the generator is trained once for a set and seed, and all arms of the mixed phase go on from
 its filled bank. Rows up to entry 14 are of scripts that were not kept, under defaults of their time; some are of runs that
-ended after the entry was written. Equal settings have equal hashes, and only rows of equal settings are compared.
+ended after the entry was written. Equal settings have equal hashes, and only rows of equal settings are compared. The hash
+is of what all arms of a run have in common; after entry 16 the settings of an encoder's row have its own too (`arm`).
+
+*Lambda times trust* is of before the news counted twice in the trust; arms that have run since say *news squared*.
 
 A cell of a table is the arm minus its twin (`less`) in points, mean over seeds and then over sets, ± the standard error
 over sets and the 95 % interval by Student's t; one set has neither. `runs` counts the arm's rows; differences are of those

@@ -49,6 +49,13 @@ def settings_of(settings: Mapping[str, Any], kmeans_seeds: int = KMEANS_SEEDS) -
     return {"config": DiffAug(dict(settings) or None, device="cpu").config.to_dict(), "judge": judge}
 
 
+def own_settings(arm: Arm) -> dict[str, Any]:
+    """What an encoder arm is, beside what its run has in common; the hash, which it shares with its twin, is without it."""
+    if not isinstance(arm, EncoderArm):
+        return {}
+    return {"arm": {name: dict(values) for name, values in arm.settings.items()} if arm.trained else "not trained"}
+
+
 class Runner:
     """Runs arms and keeps their rows.
 
@@ -116,7 +123,7 @@ class Runner:
                 seconds_before=before,
                 seconds=seconds,
                 **judged(embedded[test], labels[test], self.kmeans_seeds),
-                settings=json.dumps(self.settings, sort_keys=True),
+                settings=json.dumps(self.settings | own_settings(arm), sort_keys=True),
                 versions=json.dumps({name: version(name) for name in _VERSIONS}),
                 threads=torch.get_num_threads(),
                 date=now(),

@@ -72,6 +72,17 @@ def test_every_trained_weight_gets_a_gradient_and_no_frozen_one_does(name: str) 
 
 
 @pytest.mark.parametrize("name", _METHODS)
+def test_what_a_method_remembers_holds_no_graph(name: str) -> None:
+    """Whatever the pass was made with: a queue or a centre with a history would keep every step's networks."""
+    method = made(name)
+    found = method(*pair())
+    views = found.views._replace(latent=found.views.latent.detach().requires_grad_())
+    extra = tuple(t.detach().requires_grad_() for t in found.extra)
+    method.after_step(found._replace(views=views, extra=extra), torch.arange(BATCH), 0.5)
+    assert not [key for key, buffer in method.named_buffers() if buffer.requires_grad]
+
+
+@pytest.mark.parametrize("name", _METHODS)
 def test_the_encoder_is_the_one_given(name: str) -> None:
     method = made(name)
     before = weights(method.encoder)

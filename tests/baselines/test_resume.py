@@ -108,6 +108,9 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
         given: dict[str, Any] = {"method": "moco", **options}
         with pytest.raises(ValueError, match=f"Expected a checkpoint of this run in .*, found .*{said}"):
             fit(given.pop("method"), file, **given)
+    for views, said in (("mixup", "mixup"), (["mask", "noise"], "mask', 'noise")):
+        with pytest.raises(ValueError, match=rf"views=\['mask'\] and not \['{said}'\]"):
+            Baseline("moco", CONFIG, views=views, device="cpu").fit(X, generated=VIEWS, checkpoint=file, progress=False)
     with pytest.raises(ValueError, match="found one of another: "):
         ViewGenerator("vae", CONFIG, device="cpu").fit(X, checkpoint=file, progress=False)
     assert file.read_bytes() == raw
@@ -116,6 +119,17 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
     torch.save(document, file)
     with pytest.raises(ValueError, match="Expected a state of this version of diffaug in .*, found another: 'done'"):
         fit("moco", file)
+
+
+def test_views_by_default_are_those_of_their_name(tmp_path: Path) -> None:
+    """Of nine features the backend makes masks: a run that asks for them goes on with one that left the choice to it."""
+    file, whole = tmp_path / "run.ckpt", fit("simclr")
+    assert whole.hand_made == ("mask",)
+    with pytest.raises(OutOfTime):
+        fit("simclr", no_time(file))
+    named = Baseline("simclr", CONFIG, views="mask", device="cpu")
+    named.fit(X, generated=VIEWS, checkpoint=file, progress=False)
+    np.testing.assert_array_equal(named.embed(X).semantic, whole.embed(X).semantic)
 
 
 def test_seconds_of_all_lives_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from peers import ARMS, PEERS, variants
 
 from diffaug.backends.cells import CellsConfig, default_config
 from diffaug.core.config import Config, config_from_dict
-from diffaug.reproduce._arms import ARTEFACTS, LAMBDAS, Arm, resolve, run_id
+from diffaug.reproduce._arms import ARTEFACTS, LAMBDAS, PINNED, Arm, base_of, resolve, run_id
 
 FILE = Path(bench_embeddings.__file__).parent / "ablations.toml"
 FOUND = variants(FILE)
@@ -46,7 +46,9 @@ def settings_of_row(name: str) -> tuple[str, Config]:
     variant, role = rows()[name]
     peer = FOUND[variant]
     if peer.embed is PEERS["simclr"].embed:
-        return "simclr", default_config()
+        # Its settings are those of the encoder's training alone; the views are mixup in its name and in its settings.
+        assert config_of(peer.settings).domain == base_of("bio").domain
+        return "simclr", config_of(peer.settings)
     config = config_of(peer.settings)
     if peer.embed is ARMS["diffaug_sweep"].embed:
         off = {"generator_epochs": 0, "adapt_view_rate": True} if float(role) == 0 else {}
@@ -58,7 +60,7 @@ def settings_of_row(name: str) -> tuple[str, Config]:
 def test_an_arm_of_reproduce_has_its_settings_here(name: str) -> None:
     arm: Arm = OF_REPRODUCE[name]
     method, config = settings_of_row(name)
-    assert run_id(method, config) == run_id(arm.method, resolve(arm, default_config()))
+    assert run_id(method, config) == run_id(arm.method, resolve(arm, base_of("bio")))
 
 
 def test_every_ablation_is_here() -> None:
@@ -80,7 +82,7 @@ def test_every_entry_is_a_valid_run(name: str) -> None:
 
 
 def test_own_ablations_change_what_they_say() -> None:
-    base = default_config()
+    base = base_of("bio")
     said = {name: config_of(FOUND[name].settings) for name in OWN}
     assert said["latent"] == base.updated("diffusion", condition="latent")
     assert said["guidance_1"] == base.updated("diffusion", condition_dropout=0.1)
@@ -88,17 +90,21 @@ def test_own_ablations_change_what_they_say() -> None:
     assert said["n_cycles_2"] == base.updated("training", n_cycles=2)
 
 
+def test_all_have_the_papers_views_and_encoder_on_every_set() -> None:
+    for peer in FOUND.values():
+        assert {k: peer.settings["config"]["domain"][k] for k in ("views", "linear_path")} == PINNED["bio"]["domain"]
+
+
 def test_equal_settings_are_computed_once(tmp_path: Path) -> None:
-    """A3, B3 and DiffAug have one place in the cache; A2 has another (control)."""
+    """A3 and B3 have one place in the cache; A2 has another, and so have the recipes that decide by the features."""
     names = ("diffaug", "A3", "B3", "A2", "A2-fixed", "B1", "simclr")
     one = Slice("pbmc68k_reduced_scanpy", 100, 40)
     plan = Plan((one,), names, 1, ("knn",), tmp_path / "c", tmp_path / "r.parquet", variants=FILE)
     runner = Runner(plan)
     places = {name: runner.entry(runner.unit(one, name, 0), name).folder for name in names}
-    assert places["diffaug"] == places["A3"] == places["B3"] and places["B1"] == places["simclr"]
-    assert len(set(places.values())) == 4
-    twin = runner.entry(runner.unit(one, "A3", 0), "A3_loop_off").folder
-    assert twin == runner.entry(runner.unit(one, "diffaug", 0), "loop_off").folder != places["diffaug"]
+    assert places["A3"] == places["B3"] and len(set(places.values())) == 6
+    twins = [runner.entry(runner.unit(one, name, 0), f"{name}_loop_off").folder for name in ("A3", "B3")]
+    assert twins[0] == twins[1] != places["A3"]
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

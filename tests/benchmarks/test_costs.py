@@ -1,4 +1,4 @@
-"""Costs: what is timed is what the loop does, what is scaled is said, and what fails is a row."""
+"""Costs: what is timed is what the loop does, what is scaled is said, and what fails is tried again."""
 
 from __future__ import annotations
 
@@ -87,30 +87,63 @@ def test_the_bank_is_filled_once_and_fresh_views_are_drawn_in_each_step(monkeypa
     assert row["seconds"] > 0 and row["view_rate"] == 1
 
 
-def test_a_stage_that_fails_is_a_row_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Worker:
-        def __enter__(self) -> Worker:
-            return self
+class Worker:
+    """Calls in this process; some stages fail."""
 
-        def __exit__(self, *_: object) -> None: ...
+    failing: tuple[str, ...] = ()
+    calls: list[tuple[str, str, str]]
 
-        def call(self, function: str, name: str, stage: str, device: str, *, timeout: float) -> dict[str, Any]:
-            module, _, function = function.partition(":")
-            assert module == _costs.__name__ and timeout > 0
-            if stage == "generator":
-                raise _costs.ChildFailed("the process was ended by SIGKILL (out of memory?)")
-            return getattr(_costs, function)(name, stage, device)
+    def __enter__(self) -> Worker:
+        return self
 
+    def __exit__(self, *_: object) -> None: ...
+
+    def call(self, function: str, name: str, stage: str, device: str, *, timeout: float) -> dict[str, Any]:
+        module, _, function = function.partition(":")
+        assert module == _costs.__name__ and timeout > 0
+        self.calls.append((name, stage, device))
+        if stage in self.failing:
+            raise _costs.ChildFailed("the process was ended by SIGKILL (out of memory?)")
+        return getattr(_costs, function)(name, stage, device)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Worker]:
+    monkeypatch.setattr(Worker, "calls", [], raising=False)
     monkeypatch.setattr(_costs, "Worker", Worker)
     monkeypatch.setattr(_common, "RESULTS", tmp_path)
+    return Worker
+
+
+def test_a_stage_that_fails_is_said_and_tried_again(worker: type[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
     results = _common.Results("costs", ("case", "stage"))
-    _costs.measure_costs(results, TINY, "cpu")
-    assert len(results.table) == 4 + 4 + 1
-    page = _costs.cost_tables(results.table)
+    monkeypatch.setattr(worker, "failing", ("generator",))
+    failed = _costs.measure_costs(results, TINY, "cpu")
+    assert set(failed) == {"`images`, generator", "`DNA`, generator"}
+    assert len(results.table) == 3 + 3 + 1 and "error" not in results.table
+    page = _costs.cost_tables(results.table, failed)
     assert "`images`, generator: the process was ended by SIGKILL (out of memory?)." in page
-    assert "| images | encoder | 128 | 8 |" in page and ", about " in page
+    assert "| images | encoder | 128 | 8 |" in page and ", about " in page and "| images | generator |" not in page
     assert "| DNA | 0.1, 2, 800 |" in page and "| FFT | 2 |" in page
     assert "nan" not in page
+    monkeypatch.setattr(worker, "failing", ())
+    worker.calls.clear()
+    assert _costs.measure_costs(results, TINY, "cpu") == {}
+    assert worker.calls == [("images", "generator", "cpu"), ("DNA", "generator", "cpu")]
+    assert "| images | generator | 128 | 8 |" in _costs.cost_tables(results.table)
+    assert "SIGKILL" in _costs.cost_tables(results.table.iloc[:0], failed)  # all failed
+    assert _costs.cost_tables(results.table.iloc[:0]) == "Not run yet."
+
+
+def test_rows_are_of_one_machine_and_device(worker: type[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+    results = _common.Results("costs", ("case", "stage"))
+    for name in ("a", "a", "b"):
+        monkeypatch.setattr(_costs, "machine", lambda name=name: f"machine {name}")
+        _costs.measure_costs(results, ["FFT"], "cpu")
+    assert len(worker.calls) == 2 and results.table["machine"].tolist() == ["machine a", "machine b"]
+    page = _costs.cost_tables(results.table)
+    assert page.index("Device `cpu`; machine a.") < page.index("Device `cpu`; machine b.")
+    assert page.count("| FFT | 2 |") == 2
 
 
 def test_all_cases_have_settings_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,9 @@ def test_a_table_from_training_to_print(made: tuple[Path, str]) -> None:
         assert f"{100 * linear[key]:.1f} [" in line
         assert ("not at hand" in line) == (key in ("A1", "A2", "A3"))
     assert "A1 is the one run of all that reads labels" in " ".join(out.split())
+    base = json.loads((folder / "out" / "settings.json").read_text())["settings"]
+    # Not left to the number of features.
+    assert base["domain.views"] == "mixup" and base["domain.linear_path"] is False
     assert linear.between(0.2, 0.95).all()  # better than nothing, and not perfect after a dozen steps
 
 

@@ -19,35 +19,44 @@ def test_factors_are_those_of_the_formula() -> None:
     assert more.share == 1.0
 
 
-def shared(rate: float, asked: float = 1.0, trust: tuple[float, float] | None = None, cycle: int = 1) -> ViewShare:
-    return ViewShare(rate, asked, None if trust is None else ViewTrust(*trust), cycle)
+def shared(trust: tuple[float, float], asked: float = 1.0, cycle: int = 1) -> ViewShare:
+    """As a training leaves it: the rate follows from the trust."""
+    found = ViewTrust(*trust)
+    return ViewShare(asked * found.share, asked, found, cycle)
+
+
+def of_old(rate: float, asked: float) -> ViewShare:
+    """Of a version that did not keep the reason."""
+    return ViewShare(rate, asked, None, 1)
 
 
 @pytest.mark.parametrize(
     ("found", "is_low", "said", "unsaid"),
     [
         (
-            shared(0.03, trust=(0.03, 1.1)),
+            shared((0.2, 1.1)),
             True,
-            ["make up 3 % of the positives after the warm-up", "(lambda in force 0.03 of 1)", "near copies of their cells",
+            ["make up 4 % of the positives after the warm-up", "(lambda in force 0.04 of 1)", "near copies of their cells",
              "n_cycles=0"],
             ["strangers", "generator_steps"],
         ),
         (
-            shared(0.04, trust=(1.3, 0.04)),
+            shared((1.3, 0.04)),
             True,
             ["make up 4 %", "strangers to their cells", "n_cycles=0", "generator_steps"],
             ["copies"],
         ),
-        (shared(0.84, trust=(0.84, 1.0)), False, ["make up 84 %", "(lambda in force 0.84 of 1)"], ["n_cycles", "cells"]),
-        (shared(1.0, trust=(1.2, 1.1)), False, ["make up 100 %"], ["n_cycles", "cells"]),
+        # News counts twice: of .2 and .1 it is the news that cost more (.04).
+        (shared((0.2, 0.1)), True, ["make up less than 1 %", "near copies"], ["strangers"]),
+        (shared((0.5, 0.2)), True, ["make up 5 %", "strangers"], ["copies"]),
+        (shared((0.5, 1.0)), False, ["make up 25 %", "(lambda in force 0.25 of 1)"], ["n_cycles", "cells"]),
+        (shared((1.2, 1.1)), False, ["make up 100 %"], ["n_cycles", "cells"]),
         # Little was asked for, and all of it is in force: that is the user's own choice.
-        (shared(0.05, 0.05, trust=(1.0, 1.0)), False, ["make up 5 %", "0.05 of 0.05"], ["n_cycles"]),
-        (shared(0.1, 0.1), False, ["make up 10 %"], ["n_cycles"]),
-        # Of a version that did not keep the reason.
-        (shared(0.02), True, ["make up 2 %", "n_cycles=0"], ["copies", "strangers", "cells"]),
-        (shared(0.001, trust=(0.001, 1.0)), True, ["make up less than 1 %"], []),
-        (shared(0.5, trust=(0.5, 1.0), cycle=3), False, ["of the positives in cycle 3"], ["warm-up"]),
+        (shared((1.0, 1.0), 0.05), False, ["make up 5 %", "0.05 of 0.05"], ["n_cycles"]),
+        (of_old(0.1, 0.1), False, ["make up 10 %"], ["n_cycles"]),
+        (of_old(0.02, 1.0), True, ["make up 2 %", "n_cycles=0"], ["copies", "strangers", "cells"]),
+        (shared((0.03, 1.0)), True, ["make up less than 1 %"], []),
+        (shared((0.7, 1.0), cycle=3), False, ["make up 49 % of the positives in cycle 3"], ["warm-up"]),
     ],
 )  # fmt: skip
 def test_what_is_said(found: ViewShare, is_low: bool, said: list[str], unsaid: list[str]) -> None:
@@ -63,11 +72,12 @@ def fill(**values: Any) -> dict[str, Any]:
 
 def test_share_of_a_history() -> None:
     epoch = {"phase": "A", "cycle": 0, "view_rate": math.nan, "news": math.nan, "faith": math.nan}
-    first, second = fill(view_rate=0.2, news=0.2, faith=1.0), fill(view_rate=0.6, news=0.6, faith=1.0) | {"cycle": 2}
-    assert view_share([epoch, first, epoch], 1.0) == shared(0.2, trust=(0.2, 1.0))
-    assert view_share([epoch, first, epoch, second, epoch], 1.0) == shared(0.6, trust=(0.6, 1.0), cycle=2)
-    assert view_share([fill(view_rate=0.5, news=math.nan, faith=math.nan)], 0.5) == shared(0.5, 0.5)
-    assert view_share([fill(view_rate=0.5)], 0.5) == shared(0.5, 0.5)  # of before the factors were kept
+    first = fill(view_rate=ViewTrust(0.2, 1.0).share, news=0.2, faith=1.0)
+    second = fill(view_rate=ViewTrust(0.6, 0.9).share, news=0.6, faith=0.9) | {"cycle": 2}
+    assert view_share([epoch, first, epoch], 1.0) == shared((0.2, 1.0))
+    assert view_share([epoch, first, epoch, second, epoch], 1.0) == shared((0.6, 0.9), cycle=2)
+    assert view_share([fill(view_rate=0.5, news=math.nan, faith=math.nan)], 0.5) == of_old(0.5, 0.5)
+    assert view_share([fill(view_rate=0.5)], 0.5) == of_old(0.5, 0.5)  # of before the factors were kept
     assert view_share([fill()], 0.5) is None  # of before lambda was adapted
     assert view_share([epoch], 1.0) is None
     assert view_share([], 1.0) is None

@@ -6,13 +6,25 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffaug.backends import get_backend
-from diffaug.backends.cells import CellsConfig, default_config, paper_config
+from diffaug.backends.cells import CellsBackend, CellsConfig, default_config, paper_config
 from diffaug.core.config import Config, config_from_dict
 from diffaug.reproduce import _measure
-from diffaug.reproduce._arms import ARTEFACTS, BETAS, DOFS, LAMBDAS, Arm, artefact, artefacts, resolve, run_id
+from diffaug.reproduce._arms import (
+    ARTEFACTS,
+    BETAS,
+    DOFS,
+    LAMBDAS,
+    Arm,
+    artefact,
+    artefacts,
+    base_of,
+    resolve,
+    run_id,
+)
 
 ARMS = {f"{a.name}-{arm.key}": arm for a in ARTEFACTS.values() for arm in a.arms}
 
@@ -129,6 +141,27 @@ def test_every_arm_resolves_on_every_preset(name: str, preset: object) -> None:
     assert config_from_dict(settings.to_dict(), CellsConfig, preset()) == settings
 
 
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("name", ARMS)
+def test_on_a_panel_too_arms_have_mixup_and_no_linear_path(name: str, preset: str) -> None:
+    """Of twelve features; the preset alone would have masks and the path there (control), the user may have them."""
+    rng = np.random.default_rng(0)
+
+    def on_a_panel(base: Config) -> tuple[str, bool]:
+        backend = CellsBackend(resolve(ARMS[name], base).domain, (12,))
+        backend.prepare(rng.gamma(1.0, size=(20, 12)).astype(np.float32))
+        return backend.view_kind(), any("path" in key for key in backend.make_encoder().state_dict())
+
+    assert on_a_panel(base_of("bio", preset)) == ("mixup", False)
+    assert on_a_panel(base_of("bio", preset, {"domain": {"views": "mask", "linear_path": True}})) == ("mask", True)
+    assert on_a_panel(default_config()) == ("mask", True)
+
+
+def test_other_domains_are_their_presets() -> None:
+    assert base_of("dna", "paper") == get_backend("dna").preset("paper")
+    assert base_of("vision") == get_backend("vision").preset("default")
+
+
 def test_the_base_of_the_user_stays() -> None:
     base = config_from_dict(
         {"training": {"batch_size": 64}, "loss": {"temperature": 0.2}}, CellsConfig, default_config()
@@ -194,12 +227,8 @@ def test_an_artefact_is_whole(name: str) -> None:
 def test_the_page_counts_the_runs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
     said = {name: int(n) for name, n in re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| (\d+) \|", page, flags=re.MULTILINE)}
-    bases = {
-        domain: get_backend(name).preset("default")
-        for domain, name in (("bio", "cells"), ("dna", "dna"), ("vision", "vision"))
-    }
     assert said == {
-        name: len({run_id(arm.method, resolve(arm, bases[a.domain])) for arm in a.arms})
+        name: len({run_id(arm.method, resolve(arm, base_of(a.domain))) for arm in a.arms})
         for name, a in artefacts().items()
     }
 

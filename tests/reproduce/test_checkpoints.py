@@ -107,6 +107,30 @@ def test_a_table_in_pieces(images: SplitData, tmp_path: Path) -> None:
     assert not checkpoints_in(folder) and sorted(p.name for p in folder.iterdir()) == ["rows.csv", "settings.json"]
 
 
+def test_what_a_command_killed_after_its_row_left_behind_is_deleted(
+    images: SplitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, table = Settings(tiny(), n_top_genes=None), of_arms("simclr", "raw")
+
+    def run(table: Artefact) -> str:
+        made = _run.run(table, Rows(tmp_path, settings), settings, sets=["images"], seeds=1, device="cpu")
+        return str(made["run"].iloc[0])
+
+    def killed(kept: Checkpoints) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(table)
+    (left,) = checkpoints_in(tmp_path)
+    assert len(Rows(tmp_path, settings).read()) == 1  # killed between the row and the end of its checkpoint
+    other = tmp_path / f"{RUN}-images-0.learner.ckpt"
+    other.touch()
+    assert left.name == f"{run(table)}-images-0.learner.ckpt"
+    assert checkpoints_in(tmp_path) == [other]  # that of a run which is not done stays
+
+
 def test_the_seconds_of_a_row_are_those_of_all_commands(
     images: SplitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import diffaug
 from diffaug import metrics
 from diffaug._model import Embedding
 from diffaug.core.config import Config
+from diffaug.core.plan import rate_in_force
 from diffaug.reproduce import _measure
 from diffaug.reproduce._arms import ARTEFACTS, resolve
 from diffaug.reproduce._rows import Settings
@@ -113,7 +114,7 @@ def test_the_lambda_in_force_is_recorded(data: Data, tiny: Settings) -> None:
     shown = sum(r.n_generated for r in model.history if r.phase == "A" and r.cycle > 0)
     of = sum(r.n_positives for r in model.history if r.phase == "A" and r.cycle > 0)
     found = _measure.measure("diffaug", tiny.base, data, groups=["probes"], seed=2)
-    assert found["view_rate"] == _measure.rate_in_force(model)
+    assert found["view_rate"] == rate_in_force(model.history)
     assert found["view_rate"] == pytest.approx(shown / of, abs=4 * np.sqrt(0.25 / of))
     for method, config in (("simclr", tiny.base), ("diffaug", resolve(ARMS["loop_off"], tiny.base))):
         assert _measure.measure(method, config, data, groups=["probes"], seed=2)["view_rate"] == 0

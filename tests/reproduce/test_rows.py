@@ -51,7 +51,7 @@ def test_a_row_takes_the_place_of_its_own_key_only(tmp_path: Path, tiny: Setting
     assert rows.read()["kept"].isna().all()
 
 
-def test_two_processes_fill_one_folder(tmp_path: Path, tiny: Settings, row: Row) -> None:
+def test_a_row_that_another_wrote_meanwhile_is_kept(tmp_path: Path, tiny: Settings, row: Row) -> None:
     first, second = Rows(tmp_path, tiny), Rows(tmp_path, tiny)
     first.put(row)
     second.put(row | {"seed": 1})

@@ -14,8 +14,10 @@ import pytest
 
 from diffaug.core.config import Config
 from diffaug.core.devices import device_name, make_fabric
+from diffaug.core.timebox import OutOfTime
 from diffaug.reproduce import _measure, _run
 from diffaug.reproduce._arms import ARTEFACTS, Arm, Artefact
+from diffaug.reproduce._checkpoints import Deadline
 from diffaug.reproduce._rows import Rows, Settings
 from diffaug.reproduce._sets import Data
 
@@ -138,6 +140,19 @@ def test_a_sweep_that_was_killed_keeps_the_lambdas_it_had(
     assert counter.sweeps == [4, 7] and len(counter.calls) == 11
     assert table["arm"].tolist() == [arm.key for arm in FIG6.arms]
     assert table["linear"].tolist() == [arm.x for arm in FIG6.arms]  # as Counter scores: no lambda was mistaken
+
+
+def test_the_deadline_ends_a_sweep_between_its_rows(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command keeps a row, says which comes next, and the last of a curve ends as if there were no deadline."""
+    counter = Counter(monkeypatch)
+    curve = dataclasses.replace(FIG6, arms=FIG6.arms[1:4])
+    for key, n_left in (("lambda=0.1", 2), ("lambda=0.15", 1)):
+        with pytest.raises(OutOfTime, match=rf"at {SET}, {key}, seed 0\. New rows: 1, runs to go: {n_left}\."):
+            _run.run(curve, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1, deadline=Deadline(1e-9))
+    table = _run.run(curve, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1, deadline=Deadline(1e-9))
+    assert counter.sweeps == [3, 2] and len(counter.calls) == len(table) == 3
 
 
 def test_only_what_differs_in_lambda_alone_is_trained_together(

@@ -191,7 +191,7 @@ class Baseline:
                 learnt_from["generated"] = bank.views
             if batch is not None:
                 learnt_from["batch"] = torch.as_tensor(np.ascontiguousarray(batch, dtype=np.int64))
-            kept = Kept(file, config, self.device, learnt_from, **self._identity(data))
+            kept = Kept(file, config, self.device, learnt_from, **self._identity(data, kinds))
             trainer = PairTrainer(
                 fabric,
                 method,
@@ -208,12 +208,12 @@ class Baseline:
         self.config, self.history, self.n_obs, self.hand_made = config, history, n_obs, kinds
         return self
 
-    def _identity(self, data: Tensor) -> dict[str, Any]:
+    def _identity(self, data: Tensor, kinds: Sequence[str]) -> dict[str, Any]:
         """What makes a fit the one it is, besides its settings and numbers."""
         return {
             "method": self.method,
             "of_method": dataclasses.asdict(self.settings),
-            "views": self.views,
+            "views": list(kinds),
             "augment_both": self.augment_both,
             "backend": self._backend_cls.name,
             "events": list(data.shape),

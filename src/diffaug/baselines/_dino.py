@@ -144,7 +144,6 @@ class DINO(Method):
         first = dino_loss(s_x, t_views, self.center, **temperatures)
         return (first + dino_loss(s_views, t_x, self.center, **temperatures)) / 2
 
-    @torch.no_grad()
     def get_extra_state(self) -> dict[str, float]:
         """The teacher's temperature, for torch's ``state_dict``."""
         return {"teacher_temperature": self.teacher_temperature}
@@ -153,6 +152,7 @@ class DINO(Method):
         """Go back to :meth:`get_extra_state`."""
         self.teacher_temperature = state["teacher_temperature"]
 
+    @torch.no_grad()
     def after_step(self, made: Pass, index: Tensor, progress: float) -> None:
         """Move the teacher and the centre, and set the temperature of the next step.
 

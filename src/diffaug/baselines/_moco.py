@@ -113,7 +113,6 @@ class MoCo(Method):
         own = self.queue_index == index[:, None]
         return moco_loss(made.x.latent, made.views.latent, self.queue, temperature=self.settings.temperature, own=own)
 
-    @torch.no_grad()
     def get_extra_state(self) -> dict[str, int]:
         """The place in the queue and in the warm-up of the decay, for torch's ``state_dict``."""
         return {"begin": self._begin, "n_updates": self._n_updates}
@@ -122,6 +121,7 @@ class MoCo(Method):
         """Go back to :meth:`get_extra_state`."""
         self._begin, self._n_updates = state["begin"], state["n_updates"]
 
+    @torch.no_grad()
     def after_step(self, made: Pass, index: Tensor, progress: float) -> None:
         """Move the key encoder, and put the keys in the place of the oldest."""
         self._n_updates += 1

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import Parameter
 
 from diffaug.cli._app import Common, command, show
+from diffaug.cli._files import read_toml
 from diffaug.cli._look import as_json, use_files_for_pictures
-from diffaug.cli._make import Output, Positive, settings_of
+from diffaug.cli._make import Output, Positive
 
 if TYPE_CHECKING:
     from diffaug.reproduce._arms import Domain
@@ -115,15 +116,17 @@ def run(
     reference: Path | None = None,
 ) -> None:
     """What the commands of all domains do."""
-    base = settings_of(plan.preset, plan.config, "cells" if domain == "bio" else domain)
+    values = {} if plan.config is None else read_toml(plan.config)
+
+    from diffaug.reproduce._arms import artefacts, base_of
+
+    base = base_of(domain, plan.preset, values)
     if plan.list:
         from diffaug.reproduce import _overview
 
         show(as_json(_overview.numbers(domain)) if plan.json else _overview.text(domain))
         return
     if artefact is None:
-        from diffaug.reproduce._arms import artefacts
-
         raise ValueError(
             f"Expected a table or figure among {[*artefacts(domain)]}, found none. `reproduce --list` says what they are."
         )

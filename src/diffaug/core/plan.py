@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -52,6 +53,11 @@ class EpochRecord:
     seconds: float = 0.0
     news: float = math.nan
     faith: float = math.nan
+
+
+def rate_in_force(history: Iterable[EpochRecord]) -> float:
+    """The lambda of the last epochs: ``view_rate`` times the trust that the fit puts in its views; 0 without views."""
+    return [0.0, *(record.view_rate for record in history if record.phase == "fill")][-1]
 
 
 class Block(NamedTuple):

@@ -139,6 +139,19 @@ def artefact(name: str, domain: Domain = "bio") -> Artefact:
     return known[name]
 
 
+def base_of(domain: Domain, preset: str = "default", changes: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
+    """What the arms of a domain change: a preset, what :data:`PINNED` has, and settings of the user's on top."""
+    from diffaug.backends import get_backend
+
+    backend = get_backend("cells" if domain == "bio" else domain)
+    pinned = config_from_dict(PINNED.get(domain, {}), backend.Settings, backend.preset(preset))
+    return config_from_dict(changes or {}, backend.Settings, pinned)
+
+
+#: What the paper's tables are made of on every set, where this package decides by the number of features: on panels arms
+#: whose names say mixup would have masks, and all of them a linear path.
+PINNED: Mapping[Domain, Mapping[str, Mapping[str, Any]]] = {"bio": {"domain": {"views": "mixup", "linear_path": False}}}
+
 _SOFT = {"name": "soft"}
 #: Beta acts only where the positive's target is not 1 already, and with the default kernel it is.
 _SOFT_EQ9 = {"name": "soft", "kernel": "student_t"}

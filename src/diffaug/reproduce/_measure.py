@@ -13,6 +13,7 @@ from diffaug import metrics, tl
 from diffaug._anndata import pack_obs, read_source
 from diffaug._model import DiffAug
 from diffaug.core.config import Config
+from diffaug.core.plan import rate_in_force
 from diffaug.reproduce._arms import DIFFAUG, Group
 from diffaug.reproduce._sets import Data
 
@@ -75,7 +76,7 @@ def measure(
         semantic, latent = work.obsm["X_diffaug"], work.obsm["X_diffaug_latent"]
     else:
         semantic, latent = _baseline(method, config, data, seed, device, max_epochs)
-    seconds, view_rate = time.perf_counter() - begin, 0.0 if model is None else rate_in_force(model)
+    seconds, view_rate = time.perf_counter() - begin, 0.0 if model is None else rate_in_force(model.history)
     generated = model is not None and any(r.phase in ("B", "joint") for r in model.history)
     return {
         "seconds": seconds,
@@ -119,7 +120,7 @@ def measure_sweep(
     seconds = time.perf_counter() - begin
     found = {**model.sweep, rates[0]: model}
     mixed = {rate: sum(r.seconds for r in m.history if r.phase == "A" and r.cycle > 0) for rate, m in found.items()}
-    trust = rate_in_force(model) / rates[0]
+    trust = rate_in_force(model.history) / rates[0]
     for rate in rates:
         x = found[rate].embed(source.x)
         yield {
@@ -127,11 +128,6 @@ def measure_sweep(
             "view_rate": rate * trust,
             **_judged(x.semantic, x.latent, data, groups=groups, seed=seed, model=found[rate]),
         }
-
-
-def rate_in_force(model: DiffAug) -> float:
-    """The lambda of the last epochs: ``view_rate`` times the trust that the fit puts in its views; 0 without views."""
-    return [0.0, *(r.view_rate for r in model.history if r.phase == "fill")][-1]
 
 
 def _judged(

@@ -392,9 +392,9 @@ def _recipe(base: Config) -> str:
     length = _length(base)
     return (
         f"Recipe, where a row does not say otherwise: loss {base.loss.name}, generator {domain.generator!r} of width "
-        f"{domain.generator_width}, {length}, {base.diffusion.n_steps} sampling steps, lambda {plan.view_rate:g}. The paper's: soft "
-        "loss, Listing 2 of width 2000, A 330, B 330, A 340 epochs, 1000 sampling steps, lambda 0.1; `--preset paper' has "
-        "its widths and epochs."
+        f"{domain.generator_width}, {length}, {base.diffusion.n_steps} sampling steps, lambda {plan.view_rate:g}, "
+        f"hand-made views {domain.views or 'by the number of features'}. The paper's: soft loss, Listing 2 "
+        "of width 2000, A 330, B 330, A 340 epochs, 1000 sampling steps, lambda 0.1; `--preset paper' has its widths and epochs."
     )
 
 
@@ -412,9 +412,7 @@ def _reading_notes(
     notes.append("Differences are paired by set and seed. An interval over sets says what another set might give.")
     for score, arms in found.items():
         seen = list(next(iter(arms.values())).by_set)
-        if seen != list(sets) and score == "view_rate":
-            notes.append(f"`lambda' is over {', '.join(seen)} only: rows of an earlier version do not have it.")
-        elif seen != list(sets):
+        if seen != list(sets):
             notes.append(
                 f"`{_SCORES[score].title}' is over {', '.join(seen)} only: no donor, subject or batch is on both sides."
             )

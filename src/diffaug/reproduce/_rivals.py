@@ -11,6 +11,7 @@ import numpy as np
 from diffaug._model import DiffAug
 from diffaug.baselines import METHODS, VIEW_GENERATORS, Baseline, ViewGenerator
 from diffaug.core.config import Config
+from diffaug.core.plan import rate_in_force
 from diffaug.reproduce._arms import DIFFAUG
 from diffaug.reproduce._checkpoints import Checkpoints
 
@@ -134,9 +135,8 @@ def of_fit(model: DiffAug, role: str, everything: np.ndarray) -> tuple[np.ndarra
     """The same of ``"diffaug"`` or its twin, ``"loop_off"``, of one fit; the twin's seconds include the warm-up of both."""
     used = model if role == DIFFAUG else model.twin
     assert used is not None
-    rates = [r.view_rate for r in used.history if r.phase == "fill"]
     return used.embed(everything).semantic, {
         "seconds": sum(r.seconds for r in used.history),
         "view_seconds": 0.0,
-        "view_rate": rates[-1] if rates else 0.0,  # the twin has no bank to fill
+        "view_rate": rate_in_force(used.history),  # the twin has no bank to fill
     }

@@ -55,8 +55,9 @@ class Settings:
 
 
 class Rows:
-    """The rows of a folder. What is on disk is read anew each time, so that two processes may fill one folder.
+    """The rows of a folder, for one process at a time: two would share the checkpoints of a run, and lose each other's rows.
 
+    What is on disk is read anew each time.
     Nothing is written, and with ``overwrite`` nothing is lost, before there is a first row to keep, or a first training
     whose state is to be kept.
 

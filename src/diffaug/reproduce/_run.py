@@ -78,7 +78,8 @@ def run(
     reference
         For coordinates of Genomic Benchmarks: the FASTA file that they are of.
     deadline
-        After it no run begins, and those on sets with an official split end with their epoch, whose state is kept.
+        After it no run begins, and those on sets with an official split end with their epoch, whose state is kept. Of
+        lambdas that one training serves, those that are not judged by then are left for the next call.
 
     Returns
     -------
@@ -106,8 +107,12 @@ def run(
     for seed, name in cells:
         data: Data | SplitData | None = None
         todo = [one for one in arms[name] if not _is_done(rows, artefact, name, seed, one[2])]
+        for digest in {d for _, _, d in arms[name]} - {d for _, _, d in todo}:
+            # A process that was killed between the row and the end of its checkpoints left these behind.
+            Checkpoints(rows.folder, run=digest, of_set=name, seed=seed).remove()
         for together in _together(todo, artefact.domain):
             kept = Checkpoints(rows.folder, run=together[0][2], of_set=name, seed=seed, until=deadline.until)
+            waiting = [arm for arm, _, _ in together]
             try:
                 if n_done:  # every call gets something done
                     deadline.check()
@@ -121,9 +126,12 @@ def run(
                             "%d of %d: %s, %s, seed %d: linear %.3f in %.0f s; about %.0f min left",
                             *(n_done, n_left, name, arm.key, seed, row["linear"], row["seconds"], left / 60),
                         )
+                        waiting.remove(arm)
+                        if waiting:
+                            deadline.check()
             except OutOfTime as error:
                 raise OutOfTime(
-                    f"{deadline.minutes:g} minutes are over, at {name}, {together[0][0].key}, seed {seed}. New rows: {n_done}, "
+                    f"{deadline.minutes:g} minutes are over, at {name}, {waiting[0].key}, seed {seed}. New rows: {n_done}, "
                     f"runs to go: {n_left - n_done}. All that was done is kept in {str(rows.folder)!r}: the same command "
                     "goes on from there, without --overwrite."
                 ) from error
