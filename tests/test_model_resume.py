@@ -179,7 +179,11 @@ def test_the_end_is_kept_until_it_is_deleted(tmp_path: Path, monkeypatch: pytest
         ({}, {"twin": True}, r"twins=\[\] and not \[0\.0\]"),
         ({}, {"x": expression(81)}, r"events=\[80, 15\] and not \[81, 15\], other data"),
         ({}, {"x": 2 * expression()}, r"another: other data"),  # the same once it is standardised
-        ({}, {"batch": np.arange(80) % 2}, r"another: other data \(events, batches or labels\)\. Delete it or"),
+        (
+            {},
+            {"batch": np.arange(80) % 2},
+            r"another: other data \(events, batches or labels\), domain.views='mask' and not 'mixup'\. Delete it or",
+        ),
     ],
 )
 def test_another_run_is_refused(

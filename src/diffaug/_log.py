@@ -34,9 +34,9 @@ class UnconfiguredHandler(logging.Handler):
 
 
 def set_up() -> None:
-    """Show the package's log from INFO on, unless a handler of it or of all logs, or its level, was set before the import."""
+    """Show the package's log from INFO on, unless its level or a handler of it was set before."""
     logger = logging.getLogger("diffaug")
-    if logger.level != logging.NOTSET or logger.hasHandlers():
+    if logger.level != logging.NOTSET or logger.handlers:
         return
     logger.addHandler(UnconfiguredHandler())
     logger.setLevel(logging.INFO)

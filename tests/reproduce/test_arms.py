@@ -150,7 +150,7 @@ def test_on_a_panel_too_arms_have_mixup_and_no_linear_path(name: str, preset: st
     def on_a_panel(base: Config) -> tuple[str, bool]:
         backend = CellsBackend(resolve(ARMS[name], base).domain, (12,))
         backend.prepare(rng.gamma(1.0, size=(20, 12)).astype(np.float32))
-        return backend.view_kind(), any("path" in key for key in backend.make_encoder().state_dict())
+        return backend.settled().views, any("path" in key for key in backend.make_encoder().state_dict())
 
     assert on_a_panel(base_of("bio", preset)) == ("mixup", False)
     assert on_a_panel(base_of("bio", preset, {"domain": {"views": "mask", "linear_path": True}})) == ("mask", True)
