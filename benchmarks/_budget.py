@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from typing import Any
@@ -12,6 +13,17 @@ from diffaug.core.config import Config
 from diffaug.core.plan import known_epochs
 
 PHASES = ("encoder", "generator", "encoder")
+
+
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    """The option that :func:`with_steps` takes."""
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs=3,
+        metavar=("A", "B", "A"),
+        help="steps of the warm-up, the generator and the mixed phases",
+    )
 
 
 def with_steps(config: Config, steps: tuple[int, int, int] | None) -> Config:

@@ -19,7 +19,7 @@ from typing import Any
 import _common
 import numpy as np
 import pandas as pd
-from _budget import one_setting, said
+from _budget import add_steps, one_setting, said
 from _common import DIFFERENCES_SAID, OVER_SETS, Results, differences, machine, markdown, write_page
 from _costs import cases_of, cost_tables, measure_costs
 from _dna_generated import GENERATED, measure_generated, tables
@@ -191,13 +191,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("official", "deduplicated"), default="official")
     parser.add_argument("--max-train", type=int, help="train on a random part of so many sequences")
     parser.add_argument("--max-length", type=int, help="keep the middle bases of each sequence, so many")
-    parser.add_argument(
-        "--steps",
-        type=int,
-        nargs=3,
-        metavar=("A", "B", "A"),
-        help="steps of the warm-up, the generator and the mixed phases",
-    )
+    add_steps(parser)
     parser.add_argument("--max-generated", type=int, default=2000, help="sequences of each source to judge, at most")
     parser.add_argument("--preset", choices=("default", "paper"), default="default")
     parser.add_argument("--device", default="auto")

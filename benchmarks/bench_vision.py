@@ -20,7 +20,7 @@ from typing import Any
 import _common
 import numpy as np
 import pandas as pd
-from _budget import one_setting, said
+from _budget import add_steps, one_setting, said
 from _common import DIFFERENCES_SAID, Results, differences, machine, markdown, write_page
 from _costs import cases_of, cost_tables, measure_costs
 from _vision_plan import SETS, Task, fitted, given, images, settings, view_generator
@@ -222,13 +222,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=cases_of("vision"), choices=cases_of("vision"), metavar="CASE")
     parser.add_argument("--max-obs", type=int, help="a random part of so many images, of both parts of the set")
     parser.add_argument("--max-epochs", type=int, help="cap on the epochs of all phases, which shrink in proportion")
-    parser.add_argument(
-        "--steps",
-        type=int,
-        nargs=3,
-        metavar=("A", "B", "A"),
-        help="steps of the warm-up, the generator and the mixed phases",
-    )
+    add_steps(parser)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tag", default="", help="write to files of this name instead, and no page: for a trial run")
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,6 +103,14 @@ COLUMNS: dict[str, str] = {
 _EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
 
 
+def unread(folder: Path, read: set[Path]) -> Iterator[Any]:
+    """What the row files of a folder hold, in their order, but those in ``read``, to which they are added."""
+    for file in sorted(folder.rglob("*.json")):
+        if file not in read and not file.name.startswith("."):  # a dot: in writing
+            read.add(file)
+            yield json.loads(file.read_text(encoding="utf-8"))
+
+
 class Rows:
     """All rows that are known: those of the Parquet file, and those of the row files, the newer ones first.
 
@@ -126,11 +134,7 @@ class Rows:
         self._read_folder()
 
     def _read_folder(self) -> None:
-        for file in sorted(self.folder.rglob("*.json")):
-            if file in self._read or file.name.startswith("."):
-                continue
-            self._read.add(file)
-            records = json.loads(file.read_text(encoding="utf-8"))
+        for records in unread(self.folder, self._read):
             self._take(_key(records[0]), records)
 
     def _take(self, key: Key, records: list[dict[str, Any]]) -> None:

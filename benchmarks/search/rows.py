@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from harness.store import settings_hash
+from harness.store import settings_hash, unread
 
 from diffaug.core.storage import written_file
 
@@ -71,10 +71,8 @@ class SearchRows:
         if self.parquet.exists():
             for record in pd.read_parquet(self.parquet).to_dict("records"):
                 self._take(record)
-        for file in sorted(self.folder.rglob("*.json")):
-            if file not in self._read and not file.name.startswith("."):
-                self._read.add(file)
-                self._take(json.loads(file.read_text(encoding="utf-8")))
+        for record in unread(self.folder, self._read):
+            self._take(record)
 
     def _take(self, record: dict[str, Any]) -> None:
         unknown = set(record) - set(COLUMNS)

@@ -202,9 +202,9 @@ class DiffAug:
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
-        backend = self._backend_cls(config.domain, event_shape)
-        config = dataclasses.replace(config, domain=backend.settled(batched=batch is not None))
-        backend = self._backend_cls(config.domain, event_shape)
+        settled = self._backend_cls(config.domain, event_shape).settled(batched=batch is not None)
+        config = dataclasses.replace(config, domain=settled)
+        backend = self._backend_cls(settled, event_shape)
         backend.prepare(x)
         with tuned_cpu():
             data = backend.to_model(x)

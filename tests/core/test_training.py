@@ -22,7 +22,7 @@ from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
 from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
-from diffaug.core.trust import ViewTrust
+from diffaug.core.trust import ViewTrust, view_trust
 from diffaug.core.views import Positives
 
 WIDTH, N_OBS, BATCH = 12, 70, 16
@@ -710,7 +710,7 @@ def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
     ],
 )
 def test_trust(generated: tuple[float, float], hand_made: tuple[float, float], expected: float) -> None:
-    assert training.view_trust(generated, hand_made) == pytest.approx(expected, abs=0.025)
+    assert view_trust(generated, hand_made) == pytest.approx(expected, abs=0.025)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
 from diffaug.core.probes import effective_rank, nearest_own
 from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.trust import ViewTrust, view_trust  # noqa: F401  (the documents know it by this address)
+from diffaug.core.trust import ViewTrust
 from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
 
 if TYPE_CHECKING:

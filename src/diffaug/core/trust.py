@@ -33,12 +33,18 @@ class ViewTrust(NamedTuple):
         )
 
     @property
-    def share(self) -> float:
-        """Share of lambda to use, in [0, 1]: more news or more faith than hand-made views have earns no more than all.
+    def weights(self) -> tuple[float, float]:
+        """What news and faith count for, each in [0, 1]: more than hand-made views have earns no more than all.
 
         News counts twice: views that are half copies did harm already (entry 15 of ``docs/experiments.md``).
         """
-        return min(1.0, self.news) ** 2 * min(1.0, self.faith)
+        return min(1.0, self.news) ** 2, min(1.0, self.faith)
+
+    @property
+    def share(self) -> float:
+        """Share of lambda to use, in [0, 1]: the product of the two weights."""
+        news, faith = self.weights
+        return news * faith
 
 
 def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
@@ -113,7 +119,8 @@ class ViewShare:
         )
         if self.trust is None:
             return f"{said}. {advice}"
-        if min(1.0, self.trust.news) ** 2 <= min(1.0, self.trust.faith):
+        news, faith = self.trust.weights
+        if news <= faith:
             return f"{said}: they are near copies of their {events}, and would teach nothing. {advice}"
         return (
             f"{said}: they are strangers to their {events}, and would teach what is wrong. {advice} "
