@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -123,6 +125,35 @@ def test_width_multiplies_all_layers(name: str, width: float, expected: int) -> 
     assert not any(key.startswith("fc.") for key in network.state_dict())
 
 
-def test_unknown_network() -> None:
-    with pytest.raises(ValueError, match=r"Expected a network among \['resnet18', .*\], found 'resnet19'"):
-        ResNet("resnet19")  # type: ignore[arg-type]
+def test_weights_that_do_not_fit_say_which_network_they_are_of() -> None:
+    state = ResNet("resnet18", width=0.0625, stem="imagenet", n_out=7).state_dict()
+
+    def load(strict: bool = True, **arguments: Any) -> None:
+        ResNet("resnet18", width=0.0625, **arguments).load_state_dict(state, strict=strict)
+
+    load(stem="imagenet", n_out=7)
+    with pytest.raises(RuntimeError, match=r"of 3 x 3, found weights of 7 x 7. Make the network with stem='imagenet'"):
+        load(n_out=7)
+    with pytest.raises(
+        RuntimeError, match=r"found those of 7 outputs. Make the network with n_out=7, or load with strict"
+    ):
+        load(stem="imagenet")
+    load(stem="imagenet", strict=False)
+    state = ResNet("resnet18", width=0.0625).state_dict()
+    with pytest.raises(RuntimeError, match=r"of 7 x 7, found weights of 3 x 3. Make the network with stem='small'"):
+        load(stem="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet19"}, r"Expected a network among \['resnet18', .*\], found 'resnet19'"),
+        ({"stem": "large"}, r"Expected `stem` in \['small', 'imagenet'\], found 'large'"),
+        ({"width": 0}, "Expected `width` above 0, found 0"),
+        ({"n_channels": 0}, "Expected `n_channels` of at least 1, found 0"),
+        ({"n_out": 0}, "Expected `n_out` of at least 1, found 0"),
+    ],
+)
+def test_unknown_networks(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ResNet(**arguments)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -88,9 +89,15 @@ class ResNet(nn.Module):
     n_features
         Width of the pooled features.
 
+    Raises
+    ------
+    ValueError
+        An argument is unknown or out of its range.
+
     Examples
     --------
-    Weights of torchvision load by name into the published network (``stem="imagenet"``, ``n_out=1000``):
+    Weights of torchvision load by name into the published network (``stem="imagenet"``, ``n_out=1000``). Where weights do
+    not fit, the ``RuntimeError`` of ``load_state_dict`` says which argument makes the network that they are of.
 
     >>> from diffaug.vision import ResNet
     >>> network = ResNet("resnet18", stem="imagenet", n_out=1000)
@@ -110,6 +117,13 @@ class ResNet(nn.Module):
         super().__init__()
         if name not in _PLANS:
             raise ValueError(f"Expected a network among {list(_PLANS)}, found {name!r}.")
+        if stem not in get_args(Stem):
+            raise ValueError(f"Expected `stem` in {list(get_args(Stem))}, found {stem!r}.")
+        if not width > 0:
+            raise ValueError(f"Expected `width` above 0, found {width}.")
+        for what, number in (("n_channels", n_channels), ("n_out", n_out)):
+            if number is not None and number < 1:
+                raise ValueError(f"Expected `{what}` of at least 1, found {number}.")
         depths, is_bottleneck = _PLANS[name]
         block: type[_Basic] | type[_Bottleneck] = _Bottleneck if is_bottleneck else _Basic
         base = max(1, round(64 * width))
@@ -138,3 +152,31 @@ class ResNet(nn.Module):
         for stage in range(1, 5):
             x = self.get_submodule(f"layer{stage}")(x)
         return self.fc(self.avgpool(x).flatten(1))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As ever; where weights do not fit, torch's list of names and shapes ends with what to do."""
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            hints = self._misfit(state_dict)
+            if not hints:
+                raise
+            raise RuntimeError(f"{error}\n{hints}") from error
+
+    def _misfit(self, state: Mapping[str, Any]) -> str:
+        """What to do with published weights of another stem or end."""
+        hints = []
+        first, last, own = state.get("conv1.weight"), state.get("fc.weight"), self.conv1.weight
+        if isinstance(first, Tensor) and first.ndim == 4 and first.shape[2:] != own.shape[2:]:
+            stem = {3: "small", 7: "imagenet"}.get(first.shape[2])
+            hints.append(
+                f"Expected a first convolution of {own.shape[2]} x {own.shape[3]}, found weights of {first.shape[2]} x "
+                f"{first.shape[3]}. "
+                + (f"Make the network with stem={stem!r}." if stem else "They are of another network.")
+            )
+        if isinstance(last, Tensor) and isinstance(self.fc, nn.Identity):
+            hints.append(
+                f"Expected no weights of a last layer `fc`, found those of {last.shape[0]} outputs. Make the network with "
+                f"n_out={last.shape[0]}, or load with strict=False."
+            )
+        return " ".join(hints)
