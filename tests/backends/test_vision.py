@@ -43,13 +43,27 @@ def noise(*shape: int) -> np.ndarray:
         (np.round(noise() * 16).astype(np.uint8), 0, 16, 1),
         (np.round(noise() * 4000).astype(np.uint16), 0, 4000, 1),
         (np.round(noise() * 3000 - 1000).astype(np.int32), -1000, 2000, 1),
+        (np.round(noise() * 16) - 16, -16, 0, 1),
         (noise() * 0.9, 0, 1, 1 / 255),
         ((noise() * 1.9 - 0.95).astype(np.float32), -1, 1, 2 / 255),
         (noise() > 0.5, 0, 1, 1),
         ((noise() > 0.5) * 1.0, 0, 1, 1),
         (noise() * 7 - 3, -3, 4, 7 / 255),
     ],
-    ids=["bytes", "whole floats", "digits", "dark bytes", "uint16", "int32", "0-1", "-1-1", "bool", "binary", "other"],
+    ids=[
+        "bytes",
+        "whole floats",
+        "digits",
+        "dark bytes",
+        "uint16",
+        "int32",
+        "negative",
+        "0-1",
+        "-1-1",
+        "bool",
+        "binary",
+        "other",
+    ],
 )
 def test_range_of_the_input_is_found_and_kept(x: np.ndarray, low: float, high: float, step: float) -> None:
     backend = prepared(x)
@@ -106,6 +120,18 @@ def test_new_images_on_another_scale_are_refused() -> None:
         prepared((x * 255).astype(np.uint8)).to_model(x * 400 - 30)
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 2 / 255])
+def test_divided_bytes_are_not_taken_for_dark_images(scale: float) -> None:
+    x = np.round(noise() * 255).astype(np.uint8)
+    backend = prepared(x)
+    with pytest.raises(
+        ValueError, match="Expected whole pixels from 0 to 255, the range of the training images, found"
+    ):
+        backend.to_model(x * scale - (scale > 1 / 255))
+    for dark in (x // 255, np.zeros((2, 8, 8, 3))):  # the control: images that are dark
+        assert backend.to_model(dark).max() < -0.99
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +151,9 @@ def test_new_images_on_another_scale_are_refused() -> None:
         (noise(32, 32, 3), ValueError, "at least 8 x 8 pixels, found 32 x 3 .* A single colour image needs an axis"),
         (noise(9, 7, 9), ValueError, "at least 8 x 8 pixels, found 7 x 9"),
         (noise() * 0, ValueError, "Expected images of more than one brightness, found 0 in every pixel"),
+        (noise() * 1e39, ValueError, "Expected pixels whose range float32 divides into 255 levels, found"),
+        (np.where(noise() > 0.5, 1e308, 0.0), ValueError, "float32 divides into 255 levels, found 0.0 to 1e\\+308"),
+        (1e6 + 1e-4 * noise(), ValueError, "float32 divides into 255 levels, found 1000000.0"),
         (noise(2, 8, 8), ValueError, "Expected at least 3 events to train on, found 2"),
     ],
 )

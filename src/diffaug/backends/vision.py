@@ -196,7 +196,7 @@ class VisionBackend(Backend):
         self.n_channels = event_shape[2] if len(event_shape) == 3 else 1
         self.register_buffer("low", torch.tensor(0.0))
         self.register_buffer("high", torch.tensor(255.0))
-        self.register_buffer("step", torch.tensor(1.0))
+        self.register_buffer("step", torch.tensor(0.0))  # nothing is known before `prepare`
         self.register_buffer("is_bytes", torch.tensor(False))
 
     @classmethod
@@ -236,22 +236,37 @@ class VisionBackend(Backend):
         if least == most:
             raise ValueError(f"Expected images of more than one brightness, found {least:g} in every pixel.")
         low, high, step = _levels(least, most, is_whole=_is_whole(x))
+        largest = max(abs(low), abs(high))
+        if largest > float(np.finfo(np.float32).max) or (high - low) / 255 <= np.spacing(np.float32(largest)):
+            raise ValueError(
+                f"Expected pixels whose range float32 divides into 255 levels, found {least!r} to {most!r}. Scale them first."
+            )
         logger.info("pixels from %g to %g are scaled from %g .. %g", least, most, low, high)
         self.low, self.high, self.step = (torch.tensor(v) for v in (low, high, step))
         self.is_bytes = torch.tensor(x.dtype == np.uint8)
 
     def to_model(self, x: Any) -> Tensor:
         """Scale to [-1, 1], float32, of the shape of ``x``."""
-        _check_finite(x)
+        self.check_range(x)
         low, high = float(self.low), float(self.high)
-        slack = _SLACK * (high - low)
-        if x.size and not (low - slack <= x.min() and x.max() <= high + slack):
-            raise ValueError(
-                f"Expected pixels from {low:g} to {high:g}, the range of the training images, found {x.min():g} to "
-                f"{x.max():g}. Scale them as those were."
-            )
         out = torch.as_tensor(np.array(x, dtype=np.float32))  # a copy: the user's array is never written to
         return out.sub_(low).mul_(2 / (high - low)).sub_(1)
+
+    def check_range(self, x: np.ndarray) -> None:
+        """Raise ``ValueError`` where pixels are not finite, or not on the scale of the training images."""
+        _check_finite(x)
+        if not x.size:
+            return
+        low, high, least, most = float(self.low), float(self.high), float(x.min()), float(x.max())
+        slack = _SLACK * (high - low)
+        # Bytes divided by 255 would pass as dark images.
+        divided = float(self.step) == 1 and high > 2 and least >= -1 and most <= 1 and not _is_whole(x)
+        if divided or not (low - slack <= least and most <= high + slack):
+            kind = "whole " if divided else ""
+            raise ValueError(
+                f"Expected {kind}pixels from {low:g} to {high:g}, the range of the training images, found {least:g} to "
+                f"{most:g}. Scale them as those were."
+            )
 
     def from_model(self, v: Tensor) -> np.ndarray:
         """Back to the range of the input, rounded to its levels; uint8 for an input of bytes, else float32."""
@@ -309,7 +324,8 @@ def _check_finite(x: np.ndarray) -> None:
         total = x.sum(dtype=np.float64)  # finite only if all values are, and needs no mask of the array's size
     if not np.isfinite(total):
         n_bad = int((~np.isfinite(x)).sum())
-        raise ValueError(f"Expected finite pixels, found {n_bad} NaN or infinite ones.")
+        if n_bad:
+            raise ValueError(f"Expected finite pixels, found {n_bad} NaN or infinite ones.")
 
 
 def _is_whole(x: np.ndarray) -> bool:
@@ -324,7 +340,7 @@ def _levels(least: float, most: float, *, is_whole: bool) -> tuple[float, float,
 
     A range that images usually have is taken for it, because a training set need not reach its ends.
     """
-    if is_whole and most > 1:
+    if is_whole and (most > 1 or least < -1):
         if least >= 0 and 127 < most <= 255:
             return 0.0, 255.0, 1.0
         return min(least, 0.0), most, 1.0
