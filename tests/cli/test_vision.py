@@ -250,6 +250,44 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "torch" in capsys.readouterr().out
 
 
+def test_info_of_labels_of_every_kind(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = photos()
+    names = np.array(["cat", "dog"])[x["labels"]]
+    for labels, said_ in ((names, "cat (20), dog (20)"), (x["labels"].astype(float), "0 (20), 1 (20)")):
+        np.savez("x.npz", images=x["images"], labels=labels, split=x["split"].astype(bytes))
+        assert main(["info", "x.npz"]) == 0
+        out = capsys.readouterr().out
+        assert f"labels: {said_}" in out and "split: test (16), train (24)" in out
+
+
+def test_folder_of_many_sizes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (20, 9)).save("files/dark/wide.png")
+    assert main(["info", "files"]) == 2
+    assert "found 8 x 8 pixels in " in said(capsys)
+    assert main(["info", "files", "--size", "16"]) == 0
+    assert "7 images of 16 x 16 x 3" in capsys.readouterr().out
+
+
+def test_images_that_could_not_be_embedded_are_said_before_the_training(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The training part decides on the range; that of another part may be larger."""
+    monkeypatch.setattr(vision, "fit", lambda *_, **__: pytest.fail("trained"))
+    arrays = photos()
+    x = arrays["images"] / 100  # 0 to 2.5, of no usual range
+    np.savez(
+        "wide.npz", images=np.where(arrays["split"] == "test", 3, 1)[:, None, None, None] * x, split=arrays["split"]
+    )
+    assert main(["fit", "wide.npz", "--config", "tiny.toml", "--quiet", "--split", "train", "-o", "w.npz"]) == 2
+    assert said(capsys).startswith("Expected pixels from 0 to 2.5, the range of the training images, found 0 to 7.5")
+
+
+def test_plot_of_a_generator_that_is_told_the_label(work: Path) -> None:
+    Path("label.toml").write_text(TINY.replace("n_steps = 2", 'n_steps = 2\ncondition = "label"'))
+    assert main(["fit", "photos.npz", "--config", "label.toml", "--quiet", "-o", "label.npz"]) == 0
+    assert main(["plot", "photos.npz", "--model", "label.model", "--n-images", "2", "--quiet", "-o", "label.png"]) == 0
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 

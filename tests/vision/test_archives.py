@@ -87,6 +87,31 @@ def test_records_of_a_wrong_length(tmp_path: Path, build: Build) -> None:
         read_stl10(build["tar_of"](tmp_path / "y.tar.gz", stl))
 
 
+def test_lists_without_columns(tmp_path: Path, build: Build) -> None:
+    path = build["tinyimagenet"](tmp_path / "x.zip", build["smooth"](8, 64, 1))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name in ("words.txt", "val/val_annotations.txt"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, raw in members.items():
+                archive.writestr(member, b"n01443537 bare\n" if member.endswith(name) else raw)
+        with pytest.raises(
+            ValueError, match=rf"separated by tabs in '{Path(name).name}' of '.*x.zip', found the line 'n01443537 bare'"
+        ):
+            read_tinyimagenet(path)
+
+
+def test_members_that_cannot_be_unpacked(tmp_path: Path, build: Build) -> None:
+    """Encrypted ones, as far as the flags of a file say."""
+    path = build["tinyimagenet"](tmp_path / "x.zip", build["smooth"](8, 64, 1))
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"PK\x01\x02")
+    raw[place + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="Expected a whole archive in .* found a damaged or foreign one .*encrypted"):
+        read_tinyimagenet(path)
+
+
 def test_labels_without_a_class(tmp_path: Path, build: Build) -> None:
     members = build["cifar_members"](10, random_pixels(12, 32), np.full(12, 10))
     with pytest.raises(ValueError, match="Expected labels below 10 in .*, found 10"):

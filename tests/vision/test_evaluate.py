@@ -100,3 +100,28 @@ def test_errors() -> None:
         evaluate(x, y, split=["train"] * 120)
     with pytest.raises(ValueError, match=r"Expected `probe` in \['svm', 'logistic'\], found 'softmax'"):
         evaluate(x, y, probe="softmax")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parts", [None, np.where(np.arange(120) < 90, "train", "test")])
+def test_what_cannot_be_judged(parts: np.ndarray | None) -> None:
+    """Said alike, with given parts and with random ones."""
+    x, y = blobs()
+    with pytest.raises(ValueError, match="Expected finite values in `embedding`, found 480 NaN and 0 infinite"):
+        evaluate(x * np.nan, y, split=parts)
+    with pytest.raises(ValueError, match=r"Expected a 2-D array .* in `embedding`, found shape \(120,\)"):
+        evaluate(x[:, 0], y, split=parts)
+    with pytest.raises(ValueError, match="Expected `k` of at least 1, found 0"):
+        evaluate(x, y, split=parts, k=0)
+    with pytest.raises(ValueError, match="Expected at least (two|2) classes"):
+        evaluate(x, 0 * y, split=parts)
+    with pytest.raises(ValueError, match="Expected a label for every row in `labels`, found 1 missing"):
+        evaluate(x, np.where(np.arange(120) == 3, np.nan, y), split=parts)
+
+
+def test_kinds_of_labels_and_parts() -> None:
+    x, y = blobs()
+    split = np.where(np.arange(120) < 90, "train", "test")
+    expected = evaluate(x, y, split=split)
+    assert evaluate(x, np.array(["c", "a", "b"])[y], split=split.astype(bytes)).linear == expected.linear
+    some = np.where(np.arange(120) % 10 == 0, -1, y)
+    assert evaluate(x, some.astype(float), split=split) == evaluate(x, some, split=split) != expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -93,6 +94,7 @@ def test_ways_of_handing_over(tmp_path: Path) -> None:
         ({"images": np.zeros((4, 8))}, r"Expected grey or RGB images .* to draw, found \(4, 8\)"),
         ({"images": np.zeros((4, 8, 8, 2))}, r"found \(4, 8, 8, 2\)"),
         ({"images": np.zeros((0, 8, 8))}, r"found \(0, 8, 8\)"),
+        ({"images": np.full((4, 8, 8), np.nan)}, "Expected finite pixels, found 256 NaN or infinite ones"),
         ({"images": np.zeros((4, 8, 8)), "n_columns": 0}, "Expected `n_columns` to be a number of images, found 0"),
         ({"images": np.zeros((4, 8, 8)), "n_columns": 2, "labels": ["a"]}, "Expected 2 `labels`, .* found 1"),
     ],
@@ -100,3 +102,34 @@ def test_ways_of_handing_over(tmp_path: Path) -> None:
 def test_errors(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plot_images(options.pop("images"), **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("photos", "Expected a numpy array of images, found str"),
+        ([np.zeros((8, 8)), np.zeros((9, 9))], "Expected a numpy array of images, found list"),
+        (np.full((2, 8, 8), "a"), "Expected pixels that are real numbers, found dtype <U1"),
+    ],
+)
+def test_what_is_no_array_of_images(images: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        plot_images(images)
+
+
+def test_views_of_a_generator_that_is_told_the_label() -> None:
+    """Labels go with the images; without them the message is that of ``augment``."""
+    x, y = np.round(np.random.default_rng(0).random((20, 8, 8)) * 255).astype(np.uint8), np.arange(20) % 2
+    config = {
+        "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 0, "view_rate": 0.0, "batch_size": 8},
+        "diffusion": {"n_steps": 2, "condition": "label"},
+        "domain": {"encoder_width": 0.0625, "generator_width": 4, "views": "mixup"},
+    }
+    model = vision.fit(x, labels=y, config=config, device="cpu", progress=False)
+    some = vision.ImageSet(x[:5], y[:5])
+    picture = drawn(plot_views(some, model, n_views=1, kinds=["diffaug", "mixup"], show=False))
+    views = model.augment(x[:5], labels=y[:5])[:, 0]
+    np.testing.assert_allclose(picture[9:17, :8], views[0] / 255, atol=1e-6)
+    with pytest.raises(ValueError, match="Expected `labels`, found none"):
+        plot_views(x[:5], model, show=False)
+    plt.close("all")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,8 +53,70 @@ def test_npz(tmp_path: Path) -> None:
 
 def test_parts_of_an_image_set_fit_each_other() -> None:
     for field in ("labels", "split", "names"):
-        with pytest.raises(ValueError, match=rf"Expected `{field}` of shape \(4,\), one for each image, found \(3,\)"):
-            ImageSet(np.zeros((4, 8, 8)), **{field: np.zeros(3)})
+        for short in (np.zeros(3), [0, 1, 2]):
+            with pytest.raises(
+                ValueError, match=rf"Expected `{field}` of shape \(4,\), one for each image, found \(3,\)"
+            ):
+                ImageSet(np.zeros((4, 8, 8)), **{field: short})
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        ([[[0.0]]], TypeError, "Expected a numpy array of images, found list"),
+        (np.array(3.0), ValueError, r"Expected images of shape \(n, height, width\) or .*, found shape \(\)"),
+        (np.zeros((4, 64)), ValueError, r"found shape \(4, 64\)"),
+        (np.full((4, 8, 8), "a"), TypeError, "Expected pixels that are real numbers, found dtype <U1"),
+        (np.zeros((4, 8, 8), complex), TypeError, "found dtype complex128"),
+    ],
+)
+def test_an_image_set_holds_images(x: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ImageSet(x)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ([0, 1, 1, -1], [0, 1, 1, -1]),
+        ([0.0, 1.0, 1.0, -1.0], [0, 1, 1, -1]),
+        ([False, True, True, False], [0, 1, 1, 0]),
+        (np.array([b"cat", b"dog", b"dog", b"cat"]), ["cat", "dog", "dog", "cat"]),
+        (np.array(["cat", "dog", "dog", "cat"], object), ["cat", "dog", "dog", "cat"]),
+    ],
+    ids=["list", "whole floats", "bool", "bytes", "objects"],
+)
+def test_labels_become_whole_numbers_or_names(given: Any, kept: list) -> None:
+    found = ImageSet(np.zeros((4, 8, 8)), given).labels
+    assert found is not None and found.dtype.kind in "iU" and found.tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "error", "message"),
+    [
+        (
+            [0.0, 0.5, 1.0, 1.0],
+            (),
+            TypeError,
+            r"Expected `labels` that are whole numbers or names, found dtype float64",
+        ),
+        ([0.0, 1.0, np.nan, 1.0], (), TypeError, "An image without a class has the label -1"),
+        (np.array(["a", None, "b", "b"], object), (), TypeError, r"found dtype object, e.g. \['a', None, 'b'\]"),
+        ([0, 1, 2, 3], ("a", "b"), ValueError, "Expected `labels` below 2, .* found 3"),
+        ([0, 1, -2, 0], ("a", "b"), ValueError, "or -1 for none, found -2"),
+        (["a", "b", "b", "a"], ("a", "b"), ValueError, "found names, e.g. 'a'. Leave the names of classes out"),
+    ],
+)
+def test_labels_that_fit_no_class(labels: Any, classes: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ImageSet(np.zeros((4, 8, 8)), labels, classes)
+
+
+@pytest.mark.parametrize(("split", "part"), [(np.array([0, 1, 0, 0]), "0"), (np.array([b"a", b"b", b"a", b"a"]), "a")])
+def test_parts_of_any_name(tmp_path: Path, split: np.ndarray, part: str) -> None:
+    np.savez(tmp_path / "x.npz", images=np.arange(256).reshape(4, 8, 8), split=split)
+    found = read_images(tmp_path / "x.npz").part(part)
+    assert found.images[:, 0, 0].tolist() == [0, 128, 192]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +171,9 @@ def test_npz_without_images(tmp_path: Path) -> None:
         read_images(tmp_path / "x.npz")
     with pytest.raises(ValueError, match="Expected `size` with a folder of image files only"):
         read_images(tmp_path / "x.npz", size=8)
+    np.savez(tmp_path / "y.npz", images=np.zeros((3, 8, 8)), class_names="cat")
+    with pytest.raises(ValueError, match=r"Expected `class_names` of shape \(n_classes,\) in .*y.npz', found \(\)"):
+        read_images(tmp_path / "y.npz")
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -127,6 +194,64 @@ def test_folders_in_the_folder_are_classes(folder: Path, build: Build) -> None:
 def test_flat_folder_has_no_classes(folder: Path) -> None:
     found = read_images(folder / "cat")
     assert len(found) == 3 and found.labels is None and found.classes == ()
+
+
+def test_train_and_test_around_the_classes_are_parts(folder: Path, tmp_path: Path) -> None:
+    """And not the classes: judged as these, an embedding would be asked for the part that an image is of."""
+    for part in ("Train", "test"):
+        shutil.copytree(folder, tmp_path / "set" / part)
+    found = read_images(tmp_path / "set")
+    assert found.classes == ("ant", "cat")
+    assert found.labels is not None and found.labels.tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert found.split is not None and found.split.tolist() == ["Train"] * 6 + ["test"] * 6
+    assert found.names is not None and found.names[0] == "Train/ant/0.png"
+    for part in ("Train", "test"):  # without classes
+        for image in (tmp_path / "set" / part).rglob("*.png"):
+            image.rename(tmp_path / "set" / part / image.name)
+    flat = read_images(tmp_path / "set")
+    assert flat.labels is None and flat.classes == ()
+    assert flat.split is not None and flat.split.tolist() == found.split.tolist()
+    (tmp_path / "set" / "other").mkdir()
+    shutil.copy(folder / "ant" / "0.png", tmp_path / "set" / "other")
+    assert read_images(tmp_path / "set").classes == (
+        "Train",
+        "other",
+        "test",
+    )  # a folder of another name: all are classes
+    shutil.rmtree(tmp_path / "set" / "test")
+    shutil.rmtree(tmp_path / "set" / "other")
+    assert read_images(tmp_path / "set").classes == ("Train",)  # one folder divides nothing
+
+
+def test_of_nested_folders_the_outermost_is_the_class(folder: Path) -> None:
+    (folder / "cat" / "small").mkdir()
+    (folder / "cat" / "1.png").rename(folder / "cat" / "small" / "1.png")
+    found = read_images(folder)
+    assert found.classes == ("ant", "cat") and found.labels is not None and found.labels.tolist() == [0] * 3 + [1] * 3
+
+
+def test_what_is_left_out_is_said(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / ".thumbs").mkdir()
+    shutil.copy(folder / "cat" / "1.png", folder / ".thumbs" / "1.png")  # a hidden folder is no class
+    with caplog.at_level(logging.INFO, logger="diffaug"):
+        assert read_images(folder).classes == ("ant", "cat")
+    assert caplog.text == ""
+    for name in ("a.heic", "b.ppm"):
+        (folder / "cat" / name).touch()
+    with caplog.at_level(logging.INFO, logger="diffaug"):
+        assert len(read_images(folder)) == 6
+    assert "left out 2 files that are no images by their ending, e.g. " in caplog.text and "a.heic" in caplog.text
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.heic").touch()
+    with pytest.raises(FileNotFoundError, match="found none among 1 files, e.g. 'a.heic'"):
+        read_images(tmp_path / "phone")
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((10, 12), value, np.uint8)) for value in (0, 255)]
+    for name in ("a.gif", "b.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    assert (read_images(tmp_path).images == 0).all()
 
 
 def test_grey_only_where_all_are(tmp_path: Path) -> None:

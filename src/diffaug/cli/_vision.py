@@ -22,6 +22,7 @@ from diffaug.core.storage import MODEL_FOLDER, written_file
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug, Embedding
+    from diffaug.core.config import Config
     from diffaug.vision import ImageSet
 
 app = make_app("diffaug-vision", "Embed images without labels, and generate synthetic ones.")
@@ -117,6 +118,8 @@ def fit(
     settings = settings_of(preset, config, "vision")
     found = _read(data, size, common)
     trained = found if split is None else found.part(split)
+    if split is not None:
+        _check_range(found, trained, settings)
 
     from diffaug import vision
 
@@ -408,7 +411,7 @@ def plot(
     from diffaug import vision
 
     rows = np.sort(np.random.default_rng(seed).permutation(len(found))[:n_images])
-    chosen = found.images[rows]
+    chosen = vision.ImageSet(found.images[rows], None if found.labels is None else found.labels[rows])
     with written_file(output) as fresh:
         if fitted is None:
             vision.plot_images(chosen, save=fresh, show=False)
@@ -419,7 +422,14 @@ def plot(
 
 
 @command
-def info(path: Path | None = None, /, *, json: bool = False, common: Common = Common()) -> None:
+def info(
+    path: Path | None = None,
+    /,
+    *,
+    size: Positive | None = None,
+    json: bool = False,
+    common: Common = Common(),
+) -> None:
     """Say what a model folder or a file of images holds; without a path, what is installed, for a report of a bug.
 
     Settings are printed as TOML, ready for ``fit --config``.
@@ -429,6 +439,8 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
     path
         Folder of a model or of images, or a file of images. By default the versions, devices and threads of this
         installation.
+    size
+        For a folder of images: bring them to this height and width.
     json
         Print JSON.
 
@@ -445,7 +457,7 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
         show(as_json(found) if json else _info.as_text(found))
         return
     is_model = path.is_dir() and (path / MODEL_FOLDER.marker).is_file()
-    found = _of_model(path) if is_model else _of_images(path, common)
+    found = _of_model(path) if is_model else _of_images(path, size, common)
     show(as_json(found) if json else _as_text(found))
 
 
@@ -463,6 +475,16 @@ def _read(data: Path, size: int | None, common: Common) -> ImageSet:
     from diffaug import vision
 
     return vision.read_images(data, size=size, progress=wants_progress(common))
+
+
+def _check_range(images: ImageSet, trained: ImageSet, settings: Config) -> None:
+    """Say before the training what would stop the embedding after it: images beyond the range of the trained part."""
+    from diffaug.backends.vision import VisionBackend
+
+    backend = VisionBackend(settings.domain, VisionBackend.event_shape_of(trained.images))
+    if len(trained):  # else `fit` says so
+        backend.prepare(trained.images)
+        backend.check_range(images.images)
 
 
 def _load(folder: Path, device: str) -> DiffAug:
@@ -508,16 +530,16 @@ def _of_model(folder: Path) -> dict[str, Any]:
     }
 
 
-def _of_images(path: Path, common: Common) -> dict[str, Any]:
+def _of_images(path: Path, size: int | None, common: Common) -> dict[str, Any]:
     import numpy as np
 
-    found = _read(path, None, common)
+    found = _read(path, size, common)
 
     def counted(values: Any, names: Sequence[str] = ()) -> dict[str, int]:
         if values is None:
             return {}
         keys, counts = np.unique(values, return_counts=True)
-        named = [names[k] if names and 0 <= k < len(names) else str(k) for k in keys]
+        named = [names[k] if names and k >= 0 else str(k) for k in keys]
         return {name: int(n) for name, n in zip(named, counts, strict=True)}
 
     return {

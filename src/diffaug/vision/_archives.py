@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -16,6 +17,12 @@ from numpy.typing import NDArray
 from diffaug.vision._read import UNDECODABLE, ImageSet, import_pillow
 
 Bytes = NDArray[np.uint8]
+#: What the standard library raises for damaged archives. An encrypted member of a zip file is a RuntimeError, and one that is
+#: packed in an unknown way a NotImplementedError, which is one too.
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(OSError, KeyError, UnicodeDecodeError, RuntimeError),
+)
 
 
 @contextmanager
@@ -23,7 +30,7 @@ def _whole(path: Path) -> Iterator[None]:
     """Turn what the standard library says of damaged archives into one message."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, UnicodeDecodeError) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"Expected a whole archive in {str(path)!r}, found a damaged or foreign one ({error}). Replace it by the "
             "original file."
@@ -53,6 +60,17 @@ def _records(raw: bytes, width: int, name: str) -> Bytes:
 
 def _text(raw: bytes) -> tuple[str, ...]:
     return tuple(line for line in raw.decode().split("\n") if line.strip())
+
+
+def _columns(raw: bytes, name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """The first two columns of a text file, separated by tabs."""
+    for line in _text(raw):
+        first, *rest = line.split("\t")
+        if not rest:
+            raise ValueError(
+                f"Expected columns separated by tabs in {name!r} of {str(path)!r}, found the line {line!r}."
+            )
+        yield first, rest[0]
 
 
 def _parts(**n: int) -> NDArray[np.str_]:
@@ -108,14 +126,13 @@ def read_tinyimagenet(path: Path, *, progress: bool = False) -> ImageSet:
     root = "tiny-imagenet-200"
     with _whole(path), zipfile.ZipFile(path) as archive:
         codes = {wnid: i for i, wnid in enumerate(_text(archive.read(f"{root}/wnids.txt")))}
-        words = dict(line.split("\t", 1) for line in _text(archive.read(f"{root}/words.txt")))
+        words = dict(_columns(archive.read(f"{root}/words.txt"), "words.txt", path))
         found: list[tuple[str, int, str]] = []
         for name in sorted(archive.namelist()):
             parts = name.split("/")
             if len(parts) == 5 and parts[1] == "train" and name.lower().endswith(".jpeg"):
                 found.append((name, codes[parts[2]], "train"))
-        for line in _text(archive.read(f"{root}/val/val_annotations.txt")):
-            file, wnid = line.split("\t")[:2]
+        for file, wnid in _columns(archive.read(f"{root}/val/val_annotations.txt"), "val_annotations.txt", path):
             found.append((f"{root}/val/images/{file}", codes[wnid], "test"))
         images = np.empty((len(found), 64, 64, 3), np.uint8)
         for i, (name, _, _) in enumerate(tqdm(found, desc="read", unit="image", disable=not progress)):

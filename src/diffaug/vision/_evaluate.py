@@ -72,7 +72,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        Shapes do not fit, a part has no rows, or ``probe`` is unknown.
+        Shapes do not fit, values are not finite, a part has no rows, the part ``"train"`` has one class only, or ``probe``
+        is unknown.
 
     Examples
     --------
@@ -83,18 +84,21 @@ def evaluate(
     1.0
     """
     from diffaug import metrics
-    from diffaug.metrics._checks import check_choice
+    from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
     from diffaug.metrics.probes import _probe
+    from diffaug.vision._read import as_text
 
     check_choice(probe, "probe", get_args(ProbeName))
-    x, y = np.asarray(embedding), np.asarray(labels)
-    parts = None if split is None else np.asarray(split).astype(str)
+    check_count(k, "k")
+    x, y = as_dense(embedding, "embedding"), np.asarray(labels)
+    parts = None if split is None else as_text(np.asarray(split))
     for name, value in (("labels", y), ("split", parts)):
         if value is not None and value.shape != (len(x),):
             raise ValueError(f"Expected `{name}` of shape ({len(x)},), one for each row, found {value.shape}.")
-    if y.dtype.kind in "iu":
+    if y.dtype.kind in "iuf":
         known = y != -1
         x, y, parts = x[known], y[known], None if parts is None else parts[known]
+    as_codes(y, "labels", len(x))  # says where one is missing
     if parts is None:
         linear = _probe(_classifier(probe), x, y, "holdout", None, None, random_state)
         knn = metrics.knn_probe(x, y, k=k, random_state=random_state)
@@ -106,6 +110,8 @@ def evaluate(
             raise ValueError(
                 f"Expected rows of the parts 'train' and 'test' with labels, found {sorted(set(parts.tolist()))}."
             )
+        if len(np.unique(y[train])) < 2:
+            raise ValueError(f"Expected at least 2 classes in the part 'train', found {str(y[train][0])!r} alone.")
         scores = _held_out(x[train], y[train], x[test], y[test], probe, k)
         sizes = (int(train.sum()), int(test.sum()))
         x, y = x[test], y[test]

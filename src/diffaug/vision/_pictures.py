@@ -56,6 +56,11 @@ def plot_images(
     -------
     The axes, the figure with ``return_fig``, or nothing if the figure is shown.
 
+    Raises
+    ------
+    TypeError, ValueError
+        There are no images, or none that can be drawn: of another shape, with other values than finite numbers.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -64,9 +69,15 @@ def plot_images(
     from diffaug.pl import _figure
 
     _figure.check_save(save)
-    x = images.images if isinstance(images, ImageSet) else np.asarray(images)
+    x = images.images if isinstance(images, ImageSet) else images
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or not len(x):
         raise ValueError(f"Expected grey or RGB images of shape (n, height, width[, 3]) to draw, found {x.shape}.")
+    if not np.isfinite(x).all():
+        raise ValueError(f"Expected finite pixels, found {int((~np.isfinite(x)).sum())} NaN or infinite ones.")
     if isinstance(n_columns, bool) or not isinstance(n_columns, int | np.integer) or n_columns < 1:
         raise ValueError(f"Expected `n_columns` to be a number of images, found {n_columns!r}.")
     n_columns = min(int(n_columns), len(x))
@@ -106,7 +117,7 @@ def plot_views(
     Parameters
     ----------
     images
-        The originals, a handful.
+        The originals, a handful. A model with ``condition="label"`` needs an :class:`ImageSet` with labels.
     model
         A fitted model.
     n_views
@@ -122,12 +133,12 @@ def plot_views(
     -------
     The axes, the figure with ``return_fig``, or nothing if the figure is shown.
     """
-    x = images.images if isinstance(images, ImageSet) else images
+    x, labels = (images.images, images.labels) if isinstance(images, ImageSet) else (images, None)
     if isinstance(kinds, str):
         raise TypeError(f"Expected a list of `kinds`, found {kinds!r}. Write [{kinds!r}].")
     rows, names = [x], ["original"]
     for kind in kinds:
-        views = model.augment(x, n_views, kind=kind, random_state=random_state)
+        views = model.augment(x, n_views, kind=kind, labels=labels, random_state=random_state)
         rows += [views[:, i] for i in range(n_views)]
         names += [kind] * n_views
     return plot_images(

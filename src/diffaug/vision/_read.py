@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 #: Modes of Pillow with 8 bits a channel, and what is made of them.
 _MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB"}
 _MODES["YCbCr"] = "RGB"
+#: Folders of these names around all others are parts of a set, not classes.
+_PARTS = {"train", "test", "val", "valid", "validation"}
 #: What Pillow raises where an image is damaged, by the format; ``Image.DecompressionBombError`` besides.
 UNDECODABLE = (OSError, SyntaxError, EOFError, struct.error)
 
@@ -29,13 +34,19 @@ class ImageSet:
     images
         Shape ``(n, height, width)`` (grey) or ``(n, height, width, channels)``.
     labels
-        Class of each, shape ``(n,)``: place in ``classes`` where these are known; -1 for none.
+        Class of each, shape ``(n,)``: place in ``classes`` where these are known, else a whole number or a name; -1 for
+        none.
     classes
         Names of the classes.
     split
         Part that each belongs to, such as ``"train"`` and ``"test"``, shape ``(n,)``.
     names
         Path of each in the folder that it was read from, shape ``(n,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``images`` are no array of images, or what is known of them does not fit them.
     """
 
     images: NDArray[Any]
@@ -45,24 +56,68 @@ class ImageSet:
     names: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
+        x = self.images
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
+        if x.ndim not in (3, 4):
+            raise ValueError(
+                f"Expected images of shape (n, height, width) or (n, height, width, channels), found shape {x.shape}."
+            )
         for field in ("labels", "split", "names"):
-            value = getattr(self, field)
-            if value is not None and value.shape != (len(self.images),):
-                raise ValueError(
-                    f"Expected `{field}` of shape ({len(self.images)},), one for each image, found {value.shape}."
-                )
+            if getattr(self, field) is None:
+                continue
+            value = np.asarray(getattr(self, field))
+            if value.shape != (len(x),):
+                raise ValueError(f"Expected `{field}` of shape ({len(x)},), one for each image, found {value.shape}.")
+            value = _checked_labels(value, len(self.classes)) if field == "labels" else as_text(value)
+            object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def part(self, split: str) -> ImageSet:
         """The images of one part; raises ``KeyError`` with the known parts."""
-        known = [] if self.split is None else sorted({str(s) for s in self.split})
+        known = [] if self.split is None else sorted(set(self.split.tolist()))
         if self.split is None or split not in known:
             raise KeyError(f"Expected a part among {known}, found {split!r}.")
         rows = self.split == split
         labels, names = (None if v is None else v[rows] for v in (self.labels, self.names))
         return ImageSet(self.images[rows], labels, self.classes, self.split[rows], names)
+
+
+def as_text(x: NDArray[Any]) -> NDArray[np.str_]:
+    """Names as text: numbers are written out, bytes are read as UTF-8."""
+    return np.char.decode(x, "utf-8") if x.dtype.kind == "S" else x.astype(str)
+
+
+def _checked_labels(labels: NDArray[Any], n_classes: int) -> NDArray[Any]:
+    """Labels as whole numbers or as text; as places in the classes where these are known."""
+    if labels.dtype.kind == "S" or (labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels)):
+        labels = as_text(labels)
+    elif labels.dtype.kind == "f" and bool((np.isfinite(labels) & (np.rint(labels) == labels)).all()):
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind == "b":
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iuU":
+        raise TypeError(
+            f"Expected `labels` that are whole numbers or names, found dtype {labels.dtype}, e.g. {labels[:3].tolist()}. "
+            "An image without a class has the label -1."
+        )
+    if not n_classes or not labels.size:
+        return labels
+    if labels.dtype.kind == "U":
+        raise ValueError(
+            f"Expected `labels` that are places in the {n_classes} names of classes, found names, e.g. "
+            f"{str(labels[0])!r}. Leave the names of classes out."
+        )
+    if labels.max() >= n_classes or labels.min() < -1:
+        bad = labels.max() if labels.max() >= n_classes else labels.min()
+        raise ValueError(
+            f"Expected `labels` below {n_classes}, the number of names of classes, or -1 for none, found {bad}."
+        )
+    return labels
 
 
 def read_images(path: str | Path, *, size: int | None = None, progress: bool = False) -> ImageSet:
@@ -72,7 +127,8 @@ def read_images(path: str | Path, *, size: int | None = None, progress: bool = F
     ----------
     path
         An .npy file with an array of images; an .npz file with the array ``images`` and, if known, ``labels``, ``split``
-        and ``class_names``; or a folder of image files (extra ``vision``). Folders in the folder are classes.
+        and ``class_names``; or a folder of image files (extra ``vision``). Folders in the folder are classes, but for
+        ``train``, ``test`` and ``val``, which are parts and may hold classes. Of nested folders the outermost is the class.
     size
         Bring the images of a folder to this height and width: the shorter side is resized, the middle of the longer one
         kept. Without it they must be of one size.
@@ -81,7 +137,9 @@ def read_images(path: str | Path, *, size: int | None = None, progress: bool = F
 
     Returns
     -------
-    :class:`ImageSet`. Image files become uint8, grey where all of them are; transparency is dropped.
+    :class:`ImageSet`. Image files become uint8, grey where all of them are; transparency is dropped, and of an animation or
+    a file of many pages the first picture is taken. Hidden files, and files with an ending that is no image's, are left
+    out; the log says of the latter how many.
 
     Raises
     ------
@@ -121,7 +179,13 @@ def _read_arrays(path: Path) -> ImageSet:
     arrays = read_npz(path)
     if "images" not in arrays:
         raise ValueError(f"Expected an array 'images' in {str(path)!r}, found {sorted(arrays)}.")
-    classes = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else ()
+    classes: tuple[str, ...] = ()
+    if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise ValueError(
+                f"Expected `class_names` of shape (n_classes,) in {str(path)!r}, found {arrays['class_names'].shape}."
+            )
+        classes = tuple(as_text(arrays["class_names"]).tolist())
     return ImageSet(arrays["images"], arrays.get("labels"), classes, arrays.get("split"), arrays.get("names"))
 
 
@@ -151,17 +215,24 @@ def _read_folder(folder: Path, size: int | None, progress: bool) -> ImageSet:
     pillow = import_pillow()
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise ValueError(f"Expected `size` to be a number of pixels, found {size!r}.")
-    files = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
+    files, others = _listed(folder)
     if not files:
-        raise FileNotFoundError(f"Expected image files ({', '.join(SUFFIXES)}) in {str(folder)!r}, found none.")
+        found = f"none among {len(others)} files, e.g. {others[0].name!r}" if others else "none"
+        raise FileNotFoundError(f"Expected image files ({', '.join(SUFFIXES)}) in {str(folder)!r}, found {found}.")
+    if others:
+        logger.info("left out %d files that are no images by their ending, e.g. %s", len(others), others[0])
     names = [p.relative_to(folder) for p in files]
-    in_classes = [len(name.parts) > 1 for name in names]
-    if any(in_classes) and not all(in_classes):
+    folders = [name.parts[:-1] for name in names]
+    split = None
+    if all(folders) and len(tops := {parts[0] for parts in folders}) > 1 and {top.lower() for top in tops} <= _PARTS:
+        split = np.array([parts[0] for parts in folders])
+        folders = [parts[1:] for parts in folders]
+    if any(folders) and not all(folders):
+        flat = next(name for name, parts in zip(names, folders, strict=True) if not parts)
+        deep = next(name for name, parts in zip(names, folders, strict=True) if parts)
         raise ValueError(
             f"Expected images either in {str(folder)!r} or in one folder for each class, found both, e.g. "
-            f"{str(names[in_classes.index(False)])!r} and {str(names[in_classes.index(True)])!r}."
+            f"{str(flat)!r} and {str(deep)!r}."
         )
     images: list[NDArray[np.uint8]] = []
     for file in tqdm(files, desc="read", unit="image", disable=not progress):
@@ -175,10 +246,19 @@ def _read_folder(folder: Path, size: int | None, progress: bool) -> ImageSet:
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
     x, paths = np.stack(images), np.array([name.as_posix() for name in names])
-    if not all(in_classes):
-        return ImageSet(x, names=paths)
-    classes, labels = np.unique([name.parts[0] for name in names], return_inverse=True)
-    return ImageSet(x, labels, tuple(map(str, classes)), names=paths)
+    if not all(folders):
+        return ImageSet(x, split=split, names=paths)
+    classes, labels = np.unique([parts[0] for parts in folders], return_inverse=True)
+    return ImageSet(x, labels, tuple(map(str, classes)), split, paths)
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Image files of a folder and the folders in it, and the other files; hidden ones are neither."""
+    found: tuple[list[Path], list[Path]] = ([], [])
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            found[path.suffix.lower() not in SUFFIXES].append(path)
+    return found
 
 
 def import_pillow() -> ModuleType:
