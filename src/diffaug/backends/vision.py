@@ -96,7 +96,8 @@ class VisionConfig:
 def default_config() -> Config:
     """Settings for small images on a laptop: a quarter of ResNet-18's width, and the number of steps from the data.
 
-    Without a GPU a step on images of 32 pixels takes a second or two, so that no phase has more than about a thousand.
+    Without a GPU a step on images of 32 pixels takes a second or two, so that A has no more than about a thousand, and B
+    about two thousand.
     """
     return Config(
         diffusion=DiffusionConfig(clip_x0=1.0),
