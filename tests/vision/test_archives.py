@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -242,6 +243,14 @@ def test_a_missing_archive_is_downloaded_into_the_cache(tiny_sets: Path, monkeyp
         assert len(vision.load("cifar10", progress=False)) == 12
     assert asked == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]  # once
     assert (tiny_sets / "cache" / "vision" / "cifar-10-binary.tar.gz").is_file()
+
+
+def test_a_missing_extra_is_said_before_the_download(tiny_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tiny_sets / "data" / str(datasets.manifest("tinyimagenet").file)).unlink()
+    monkeypatch.setattr(_files, "_copy_from", lambda *_, **__: pytest.fail("downloaded"))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r'pip install "diffaug\[vision\]"'):
+        vision.load("tinyimagenet", progress=False)
 
 
 def test_sets_of_other_domains_and_unknown_ones() -> None:

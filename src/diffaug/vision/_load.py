@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from diffaug.vision._archives import read_cifar, read_stl10, read_tinyimagenet
-from diffaug.vision._read import ImageSet, read_images
+from diffaug.vision._read import ImageSet, import_pillow, read_images
 
 
 def load(name: str, *, split: str | None = None, progress: bool = True) -> ImageSet:
@@ -39,6 +39,8 @@ def load(name: str, *, split: str | None = None, progress: bool = True) -> Image
         It is not there, and cannot be downloaded.
     ValueError
         It is of another domain, or its file is not the original one.
+    ImportError
+        Pillow is not installed (extra ``vision``), which TinyImageNet needs.
     """
     from diffaug import datasets
 
@@ -54,5 +56,7 @@ def load(name: str, *, split: str | None = None, progress: bool = True) -> Image
         "stl10": read_stl10,
         "tinyimagenet": partial(read_tinyimagenet, progress=progress),
     }
+    if name == "tinyimagenet":
+        import_pillow()  # its absence is said before the download
     whole = readers.get(name, read_images)(datasets.path(name, progress=progress))
     return whole if split is None else whole.part(split)
