@@ -260,6 +260,19 @@ def test_info_of_labels_of_every_kind(work: Path, capsys: pytest.CaptureFixture[
         assert f"labels: {said_}" in out and "split: test (16), train (24)" in out
 
 
+def test_folder_with_parts(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("train", "test"):
+        shutil.copytree("files", f"parts/{part}")
+    assert main(["fit", "parts", "--config", "tiny.toml", "--quiet", "--split", "train"]) == 0
+    assert diffaug.DiffAug.load("parts.diffaug.model", device="cpu").n_obs == 6
+    with np.load("parts.diffaug.npz") as found:
+        assert found["split"].tolist() == ["test"] * 6 + ["train"] * 6
+        assert found["class_names"].tolist() == ["bright", "dark"] and len(found["semantic"]) == 12
+    capsys.readouterr()
+    assert main(["evaluate", "parts.diffaug.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_train"] == 6
+
+
 def test_folder_of_many_sizes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (20, 9)).save("files/dark/wide.png")
     assert main(["info", "files"]) == 2

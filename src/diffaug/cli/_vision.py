@@ -69,7 +69,7 @@ def fit(
     ----------
     data
         Images: an .npy file, an .npz file with the array ``images``, or a folder of image files, in which folders are
-        classes.
+        classes, or ``train`` and ``test`` with classes in them.
     output
         Where the embedding goes. By default beside the data: ``photos.diffaug.npz`` for ``photos.npz`` or ``photos/``.
     model
@@ -77,7 +77,8 @@ def fit(
     size
         For a folder: bring images to this height and width.
     split
-        Train on the images of this part, e.g. train, where the .npz file has an array ``split``; all are embedded.
+        Train on the images of this part, e.g. train, where the .npz file has an array ``split`` or the folder such folders;
+        all are embedded.
     preset
         Settings to start from; ``paper`` has the publication's widths and epochs, which take days without a GPU.
     config
