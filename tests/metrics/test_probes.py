@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from diffaug.metrics import knn_probe, linear_probe, probes
 from diffaug.metrics.probes import PROTOCOLS
@@ -87,6 +91,36 @@ def test_splits_partition_the_rows(protocol: Any) -> None:
         assert set(drawn) == {5 if protocol == "repeated" else 1}
     different = {tuple(np.sort(test)) for _, test in splits}
     assert len(different) == len(splits)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "reference"), [("svm", LinearSVC(dual=False)), ("logistic", LogisticRegression())]
+)
+def test_linear_classifiers_agree_with_scikit_learn(classifier: Any, reference: Any) -> None:
+    x, y = blobs(gap=0.7)
+    found = linear_probe(x, y, classifier=classifier, protocol="tenfold").folds
+    wanted = [
+        make_pipeline(StandardScaler(), reference).fit(x[train], y[train]).score(x[test], y[test])
+        for train, test in probes._splits(y, None, "tenfold", 0)
+    ]
+    np.testing.assert_allclose(found, wanted)
+    other = "svm" if classifier == "logistic" else "logistic"
+    assert not np.array_equal(found, linear_probe(x, y, classifier=other, protocol="tenfold").folds)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classifier": "forest"}, r"Expected `classifier` in \['svm', 'logistic'\], found 'forest'"),
+        (
+            {"classifier": "logistic", "protocol": "rbf"},
+            "Expected `classifier` 'svm' with protocol 'rbf', found 'logistic'",
+        ),
+    ],
+)
+def test_bad_classifiers(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        linear_probe(*blobs(), **options)
 
 
 def test_accuracies_agree_with_scikit_learn() -> None:

@@ -24,7 +24,7 @@ from diffaug.core.training import encode as run_encoder
 from diffaug.dna._files import SequenceTable
 from diffaug.dna._kmers import kmer_counts
 from diffaug.dna._sequences import check_sequences, crop, encode
-from diffaug.metrics.probes import linear_svm
+from diffaug.metrics.probes import linear_classifier
 
 Labels = NDArray[np.str_]
 #: ``peer(train, labels, test, seed, device)``: labels predicted for the test sequences.
@@ -96,7 +96,7 @@ def split_probe(features: NDArray[np.floating], table: SequenceTable) -> SplitSc
         raise ValueError(f"Expected one vector of each of the {len(table)} sequences, found {len(features)}.")
     train, _, y, truth = _parts(table)
     assert table.split is not None
-    model = linear_svm().fit(features[table.split == "train"], y)
+    model = linear_classifier().fit(features[table.split == "train"], y)
     return _score(model.predict(features[table.split == "test"]), truth, len(train))
 
 

@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
 from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
-from diffaug.metrics.probes import linear_svm
+from diffaug.metrics.probes import linear_classifier
 
 HitProbe = Literal["linear", "knn"]
 HIT_PROBES: tuple[HitProbe, ...] = ("linear", "knn")
@@ -79,7 +79,7 @@ def row_hits(
         )
     if probe == "knn" and k > len(rows) * (n_folds - 1) // n_folds:
         raise ValueError(f"Expected `k` of at most {len(rows) * (n_folds - 1) // n_folds}, found {k}.")
-    model = linear_svm() if probe == "linear" else KNeighborsClassifier(k)
+    model = linear_classifier() if probe == "linear" else KNeighborsClassifier(k)
     hits = np.full(len(x), np.nan)
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
     for train, test in folds.split(rows[:, None], codes[rows]):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -25,6 +26,7 @@ from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_coun
 
 Protocol = Literal["holdout", "repeated", "tenfold", "rbf", "groups"]
 PROTOCOLS: tuple[Protocol, ...] = ("holdout", "repeated", "tenfold", "rbf", "groups")
+LinearClassifier = Literal["svm", "logistic"]
 _FOLDS = {"repeated": (5, 5), "tenfold": (10, 1), "rbf": (5, 1)}  # folds, repeats
 _HOLDOUT_SPLITS, _HOLDOUT_SHARE = 5, 0.1
 _MOST_GROUP_FOLDS = 10
@@ -74,14 +76,14 @@ def linear_probe(
     y: ArrayLike,
     *,
     protocol: Protocol = "holdout",
+    classifier: LinearClassifier = "svm",
     groups: ArrayLike | None = None,
     max_obs: int | None = None,
     random_state: int = 0,
 ) -> ProbeResult:
-    """Accuracy of a support vector machine on standardised features.
+    """Accuracy of a linear classifier on standardised features.
 
-    The scaling is fitted on the training rows of each fold. All but ``"rbf"`` use a linear SVM (squared hinge loss,
-    C = 1, one against the rest, solved in the primal, which has no random part).
+    The scaling is fitted on the training rows of each fold. All protocols but ``"rbf"`` use ``classifier``.
 
     ===========  =======================================================================================
     protocol     rows
@@ -105,6 +107,9 @@ def linear_probe(
         Label of each row, shape ``(n,)``; numbers or text.
     protocol
         See above.
+    classifier
+        ``"svm"``, a linear SVM (squared hinge loss, C = 1, one against the rest, solved in the primal, which has no random
+        part), or ``"logistic"``, multinomial logistic regression at its optimum (C = 1).
     groups
         Donor, batch or subject of each row, shape ``(n,)``. A group is then never on both sides of a split.
         "holdout" draws 10 % of the groups (rounded up); "repeated", "tenfold" and "rbf" also balance the classes as
@@ -137,13 +142,19 @@ def linear_probe(
     1.0
     """
     check_choice(protocol, "protocol", PROTOCOLS)
-    model = make_pipeline(StandardScaler(), SVC(kernel="rbf")) if protocol == "rbf" else linear_svm()
+    check_choice(classifier, "classifier", get_args(LinearClassifier))
+    if protocol == "rbf" and classifier != "svm":
+        raise ValueError(
+            f"Expected `classifier` 'svm' with protocol 'rbf', found {classifier!r}. Leave out the one or the other."
+        )
+    model = make_pipeline(StandardScaler(), SVC(kernel="rbf")) if protocol == "rbf" else linear_classifier(classifier)
     return _probe(model, x, y, protocol, groups, max_obs, random_state)
 
 
-def linear_svm() -> BaseEstimator:
-    """The classifier of every linear probe: standardised features, squared hinge loss, no random part."""
-    return make_pipeline(StandardScaler(), LinearSVC(dual=False))
+def linear_classifier(name: LinearClassifier = "svm") -> BaseEstimator:
+    """The classifier of every linear probe, on standardised features; neither has a random part."""
+    model = LinearSVC(dual=False) if name == "svm" else LogisticRegression(max_iter=1000)
+    return make_pipeline(StandardScaler(), model)
 
 
 def knn_probe(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
-ProbeName = Literal["svm", "logistic"]
+    from diffaug.metrics.probes import LinearClassifier
 
 
 class Scores(NamedTuple):
@@ -34,7 +32,7 @@ def evaluate(
     labels: ArrayLike,
     *,
     split: ArrayLike | None = None,
-    probe: ProbeName = "svm",
+    probe: LinearClassifier = "svm",
     k: int = 15,
     random_state: int = 0,
 ) -> Scores:
@@ -85,10 +83,10 @@ def evaluate(
     """
     from diffaug import metrics
     from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
-    from diffaug.metrics.probes import _probe
+    from diffaug.metrics.probes import LinearClassifier
     from diffaug.vision._read import as_text
 
-    check_choice(probe, "probe", get_args(ProbeName))
+    check_choice(probe, "probe", get_args(LinearClassifier))
     check_count(k, "k")
     x, y = as_dense(embedding, "embedding"), np.asarray(labels)
     parts = None if split is None else as_text(np.asarray(split))
@@ -100,7 +98,7 @@ def evaluate(
         x, y, parts = x[known], y[known], None if parts is None else parts[known]
     as_codes(y, "labels", len(x))  # says where one is missing
     if parts is None:
-        linear = _probe(_classifier(probe), x, y, "holdout", None, None, random_state)
+        linear = metrics.linear_probe(x, y, classifier=probe, random_state=random_state)
         knn = metrics.knn_probe(x, y, k=k, random_state=random_state)
         n_test = -(-linear.n_obs // 10)
         scores, sizes = (linear.accuracy, knn.accuracy), (linear.n_obs - n_test, n_test)
@@ -119,25 +117,14 @@ def evaluate(
     return Scores(*scores, clusters.accuracy, clusters.nmi, clusters.ari, *sizes)
 
 
-def _classifier(probe: ProbeName) -> BaseEstimator:
-    """The linear probe, not yet fitted."""
-    from diffaug.metrics.probes import linear_svm
-
-    if probe == "svm":
-        return linear_svm()
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-
-
 def _held_out(
-    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, probe: ProbeName, k: int
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, probe: LinearClassifier, k: int
 ) -> tuple[float, float]:
     """Accuracies of the linear probe and of the neighbours on given parts."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    linear = _classifier(probe).fit(x_train, y_train)
+    from diffaug.metrics.probes import linear_classifier
+
+    linear = linear_classifier(probe).fit(x_train, y_train)
     near = KNeighborsClassifier(min(k, len(x_train))).fit(x_train, y_train)
     return float(linear.score(x_test, y_test)), float(near.score(x_test, y_test))
