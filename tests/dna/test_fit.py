@@ -137,6 +137,10 @@ def test_wrong_use(model: DiffAug) -> None:
     with pytest.raises(ValueError, match=r"at most 25 bases \(`domain.max_length`\)"):
         config = {**SMALL, "domain": {**SMALL["domain"], "max_length": 25}}
         dna.fit(sequences(), config=config, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="found 31 at place 24. Crop them"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffaug.dna._fit.encode", None)  # said before the arrays are made
+        config = {**SMALL, "domain": {**SMALL["domain"], "max_length": 30}}
+        dna.fit([*sequences(), "A" * 31], config=config, device="cpu", progress=False)
     with pytest.raises(TypeError, match="Expected a list of sequences, found a single str"):
         dna.fit("ACGT")
     with pytest.raises(ValueError, match="Expected at least 3 events to train on, found 2"):
