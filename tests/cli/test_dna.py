@@ -205,6 +205,22 @@ def test_evaluate(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed["files"]["train"] == "train.fa.gz"
 
 
+def test_a_column_of_another_name(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that reads the user's tables can be told the column; FASTA files beside them have none."""
+    table = Path("table.csv").read_text()
+    Path("mine.csv").write_text(table.replace("sequence,", "dna,"))
+    assert main(["info", "mine.csv"]) == 2
+    assert "Name the one with the sequences" in capsys.readouterr().err
+    assert main(["info", "mine.csv", "--sequence-key", "dna", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_obs"] == 20
+    found = []
+    for train, given in (("mine.csv", ["--sequence-key", "dna"]), ("table.csv", [])):
+        assert main(["evaluate", "made.fa", "--train", train, "--held-out", "test.fa.gz", "-o", "r.json", "--json",
+                     "--overwrite", *given]) == 0  # fmt: skip
+        found.append({**json.loads(capsys.readouterr().out), "files": None})
+    assert found[0] == found[1]
+
+
 def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "train.diffaug.model"]) == 0
     text = capsys.readouterr().out

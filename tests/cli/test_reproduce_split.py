@@ -11,6 +11,8 @@ import pytest
 
 from diffaug.cli import _dna, _vision
 from diffaug.cli._reproduce import Plan
+from diffaug.cli._reproduce_dna import references_of
+from diffaug.reproduce._split_sets import prepare
 
 TINY = """
 [training]
@@ -116,3 +118,59 @@ def test_without_sets_of_images(work: Path, capsys: pytest.CaptureFixture[str]) 
     assert _vision.main(["reproduce", "table3", "-o", "new"]) == 2
     assert "name a set to download: --sets cifar10" in capsys.readouterr().err
     assert not Path("new").exists()
+
+
+# --- Genomic Benchmarks as coordinates -------------------------------------------------------------------------------
+
+
+def test_references_by_set_and_by_class(work: Path) -> None:
+    for name in ("a.fa", "b.fa", "c=1.fa"):
+        Path(name).write_text(">1\nACGT\n")
+    found = references_of(
+        ["a.fa", "human_enhancers_cohn=b.fa", "demo_human_or_worm/worm=a.fa", "demo_human_or_worm/human=b.fa"]
+    )
+    assert found == {
+        "": Path("a.fa"),
+        "human_enhancers_cohn": Path("b.fa"),
+        "demo_human_or_worm": {"worm": Path("a.fa"), "human": Path("b.fa")},
+    }
+    assert references_of([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["none.fa"], "Expected a FASTA file, found nothing at 'none.fa'"),
+        (["a.fa", "demo_human_or_worm/worm=none.fa"], "found nothing at 'none.fa'"),
+        (["bacillus_promoters=a.fa"], "Expected `reference` for a set among ['dummy_mouse"),
+        (["demo_human_or_worm=a.fa", "demo_human_or_worm/worm=a.fa"], "found both for 'demo_human_or_worm'"),
+    ],
+)
+def test_wrong_references_before_any_work(
+    work: Path, given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.fa").write_text(">1\nACGT\n")
+    options = [part for item in given for part in ("--reference", item)]
+    assert _dna.main(["reproduce", "table1", "--config", "tiny.toml", "-o", "new", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+def test_each_set_gets_its_reference(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a set with sequences of its own none: `load` would refuse it."""
+    seen = {}
+
+    def load(name: str, reference: object) -> None:
+        seen[name] = reference
+        raise LookupError
+
+    monkeypatch.setattr("diffaug.dna.load", load)
+    for name in ("demo_human_or_worm", "human_enhancers_cohn", "bacillus_promoters"):
+        (work / "data" / "dna" / name).mkdir(exist_ok=True) if name != "bacillus_promoters" else None
+        with pytest.raises(LookupError):
+            prepare(name, "dna", max_obs=None, references={"": Path("a.fa"), "demo_human_or_worm": Path("b.fa")})
+    assert seen == {
+        "demo_human_or_worm": Path("b.fa"),
+        "human_enhancers_cohn": Path("a.fa"),
+        "bacillus_promoters": None,
+    }

@@ -75,7 +75,9 @@ def test_columns_by_name(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", "dna,y,id\nACG,1,p\nTTT,2,q\n")
     table = dna.read_sequences(path, sequence_key="dna", label_key="y", name_key="id")
     assert (table.sequences, table.names) == (["ACG", "TTT"], ["p", "q"])
-    with pytest.raises(KeyError, match=r"Did not find the column 'sequence' in .*Columns: \['dna', 'y', 'id'\]"):
+    with pytest.raises(
+        KeyError, match=r"column 'sequence' in .*Columns: \['dna', 'y', 'id'\]. Name the one .*`sequence_key`"
+    ):
         dna.read_sequences(path)
     with pytest.raises(KeyError, match="Did not find the column 'class'"):
         dna.read_sequences(path, sequence_key="dna", label_key="class")
@@ -141,6 +143,9 @@ def test_bad_writes(tmp_path: Path) -> None:
         dna.write_sequences(tmp_path / "o.parquet", ["A"], ["a"])
     with pytest.raises(ValueError, match="Expected as many names as sequences, found 2 and 1"):
         dna.write_sequences(tmp_path / "o.fa", ["A"], ["a", "b"])
+    for name in ("", " ", "two\nlines", "two\r"):  # would not be read back
+        with pytest.raises(ValueError, match="Expected names of one line in a FASTA file, found .* Write a .csv file"):
+            dna.write_sequences(tmp_path / "o.fa", ["A", "C"], ["a", name])
     assert not list(tmp_path.iterdir())
 
 
@@ -148,5 +153,23 @@ def test_parts_of_a_split(tmp_path: Path) -> None:
     table = dna.read_sequences(write(tmp_path / "s.csv", CSV))
     with pytest.raises(ValueError, match=r"Expected a part of the split in \['test', 'train'\], found 'valid'"):
         table.part("valid")
-    with pytest.raises(ValueError, match=r"Expected a part of the split in \[\], found 'train'"):
+    with pytest.raises(
+        ValueError, match=r"split in \[\], found 'train'. A split comes from the column 'split' of a .csv"
+    ):
         dna.read_sequences(write(tmp_path / "s.fa", FASTA)).part("train")
+
+
+def test_tables_of_ones_own() -> None:
+    """Lists are taken; what does not belong together is refused, and not found out row by row."""
+    table = dna.SequenceTable(["ACGT", "TT"], ["a", "b"], labels=["x", "y"], split=["train", "test"])  # type: ignore[arg-type]
+    assert table.part("test").sequences == ["TT"]
+    assert table.part("test").labels == ["y"]
+    for wrong in ({"names": ["a"]}, {"labels": np.array([1])}, {"split": np.array(["train"] * 3)}):
+        with pytest.raises(ValueError, match=rf"Expected `{next(iter(wrong))}` of all 2 sequences, found [13]"):
+            dna.SequenceTable(**{"sequences": ["ACGT", "TT"], "names": ["a", "b"], **wrong})
+
+
+def test_a_mark_at_the_start_is_no_letter(tmp_path: Path) -> None:
+    for name in ("s.fa", "s.fa.gz", "s.csv"):
+        table = dna.read_sequences(write(tmp_path / name, "\ufeff" + (CSV if "csv" in name else FASTA)))
+        assert table.sequences[0] in ("ACGT", "ACGTACGTN")

@@ -61,6 +61,50 @@ def test_any_form_of_the_input(model: DiffAug, tmp_path: Path) -> None:
         np.testing.assert_array_equal(dna.embed(form, model).semantic, expected)
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "dna.md"
+
+
+def test_the_first_lines_of_the_page_run() -> None:
+    """As they stand, but with small networks and three epochs."""
+    code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    code = code.replace("max_epochs=40", "max_epochs=3, config=SMALL, progress=False").replace("(400, 128)", "(400, 8)")
+    for call in ("n_views=2", "generate(model, 200"):
+        code = code.replace(call, f"{call}, progress=False")
+    found: dict[str, Any] = {"SMALL": SMALL}
+    exec(code, found)
+    assert found["embedding"].shape == (400, 8)
+    assert [len(each) for each in found["views"]] == [2] * 100
+    assert len(found["made"]) == found["report"].n_synthetic == 200
+    assert isinstance(found["report"].gc.value, float)
+
+
+def test_the_page_has_the_settings_of_the_presets() -> None:
+    rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    said = {row[0].removeprefix("| "): row[1:] for row in rows if len(row) == 3}
+    for column, name in enumerate(("default", "paper")):
+        config = DNABackend.preset(name)
+        plan, d = config.training, config.diffusion
+        assert "-".join(map(str, config.domain.generator_widths)) in said["generator"][column]
+        assert {"x0": "predicts the clean", "epsilon": "the noise"}[d.prediction_type] in said["generator"][column]
+        assert f"{d.n_steps} steps" in said["sampler"][column]
+        assert {"info_nce": "InfoNCE", "soft": "soft loss"}[config.loss.name] in said["loss"][column]
+        assert said["lambda"][column].startswith(f"{plan.view_rate:g}")
+        assert plan.adapt_view_rate == ("lowered" in said["lambda"][column])
+        assert said["batch, learning rate"][column].startswith(f"{plan.batch_size}, 1e-3")
+        assert plan.encoder_lr == plan.generator_lr == 1e-3
+    plan = DNABackend.preset("default").training
+    steps = (
+        f"{plan.warmup_steps:,}, {plan.generator_steps:,} and {plan.mixed_steps:,} steps and at most {plan.max_steps:,}"
+    )
+    assert said["epochs A, B, A"][0].startswith(
+        f"{plan.encoder_passes}, {plan.generator_passes} and {plan.encoder_passes} "
+    )
+    assert steps in said["epochs A, B, A"][0]
+    plan = DNABackend.preset("paper").training
+    epochs = f"{plan.warmup_epochs}, {plan.generator_epochs}, {plan.mixed_epochs}"
+    assert said["epochs A, B, A"][1].startswith(epochs)
+
+
 def test_settings(model: DiffAug) -> None:
     off = dna.fit(sequences(), config=SMALL, view_rate=0.0, n_cycles=1, max_epochs=3, device="cpu", progress=False)
     assert off.config.training.view_rate == 0
@@ -137,6 +181,10 @@ def test_wrong_use(model: DiffAug) -> None:
     with pytest.raises(ValueError, match=r"at most 25 bases \(`domain.max_length`\)"):
         config = {**SMALL, "domain": {**SMALL["domain"], "max_length": 25}}
         dna.fit(sequences(), config=config, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="found 31 at place 24. Crop them"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffaug.dna._fit.encode", None)  # said before the arrays are made
+        config = {**SMALL, "domain": {**SMALL["domain"], "max_length": 30}}
+        dna.fit([*sequences(), "A" * 31], config=config, device="cpu", progress=False)
     with pytest.raises(TypeError, match="Expected a list of sequences, found a single str"):
         dna.fit("ACGT")
     with pytest.raises(ValueError, match="Expected at least 3 events to train on, found 2"):

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -142,10 +142,54 @@ def test_archives(texts: Path, tmp_path: Path, kind: str) -> None:
             file.add(texts, "some_set")
     check(dna.read_genomic_benchmark(archive))
     archive.write_bytes(archive.read_bytes()[:-700] if kind.endswith("gz") else archive.read_bytes()[:300])
-    with pytest.raises(
-        ValueError, match="Expected (a whole .zip or .tar archive|folders train and test|two or more classes)"
-    ):
+    with pytest.raises(ValueError, match="Expected a whole .zip or .tar archive, found another or a damaged file"):
         dna.read_genomic_benchmark(archive)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_cut_tar_is_never_read_in_part(texts: Path, tmp_path: Path, mode: Literal["w", "w:gz"]) -> None:
+    """Wherever it is cut, also inside of a header or between two, where tarfile takes it for whole."""
+    with tarfile.open(tmp_path / "whole", mode) as file:
+        for path in sorted(p for p in texts.rglob("*.txt") if p.parent.parent.name == "train"):
+            file.add(path, path.relative_to(texts.parent))
+        for path in sorted(p for p in texts.rglob("*.txt") if p.parent.parent.name == "test"):
+            file.add(path, path.relative_to(texts.parent))
+        n_more = 3  # of a class that is there without them
+        for i in range(n_more):
+            file.add(texts / "test" / "positive" / "9.txt", f"some_set/test/positive/{20 + i}.txt")
+        end = file.offset
+    content = (tmp_path / "whole").read_bytes()
+    assert len(dna.read_genomic_benchmark(tmp_path / "whole").part("test")) == 2 + n_more
+    # The last bytes of a compressed one are of the empty blocks behind its end: nothing is lost with them.
+    cuts = [end, end - 512, end - 700, end - 1024, end - 1300] if mode == "w" else range(20, len(content) - 100, 40)
+    for cut in cuts:
+        (tmp_path / "cut").write_bytes(content[:cut])
+        with pytest.raises(ValueError, match="Expected a whole .zip or .tar archive"):
+            dna.read_genomic_benchmark(tmp_path / "cut")
+    if mode == "w":  # a damaged header in the middle
+        (tmp_path / "cut").write_bytes(content[: end - 1000] + b"x" + content[end - 999 :])
+        with pytest.raises(ValueError, match="Expected a whole .zip or .tar archive"):
+            dna.read_genomic_benchmark(tmp_path / "cut")
+
+
+def test_an_archive_with_a_password(texts: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        file.write(texts / "test" / "positive" / "9.txt", "test/positive/9.txt")
+    content = bytearray((tmp_path / "set.zip").read_bytes())
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(mark) + flags] |= 1  # encrypted
+    (tmp_path / "set.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="Expected a whole .zip or .tar archive.*password"):
+        dna.read_genomic_benchmark(tmp_path / "set.zip")
+
+
+def test_bad_texts_are_named(texts: Path) -> None:
+    (texts / "train" / "negative" / "10.txt").write_text("ACGR")
+    with pytest.raises(ValueError, match=r"'R' at position 3.*\(in 'train/negative/10' of '.*some_set'\)"):
+        dna.read_genomic_benchmark(texts)
+    (texts / "train" / "negative" / "10.txt").write_text("")
+    with pytest.raises(ValueError, match=r"found an empty one.*\(in 'train/negative/10' of"):
+        dna.read_genomic_benchmark(texts)
 
 
 def test_archive_of_coordinates(folder: Path, genome: Path, tmp_path: Path) -> None:

@@ -151,6 +151,13 @@ def test_wrong_hyena(hyena: Path) -> None:
     (hyena / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="Expected 'n_layer' in the config.json"):
         dna.load_pretrained(hyena)
+    (hyena / "config.json").write_text(json.dumps({**HYENA, "max_seq_len": 32}))
+    with pytest.raises(ValueError, match=r"Expected features of 32 positions \(max_seq_len\) in .*shape \(1, 34, 5\)"):
+        dna.load_pretrained(hyena)
+    for value in ("34", 34.0, 0, None):
+        (hyena / "config.json").write_text(json.dumps({**HYENA, "max_seq_len": value}))
+        with pytest.raises(ValueError, match=f"Expected a whole number above 0 as max_seq_len in .*found {value!r}"):
+            dna.load_pretrained(hyena)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -172,10 +179,13 @@ def test_bad_folders(hyena: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Expected a model of type hyenadna, bert or esm in .*found 'gpt2'"):
         dna.load_pretrained(hyena)
     (hyena / "config.json").write_text(json.dumps({"model_type": "bert", "auto_map": {"AutoModel": "code.py"}}))
-    with pytest.raises(ValueError, match="found one with code of its own, which is not run"):
+    with pytest.raises(ValueError, match="found one with code of its own, which is not run.*take 'auto_map' out"):
         dna.load_pretrained(hyena)
     (hyena / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="Expected a folder with 'model.safetensors'"):
+    with pytest.raises(FileNotFoundError, match="Expected a folder with 'model.safetensors', found none in '.*'.$"):
+        dna.load_pretrained(hyena)
+    (hyena / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="'model.safetensors'.*Write the weights of its pytorch_model.bin"):
         dna.load_pretrained(hyena)
 
 
@@ -213,6 +223,12 @@ def test_bad_vocabularies(tmp_path: Path) -> None:
         dna.load_pretrained(tmp_path)
     write_vocabulary(tmp_path, bert_words())
     with pytest.raises(ValueError, match="Expected 7 entries in .*found 69"):
+        dna.load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 69}))
+    with pytest.raises(ValueError, match="Expected a whole number above 2 as max_position_embeddings in .*found None"):
+        dna.load_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"Expected words in '.*vocab.txt', found a file that is no text"):
         dna.load_pretrained(tmp_path)
 
 

@@ -100,3 +100,14 @@ def test_crop() -> None:
     assert dna.crop(["ABCDEF", "ABCDE", "AB"], 4) == ["BCDE", "ABCD", "AB"]
     with pytest.raises(ValueError, match="Expected `length` of at least 1, found 0"):
         dna.crop(["ACGT"], 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dna.encode(["ACGT", "AC"]), np.array([["ACG"], ["TTT"]]), pd.DataFrame({"s": ["A"]})]
+)
+def test_arrays_of_another_shape_are_named_and_not_printed(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"Expected a list of sequences, found (ndarray|DataFrame) of shape \(\d, "
+    ) as e:
+        check_sequences(wrong)
+    assert "`diffaug.dna.decode` makes text of them" in str(e.value)

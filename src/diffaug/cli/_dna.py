@@ -317,6 +317,7 @@ def evaluate(
     train: Path,
     held_out: Path,
     output: Output,
+    sequence_key: str | None = None,
     max_obs: Positive = 2000,
     json: bool = False,
     seed: NotNegative = 0,
@@ -338,6 +339,8 @@ def evaluate(
         Real sequences that it never saw.
     output
         The numbers, a .json file.
+    sequence_key
+        Column of the tables among ``train`` and ``held_out`` with the sequences. By default ``sequence`` or ``seq``.
     max_obs
         Greatest number of sequences of each file for the discriminator and the nearest neighbours.
     json
@@ -353,7 +356,8 @@ def evaluate(
         -o report.json
     """
     check_target_file(output, suffixes=(".json",), overwrite=overwrite)
-    made, trained, held = (_read(path) for path in (synthetic, train, held_out))
+    made = _read(synthetic)
+    trained, held = (_read(path, None if _is_fasta(path) else sequence_key) for path in (train, held_out))
 
     from diffaug import dna
 
@@ -368,7 +372,9 @@ def evaluate(
 
 
 @command
-def info(path: Path | None = None, /, *, json: bool = False, common: Common = Common()) -> None:
+def info(
+    path: Path | None = None, /, *, sequence_key: str | None = None, json: bool = False, common: Common = Common()
+) -> None:
     """Say what a model folder or a file of sequences holds; without a path, what is installed, for a report of a bug.
 
     Settings are printed as TOML, ready for ``fit --config``.
@@ -377,6 +383,8 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
     ----------
     path
         Folder of a model, or a file of sequences. By default the versions, devices and threads of this installation.
+    sequence_key
+        Column of a table with the sequences. By default ``sequence`` or ``seq``.
     json
         Print JSON.
 
@@ -392,7 +400,7 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
         found = _info.of_installation()
         show(as_json(found) if json else _info.as_text(found))
         return
-    found = _of_model(path) if path.is_dir() else _of_file(path)
+    found = _of_model(path) if path.is_dir() else _of_file(path, sequence_key)
     show(as_json(found) if json else _as_text(found))
 
 
@@ -415,6 +423,12 @@ def _read(data: Path, sequence_key: str | None = None) -> SequenceTable:
     from diffaug import dna
 
     return dna.read_sequences(data, sequence_key=sequence_key)
+
+
+def _is_fasta(path: Path) -> bool:
+    from diffaug.dna._files import FASTA
+
+    return path.name.lower().removesuffix(".gz").endswith(FASTA)
 
 
 def _load(folder: Path, device: str) -> DiffAug:
@@ -460,8 +474,8 @@ def _of_model(folder: Path) -> dict[str, Any]:
     }
 
 
-def _of_file(path: Path) -> dict[str, Any]:
-    table = _read(path)
+def _of_file(path: Path, sequence_key: str | None) -> dict[str, Any]:
+    table = _read(path, sequence_key)
 
     from diffaug import dna
 

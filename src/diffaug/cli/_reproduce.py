@@ -16,6 +16,7 @@ from diffaug.cli._make import Output, Positive
 
 if TYPE_CHECKING:
     from diffaug.reproduce._arms import Domain
+    from diffaug.reproduce._split_sets import References
 
 
 @Parameter(name="*")
@@ -113,7 +114,7 @@ def run(
     *,
     sets: Sequence[str] | None,
     n_top_genes: int | None = None,
-    reference: Path | None = None,
+    references: References | None = None,
 ) -> None:
     """What the commands of all domains do."""
     values = {} if plan.config is None else read_toml(plan.config)
@@ -144,7 +145,7 @@ def run(
         device=plan.device,
         overwrite=plan.overwrite,
         domain=domain,
-        reference=reference,
+        references=references,
         max_minutes=plan.max_minutes,
         page=plan.report,
     )

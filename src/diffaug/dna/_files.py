@@ -37,12 +37,26 @@ class SequenceTable:
         Shape ``(n,)``, or ``None``.
     split
         ``"train"``, ``"test"`` or what else the file says, shape ``(n,)``, or ``None``.
+
+    Raises
+    ------
+    ValueError
+        There is not one of each for every sequence.
     """
 
     sequences: list[str]
     names: list[str]
     labels: NDArray[Any] | None = None
     split: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("labels", "split"):  # lists are taken too
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, np.asarray(getattr(self, field)))
+        for field in ("names", "labels", "split"):
+            value = getattr(self, field)
+            if value is not None and len(value) != len(self.sequences):
+                raise ValueError(f"Expected `{field}` of all {len(self.sequences)} sequences, found {len(value)}.")
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -61,7 +75,10 @@ class SequenceTable:
         """The rows of one part of the split."""
         if self.split is None or split not in self.split:
             found = [] if self.split is None else sorted(set(self.split.tolist()))
-            raise ValueError(f"Expected a part of the split in {found}, found {split!r}.")
+            raise ValueError(
+                f"Expected a part of the split in {found}, found {split!r}."
+                + ("" if found else " A split comes from the column 'split' of a .csv, .tsv or .parquet file.")
+            )
         return self.subset(self.split == split)
 
 
@@ -177,7 +194,8 @@ def _joined(name: str, parts: list[str], path: Path) -> str:
 
 
 def _open_text(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix.lower() == ".gz" else path.open(encoding="utf-8")
+    encoding = "utf-8-sig"  # with or without the mark that some editors put at the start of a text
+    return gzip.open(path, "rt", encoding=encoding) if path.suffix.lower() == ".gz" else path.open(encoding=encoding)
 
 
 def _read_table(path: Path, ending: str) -> pd.DataFrame:
@@ -200,7 +218,8 @@ def _read_table(path: Path, ending: str) -> pd.DataFrame:
 
 def _column(table: pd.DataFrame, key: str, path: Path) -> Any:
     if key not in table.columns:
-        raise KeyError(f"Did not find the column {key!r} in {str(path)!r}. Columns: {table.columns.tolist()}.")
+        hint = " Name the one with the sequences: `sequence_key`." if key == _SEQUENCE_KEYS[0] else ""
+        raise KeyError(f"Did not find the column {key!r} in {str(path)!r}. Columns: {table.columns.tolist()}.{hint}")
     return table[key]
 
 
@@ -234,7 +253,7 @@ def write_sequences(path: str | Path, sequences: Sequence[str], names: Sequence[
     Raises
     ------
     ValueError
-        The ending is another, or the numbers differ.
+        The ending is another, the numbers differ, or a name is empty or has more than one line.
     """
     path = Path(path)
     ending = format_of(path)
@@ -242,6 +261,9 @@ def write_sequences(path: str | Path, sequences: Sequence[str], names: Sequence[
         raise ValueError(f"Expected an output that ends in {', '.join((*FASTA, '.csv'))}, found {path.name!r}.")
     if len(sequences) != len(names):
         raise ValueError(f"Expected as many names as sequences, found {len(names)} and {len(sequences)}.")
+    unfit = [n for n in names if n.splitlines() != [n] or not n.strip()] if ending in FASTA else []
+    if unfit:
+        raise ValueError(f"Expected names of one line in a FASTA file, found {unfit[0]!r}. Write a .csv file.")
     with gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w") as file:
         if ending == ".csv":
             file.write("name,sequence\n")

@@ -114,6 +114,11 @@ def fit(
     text = text_of(sequences)
     given = None if labels is None else np.asarray(labels)
     lengths = [len(s) for s in text]
+    if max(lengths) > settings.domain.max_length:  # said before arrays of a chromosome's length are made
+        raise ValueError(
+            f"Expected sequences of at most {settings.domain.max_length} bases (`domain.max_length`), found "
+            f"{max(lengths)} at place {int(np.argmax(lengths))}. Crop them, e.g. with `diffaug.dna.crop`, or raise the limit."
+        )
     model.meta = {"lengths": [min(lengths), max(lengths)], "n_with_unknown": sum("N" in s for s in text)}
     return model.fit(
         encode(text),

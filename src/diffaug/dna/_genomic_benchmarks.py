@@ -82,17 +82,30 @@ def read_genomic_benchmark(
     if intervals:
         read = _from_reference(intervals, reference, path)
         texts |= {key: list(zip(_names(intervals[key]), read[key], strict=True)) for key in intervals}
-    return _table(texts, classes)
+    return _table(texts, classes, path)
 
 
-def _table(texts: Mapping[tuple[str, str], list[tuple[str, str]]], classes: list[str]) -> SequenceTable:
+def _table(texts: Mapping[tuple[str, str], list[tuple[str, str]]], classes: list[str], path: Path) -> SequenceTable:
     rows = [(name, text, label, split) for split in SPLITS for label in classes for name, text in texts[label, split]]
+    names = [f"{split}/{label}/{name}" for name, _, label, split in rows]
     return SequenceTable(
-        check_sequences([text for _, text, _, _ in rows]),
-        [f"{split}/{label}/{name}" for name, _, label, split in rows],
+        _checked([text for _, text, _, _ in rows], names, path),
+        names,
         np.array([label for _, _, label, _ in rows]),
         np.array([split for _, _, _, split in rows]),
     )
+
+
+def _checked(text: list[str], names: list[str], path: Path) -> list[str]:
+    try:
+        return check_sequences(text)
+    except ValueError:
+        for s, name in zip(text, names, strict=True):  # row numbers mean nothing where every row is a file
+            try:
+                check_sequences([s])
+            except ValueError as error:
+                raise ValueError(f"{error} (in {name!r} of {str(path)!r})") from error
+        raise
 
 
 def _names(intervals: list[Interval]) -> list[str]:
@@ -121,10 +134,23 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is not None and _wanted(PurePosixPath(member.name)):
                     yield PurePosixPath(member.name), content.read()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+            _check_end(archive)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, zlib.error) as error:
+        # A RuntimeError is zipfile's for a password, or a compression that it does not know.
         raise ValueError(
             f"Expected a whole .zip or .tar archive, found another or a damaged file: {str(path)!r} ({error})."
         ) from error
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise if an archive does not end in an empty block.
+
+    ``tarfile`` stops without an error at a header that is cut or damaged: rows would be missing, and nobody would know.
+    """
+    assert archive.fileobj is not None  # it is open
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("no end of the archive")
 
 
 def _wanted(file: PurePosixPath) -> bool:

@@ -209,16 +209,22 @@ def judge(
     assert told.floor is not None  # there is a reference
     return SequenceReport(
         kmer={k: Judged(kmer_distance(made, held, k), kmer_distance(trained, held, k)) for k in ks},
-        gc=Judged(wasserstein_distance(gc[0], gc[2]), wasserstein_distance(gc[1], gc[2])),
+        gc=_apart(gc),
         gc_mean=Judged(float(gc[0].mean()), float(gc[2].mean())),
         gc_std=Judged(float(gc[0].std()), float(gc[2].std())),
-        length=Judged(wasserstein_distance(lengths[0], lengths[2]), wasserstein_distance(lengths[1], lengths[2])),
+        length=_apart(lengths),
         discriminator=Judged(told.auc, told.floor),
         memorisation=_memorisation(made, trained, held, some),
         n_synthetic=len(made),
         n_train=len(trained),
         n_held_out=len(held),
     )
+
+
+def _apart(numbers: list[NDArray[Any]]) -> Judged:
+    """Wasserstein distance of synthetic and of training sequences to held-out ones."""
+    made, trained, held = numbers
+    return Judged(float(wasserstein_distance(made, held)), float(wasserstein_distance(trained, held)))
 
 
 def _memorisation(made: list[str], trained: list[str], held: list[str], some: list[list[str]]) -> Memorisation:

@@ -115,7 +115,8 @@ def load_pretrained(folder: str | Path, *, device: str = "auto") -> PretrainedEn
     """Load HyenaDNA, DNA-BERT or a Nucleotide Transformer from a folder with ``config.json`` and ``model.safetensors``.
 
     HyenaDNA runs on this package's own network. The other two need the package transformers, and ``vocab.txt`` in the
-    folder. Models that come with code of their own (DNABERT-2, Nucleotide Transformer v2) are refused: it would be run.
+    folder. Models that come with code of their own (DNABERT-2, Nucleotide Transformer v2) are refused, as it is not run;
+    so are weights as ``pytorch_model.bin``, which can hold code.
 
     Parameters
     ----------
@@ -147,15 +148,23 @@ def load_pretrained(folder: str | Path, *, device: str = "auto") -> PretrainedEn
     if config.get("auto_map"):
         raise ValueError(
             f"Expected a model of the package transformers in {str(folder)!r}, found one with code of its own, "
-            "which is not run. Use DNA-BERT (6-mers) or a Nucleotide Transformer of the first version."
+            "which is not run. Use DNA-BERT (k-mers) or a Nucleotide Transformer of the first version. If it is one of "
+            "these, whose networks transformers has itself, take 'auto_map' out of its config.json."
         )
     return _load_words(folder, config, "dnabert" if kind == "bert" else "nucleotide-transformer", device)
+
+
+def _hint(folder: Path) -> str:
+    """What to do with a folder that has other weights."""
+    if (folder / "model.safetensors").exists() or not (folder / "pytorch_model.bin").exists():
+        return ""
+    return " Write the weights of its pytorch_model.bin, which can hold code, with `safetensors.torch.save_file`."
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"Expected a folder with {name!r}, found none in {str(folder)!r}.")
+            raise FileNotFoundError(f"Expected a folder with {name!r}, found none in {str(folder)!r}.{_hint(folder)}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -191,7 +200,11 @@ def _load_hyena(folder: Path, config: Mapping[str, Any], device: str) -> Pretrai
         width, depth, longest = config["d_model"], config["n_layer"], config["max_seq_len"]
     except KeyError as error:
         raise ValueError(f"Expected {error} in the config.json of {str(folder)!r}, found none.") from error
-    network = HyenaBackbone(longest, width, depth, config.get("filter_order", 64))
+    hidden = config.get("filter_order", 64)
+    for key, value in {"d_model": width, "n_layer": depth, "max_seq_len": longest, "filter_order": hidden}.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"Expected a whole number above 0 as {key} in {str(folder)!r}, found {value!r}.")
+    network = HyenaBackbone(longest, width, depth, hidden)
     weights = _read_weights(folder)
     try:
         network.load_state_dict(_renamed(weights))
@@ -203,7 +216,13 @@ def _load_hyena(folder: Path, config: Mapping[str, Any], device: str) -> Pretrai
     for i, block in enumerate(network.blocks):  # some files hold position features that were trained on
         stored = [t for name, t in weights.items() if name.endswith(f"layers.{i}.mixer.filter_fn.pos_emb.z")]
         if stored:
-            block.mixer.filter.features = stored[0].reshape(longest, -1).float()  # type: ignore[union-attr]
+            features = stored[0].reshape(-1, stored[0].shape[-1]).float()
+            if features.shape != (longest, 5):
+                raise ValueError(
+                    f"Expected features of {longest} positions (max_seq_len) in {str(folder)!r}, "
+                    f"found an array of shape {tuple(stored[0].shape)}."
+                )
+            block.mixer.filter.features = features  # type: ignore[union-attr]
     return PretrainedEncoder("hyenadna", network, _hyena_pooled, longest, device)
 
 
@@ -238,9 +257,11 @@ def _hyena_pooled(network: nn.Module, text: list[str], device: torch.device) -> 
 def _load_words(folder: Path, config: Mapping[str, Any], name: str, device: str) -> PretrainedEncoder:
     if not (folder / "vocab.txt").is_file():
         raise FileNotFoundError(f"Expected a folder with 'vocab.txt', found none in {str(folder)!r}.")
-    vocabulary = {
-        word: i for i, word in enumerate((folder / "vocab.txt").read_text(encoding="utf-8").split("\n")) if word
-    }
+    try:
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected words in {str(folder / 'vocab.txt')!r}, found a file that is no text.") from error
+    vocabulary = {word: i for i, word in enumerate(lines) if word}
     words = [w for w in vocabulary if set(w) <= set("ACGT")]
     k = max(map(len, words), default=0)
     marks = {"start": ("[CLS]", "<cls>"), "padding": ("[PAD]", "<pad>"), "unknown": ("[UNK]", "<unk>")}
@@ -255,9 +276,14 @@ def _load_words(folder: Path, config: Mapping[str, Any], name: str, device: str)
         raise ValueError(
             f"Expected {config.get('vocab_size')} entries in {str(folder / 'vocab.txt')!r}, found {len(vocabulary)}."
         )
-    network = _of_transformers(folder)
     overlapping = name == "dnabert"
-    n_tokens = int(config["max_position_embeddings"]) - (2 if overlapping else 3)  # marks; ESM also skips a position
+    n_marks = 2 if overlapping else 3  # ESM also skips a position
+    n_positions = config.get("max_position_embeddings")
+    if type(n_positions) is not int or n_positions <= n_marks:
+        raise ValueError(
+            f"Expected a whole number above {n_marks} as max_position_embeddings in {str(folder)!r}, found {n_positions!r}."
+        )
+    network, n_tokens = _of_transformers(folder), n_positions - n_marks
 
     def pooled(network: nn.Module, text: list[str], device: torch.device) -> Tensor:
         tokens = _tokens(text, k, overlapping, vocabulary, ids)

@@ -38,6 +38,11 @@ def check_sequences(sequences: Any) -> list[str]:
             f"Expected a list of sequences, found a single {type(sequences).__name__}: {sequences[:20]!r}. "
             "Put it in a list, or give a file as a Path."
         )
+    if getattr(sequences, "ndim", 1) != 1:
+        raise TypeError(
+            f"Expected a list of sequences, found {type(sequences).__name__} of shape {sequences.shape}. "
+            "One-hot arrays are for the methods of `DiffAug`; `diffaug.dna.decode` makes text of them."
+        )
     if hasattr(sequences, "tolist"):  # arrays of numpy, columns of pandas
         sequences = sequences.tolist()
     if not isinstance(sequences, Sequence):

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +21,7 @@ from diffaug.reproduce._arms import DIFFAUG, Arm, Artefact, Domain, resolve, run
 from diffaug.reproduce._checkpoints import Checkpoints, Deadline
 from diffaug.reproduce._rows import Rows, Settings
 from diffaug.reproduce._sets import Data, prepare
-from diffaug.reproduce._split_sets import SplitData
+from diffaug.reproduce._split_sets import References, SplitData
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def run(
     sets: Sequence[str],
     seeds: int,
     device: str = "auto",
-    reference: Path | None = None,
+    references: References | None = None,
     deadline: Deadline | None = None,
 ) -> pd.DataFrame:
     """Fill the folder with what a table or figure needs.
@@ -75,8 +74,8 @@ def run(
         Number of seeds: 0, 1, ...
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
-    reference
-        For coordinates of Genomic Benchmarks: the FASTA file that they are of.
+    references
+        For coordinates of Genomic Benchmarks: the FASTA files that they are of.
     deadline
         After it no run begins, and those on sets with an official split end with their epoch, whose state is kept. Of
         lambdas that one training serves, those that are not judged by then are left for the next call.
@@ -117,7 +116,7 @@ def run(
                 if n_done:  # every call gets something done
                     deadline.check()
                 with _quiet(name in heard):
-                    data = data or _prepared(name, artefact.domain, settings, reference)
+                    data = data or _prepared(name, artefact.domain, settings, references)
                     for arm, row in _rows_of(together, artefact, rows, data, seed, device, settings.max_epochs, kept):
                         rows.put(row)
                         n_done += 1
@@ -163,10 +162,10 @@ def _together(todo: Sequence[Run], domain: Domain) -> list[list[Run]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def _prepared(name: str, domain: Domain, settings: Settings, reference: Path | None) -> Data | SplitData:
+def _prepared(name: str, domain: Domain, settings: Settings, references: References | None) -> Data | SplitData:
     if domain == "bio":
         return prepare(name, n_top_genes=settings.n_top_genes, max_obs=settings.max_obs)
-    return _split_sets.prepare(name, domain, max_obs=settings.max_obs, reference=reference)
+    return _split_sets.prepare(name, domain, max_obs=settings.max_obs, references=references)
 
 
 def _is_done(rows: Rows, artefact: Artefact, name: str, seed: int, digest: str) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from diffaug.dna import SequenceTable
+from diffaug.dna._load import benchmark_place
+
+#: FASTA files of coordinates, by the name of the set: one, or one for each class. That of the name ``""`` serves the sets
+#: that have none of their own.
+References = Mapping[str, Path | Mapping[str, Path]]
 
 #: Sets whose question is like the paper's; none of them is one of the paper's. Of the large ones the smaller cut.
 OTHER_DNA = (
@@ -64,7 +70,7 @@ class SplitData:
         return int(np.prod(self.x.shape[1:]))
 
 
-def prepare(name: str, domain: str, *, max_obs: int | None, reference: Path | None = None) -> SplitData:
+def prepare(name: str, domain: str, *, max_obs: int | None, references: References | None = None) -> SplitData:
     """Load a set, and keep ``max_obs`` of its events, drawn at random in the proportions of its parts.
 
     Raises
@@ -72,7 +78,7 @@ def prepare(name: str, domain: str, *, max_obs: int | None, reference: Path | No
     ValueError
         Its parts or classes are too few to be judged.
     """
-    found = _sequences(name, max_obs, reference) if domain == "dna" else _images(name, max_obs)
+    found = _sequences(name, max_obs, references or {}) if domain == "dna" else _images(name, max_obs)
     known = found.labels != -1 if found.labels.dtype.kind in "iu" else np.ones(found.n_obs, dtype=bool)
     for part in ("train", "test"):
         rows = known & (found.split == part)
@@ -103,9 +109,11 @@ def _images(name: str, max_obs: int | None) -> SplitData:
     return SplitData(name, found.images[rows], found.labels[rows], found.split[rows].astype(str))
 
 
-def _sequences(name: str, max_obs: int | None, reference: Path | None) -> SplitData:
+def _sequences(name: str, max_obs: int | None, references: References) -> SplitData:
     from diffaug import dna
 
+    # The other sets of the same call have their sequences, and `load` refuses a reference for them.
+    reference = references.get(name, references.get("")) if benchmark_place(name) is not None else None
     table = dna.load(name, reference=reference)
     assert table.split is not None
     table = table.subset(np.isin(table.split, ("train", "test")))  # a validation part is used for nothing

@@ -12,6 +12,7 @@ from diffaug.reproduce._arms import Artefact, Domain, artefact
 from diffaug.reproduce._checkpoints import Deadline
 from diffaug.reproduce._rows import ROWS, Rows, Settings, write_whole
 from diffaug.reproduce._sets import chosen_sets
+from diffaug.reproduce._split_sets import References
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def reproduce(
     device: str = "auto",
     overwrite: bool = False,
     domain: Domain = "bio",
-    reference: Path | None = None,
+    references: References | None = None,
     max_minutes: float | None = None,
     page: Path | None = None,
 ) -> Written:
@@ -55,7 +56,7 @@ def reproduce(
         Forget the rows that are there.
     domain
         ``"bio"``, ``"dna"`` or ``"vision"``, of which the settings are.
-    reference
+    references
         See :func:`diffaug.reproduce._run.run`.
     max_minutes
         Stop after so many, with all that was done kept; ``None`` for never.
@@ -83,7 +84,7 @@ def reproduce(
     names, absent = chosen_sets(sets, domain)
     rows = Rows(folder, settings, overwrite=overwrite)
     table = _run.run(
-        chosen, rows, settings, sets=names, seeds=seeds, device=device, reference=reference, deadline=deadline
+        chosen, rows, settings, sets=names, seeds=seeds, device=device, references=references, deadline=deadline
     )
     report = _report.report(chosen, table, settings, absent=absent)
     files = [folder / f"{name}.md"]
