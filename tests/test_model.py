@@ -268,6 +268,10 @@ def test_less_strength_keeps_a_view_nearer_to_its_cell(model: DiffAug) -> None:
     for wrong in (0, -1, 1.5, float("nan")):
         with pytest.raises(ValueError, match=r"Expected `strength` in \(0, 1\], found"):
             model.augment(x[:2], strength=wrong)
+    with pytest.raises(
+        ValueError, match=r"Expected kind='diffaug' for `strength` below 1, found 'mixup' \(strength=0.3\)"
+    ):
+        model.augment(x, kind="mixup", strength=0.3)
 
 
 # --- save and load ---------------------------------------------------------------------------------------------------

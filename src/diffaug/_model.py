@@ -443,6 +443,11 @@ class DiffAug:
         kinds = ("diffaug", *backend.view_kinds)
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
+        if strength < 1 and kind != "diffaug":
+            raise ValueError(
+                f"Expected kind='diffaug' for `strength` below 1, found {kind!r} (strength={strength:g}): a hand-made view has "
+                "no such start. Leave out the one or the other."
+            )
         stream = self._stream("augment", random_state)
         with tuned_cpu(), torch.no_grad():
             if kind == "diffaug":

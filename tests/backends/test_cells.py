@@ -178,7 +178,7 @@ def test_condition_matters(fitted: tuple[DiffAug, np.ndarray]) -> None:
 @pytest.mark.parametrize("kind", ["diffaug", "mixup", "feature_swap"])
 def test_no_view_is_negative(fitted: tuple[DiffAug, np.ndarray], kind: str) -> None:
     model, x = fitted
-    for strength in (0.3, 1.0):
+    for strength in (0.3, 1.0) if kind == "diffaug" else (1.0,):
         assert model.augment(x[:50], 4, kind=kind, strength=strength).min() == 0
     assert model.generate(500).values.min() == 0
 

@@ -126,8 +126,11 @@ def texts(tmp_path: Path) -> Path:
     return root
 
 
-def test_texts(texts: Path) -> None:
+def test_texts(texts: Path, genome: Path, caplog: pytest.LogCaptureFixture) -> None:
     check(dna.read_genomic_benchmark(texts))
+    assert not caplog.records
+    check(dna.read_genomic_benchmark(texts, reference=genome))  # a command may name one reference for many sets
+    assert "The reference is not read" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["set.zip", "set.tar.gz", "set.tar"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import logging
 import tarfile
 import zipfile
 import zlib
@@ -28,6 +29,8 @@ _Files = dict[tuple[str, str], dict[str, bytes]]
 #: Interval of one row: region, start (from 0), end (beyond the last base), strand.
 Interval = tuple[str, int, int, str]
 
+logger = logging.getLogger(__name__)
+
 
 def read_genomic_benchmark(
     path: str | Path, *, reference: str | Path | Mapping[str, str | Path] | None = None
@@ -41,7 +44,7 @@ def read_genomic_benchmark(
     reference
         For coordinates: FASTA file, gzipped or not, with the regions (chromosomes, or transcripts); or one for each class
         by its name. Names are matched as they are, with ``chr`` put before or taken off, and without the version after
-        the last dot (``ENST00000371014.7``).
+        the last dot (``ENST00000371014.7``). For texts it is not read, and a warning says so.
 
     Returns
     -------
@@ -79,6 +82,8 @@ def read_genomic_benchmark(
             texts[key].sort(key=lambda item: (len(item[0]), item[0]))
         else:
             intervals[key] = [row for name, content in found.items() for row in _intervals(content, name, path)]
+    if reference is not None and not intervals:
+        logger.warning("The reference is not read: %r holds the sequences themselves.", str(path))
     if intervals:
         read = _from_reference(intervals, reference, path)
         texts |= {key: list(zip(_names(intervals[key]), read[key], strict=True)) for key in intervals}

@@ -43,7 +43,8 @@ def load(
         ``"official"``: as published. ``"deduplicated"``: without the test sequences that :func:`leaked` finds, and
         without repeated ones.
     reference
-        For coordinates of Genomic Benchmarks: the FASTA file that they are of, or one for each class.
+        For coordinates of Genomic Benchmarks: the FASTA file that they are of, or one for each class. Where the set lies
+        there as sequences it is not read, and a warning says so.
     progress
         Show a bar while downloading.
 
@@ -54,7 +55,7 @@ def load(
     Raises
     ------
     ValueError
-        If the set is of another domain, or does not need the reference that is given; besides the errors of
+        If the set is of another domain, or there is a reference and it is not one of Genomic Benchmarks; besides the errors of
         :func:`diffaug.datasets.path` and :func:`diffaug.dna.read_genomic_benchmark`.
     """
     if split not in get_args(SplitName):
