@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from _budget import one_setting, said
 from _common import machine, markdown_table
-from _dna_plan import Plan, fitted, given, table_of, train_array, view_generator
+from _dna_plan import Plan, fitted, given, table_of, told_nothing, train_array, view_generator
 from scipy.stats import binomtest
 from sklearn.model_selection import StratifiedKFold
 
@@ -59,7 +59,7 @@ def synthetic(name: str, source: str, seed: int, plan: Plan) -> Made:
     if source in VIEW_GENERATORS:  # each a view of the sequence, as DiffAug's is drawn under its condition
         maker, _ = view_generator(source, name, seed, plan)
         return Made(dna.decode(maker.augment(train_array(name, plan)[0][rows], random_state=seed)[:, 0]), labels)
-    model = fitted(name, seed, plan, "semantic" if source == "diffaug" else "noise")
+    model = (fitted if source == "diffaug" else told_nothing)(name, seed, plan)
     return Made(dna.decode(model.generate(source=rows, random_state=seed).values), labels)
 
 

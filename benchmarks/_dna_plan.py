@@ -116,13 +116,18 @@ def train_array(name: str, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def fitted(name: str, seed: int, plan: Plan, condition: str = "semantic") -> DiffAug:
-    """The model and its loop-off twin, or the generator under noise; kept while their rows are measured."""
-    x, config = train_array(name, plan)[0], plan.config()
-    told = condition == "semantic"
-    config = config if told else without_conditions(config, len(x))
-    model = DiffAug(config, backend="dna", random_state=seed, device=plan.device)
-    return model.fit(x, twin=told, progress=False)
+def fitted(name: str, seed: int, plan: Plan) -> DiffAug:
+    """The model and its loop-off twin, kept while their rows are measured."""
+    model = DiffAug(plan.config(), backend="dna", random_state=seed, device=plan.device)
+    return model.fit(train_array(name, plan)[0], twin=True, progress=False)
+
+
+@cache
+def told_nothing(name: str, seed: int, plan: Plan) -> DiffAug:
+    """The same generator under random conditions (ablation A2), the control of what it makes."""
+    x = train_array(name, plan)[0]
+    config = without_conditions(plan.config(), len(x))
+    return DiffAug(config, backend="dna", random_state=seed, device=plan.device).fit(x, progress=False)
 
 
 @cache
@@ -137,4 +142,5 @@ def view_generator(kind: str, name: str, seed: int, plan: Plan) -> tuple[ViewGen
 def forget() -> None:
     """Drop the models of a set and a seed."""
     fitted.cache_clear()
+    told_nothing.cache_clear()
     view_generator.cache_clear()
