@@ -218,7 +218,7 @@ def augment(
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
-    r"""Make views of given sequences: others that mean the same.
+    r"""Make views of given sequences: others that should mean the same.
 
     Parameters
     ----------

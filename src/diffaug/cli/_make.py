@@ -224,7 +224,7 @@ def augment(
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
-    r"""Make views of given cells: other cells that mean the same.
+    r"""Make views of given cells: other cells that should mean the same.
 
     The result has a row for each view; ``obs["source_cell"]`` names the cell that it was made from.
 

@@ -201,7 +201,7 @@ def augment(
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
-    r"""Make views of given images: other images that mean the same.
+    r"""Make views of given images: other images that should mean the same.
 
     The result is an .npz file with the array ``images``, a row for each view, and ``source``, the row of the image that
     each was made from.

@@ -177,7 +177,7 @@ def augment(
     random_state: int = 0,
     progress: bool = True,
 ) -> list[list[str]]:
-    """Make views of given sequences: others that mean the same.
+    """Make views of given sequences: others that should mean the same.
 
     Parameters
     ----------
