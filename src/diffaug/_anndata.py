@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
-from diffaug._keys import HIGHLY_VARIABLE, LOG1P, MADE, Keys
+from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, Keys
 from diffaug._matrix import describe_matrix
 from diffaug._model import DiffAug, versions
 from diffaug.backends._cell_counts import recovered_counts
@@ -482,6 +482,9 @@ def write_embedding(adata: AnnData, model: DiffAug | Baseline, x: Matrix, keys: 
         **more,
     }
     with writing(adata):
+        earlier = adata.uns.get(keys.uns)
+        if isinstance(earlier, Mapping) and LOOP_GAIN in earlier and adata.obsm.pop(keys.twin, None) is not None:
+            logger.info("removed .obsm[%r], which belongs to an earlier fit", keys.twin)
         adata.obsm[keys.semantic] = embedding.semantic
         adata.obsm[keys.latent] = embedding.latent
         adata.uns[keys.uns] = record

@@ -457,6 +457,8 @@ def test_unknown_method(method: Any, hint: str) -> None:
 def test_unknown_views(views: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         made(views=views)
+    with pytest.raises(TypeError, match="Expected `views` to be a name or a list of names, found 3"):
+        made(views=3)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import diffaug
 from diffaug.core.networks import Encoding
-from diffaug.tl._twin import compare_with_twin, log_gain
+from diffaug.tl._twin import compare_with_twin, label_values, log_gain
 
 SMALL = {
     "training": {"warmup_epochs": 3, "generator_epochs": 3, "mixed_epochs": 3, "batch_size": 32, "view_rate": 0.5},
@@ -132,6 +133,13 @@ def test_what_cannot_be_compared(cells: AnnData) -> None:
         diffaug.tl.fit(cells, twin=True, groupby="kinds", config=SMALL, progress=False)
     with pytest.raises(ValueError, match="own loop-off twin"):
         diffaug.tl.fit(cells, twin=True, view_rate=0.0, config=SMALL, progress=False)
+    for obs, found in ({"one": "x"}, 1), ({"each": [f"c{i}" for i in range(90)]}, 0):
+        (name,) = obs
+        cells.obs[name] = obs[name]
+        with pytest.raises(
+            ValueError, match=rf"two classes of 5 cells or more in `adata.obs\['{name}'\]` .*found {found}\."
+        ):
+            diffaug.tl.fit(cells, twin=True, groupby=name, config=SMALL, progress=False)
     assert list(cells.obsm) == list(before.obsm)
     assert list(cells.uns) == list(before.uns)
     model = diffaug.tl.fit(cells, config=SMALL, progress=False)
@@ -139,3 +147,63 @@ def test_what_cannot_be_compared(cells: AnnData) -> None:
         diffaug.tl.loop_gain(cells, model)
     with pytest.raises(TypeError, match="Expected `model` to be a fitted DiffAug, found str"):
         diffaug.tl.loop_gain(cells, "model")
+
+
+def test_labels_that_cannot_judge_are_found_before_the_training(
+    cells: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit of hours must not end in an error about its judges."""
+
+    def trained(*args: object, **more: object) -> None:
+        raise AssertionError("trained")
+
+    cells.obs["one"] = "x"
+    monkeypatch.setattr(diffaug.DiffAug, "fit", trained)
+    with pytest.raises(ValueError, match="Name a column of fewer and larger classes"):
+        diffaug.tl.fit(cells, twin=True, groupby="one", config=SMALL, progress=False)
+    with pytest.raises(AssertionError, match="trained"):  # the control: good labels get as far as that
+        diffaug.tl.fit(cells, twin=True, groupby="kind", config=SMALL, progress=False)
+
+
+def test_labels_are_counted_among_the_drawn_cells(cells: AnnData) -> None:
+    drawn = np.random.default_rng(0).permutation(90)[:12]
+    cells.obs["kind"] = np.where(np.isin(np.arange(90), drawn), "a", "b")  # none of "b" is drawn
+    with pytest.raises(ValueError, match=r"found 1 among the 12 that are drawn"):
+        label_values(cells, "kind", max_obs=12)
+    assert label_values(cells, "kind").tolist() == cells.obs["kind"].tolist()
+
+
+def test_few_cells(cells: AnnData) -> None:
+    """Neighbourhoods follow the number of cells, and never hold all of them: any two embeddings would agree then."""
+    model = diffaug.tl.fit(cells, twin=True, config=SMALL, progress=False)
+    few = diffaug.tl.loop_gain(cells[:10], model)
+    halves = model.split_half_overlap(cells[:10].X, k=4)
+    assert few.loc["split_half_overlap", "model"] == pytest.approx(halves.mean())
+    assert halves.mean() < 1 == model.split_half_overlap(cells[:10].X, k=9).mean()
+    for max_obs in (10, 20):
+        assert np.isfinite(diffaug.tl.loop_gain(cells, model, max_obs=max_obs)["difference"]).all()
+    gain = diffaug.tl.loop_gain(cells[:16], model, groupby="kind")  # 12 cells vote at most
+    hits = diffaug.metrics.row_hits(cells.obsm["X_diffaug"][:16], cells.obs["kind"][:16], probe="knn", k=12)
+    assert gain.loc["knn", "model"] == pytest.approx(np.nanmean(hits))
+    with pytest.raises(ValueError, match="Expected at least 3 cells to compare a model with its twin on, found 2"):
+        diffaug.tl.loop_gain(cells[:2], model)
+
+
+def test_twin_of_an_earlier_fit_goes_with_it(cells: AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    """Or a model without a twin would stand beside that of another one; what is not of a fit stays."""
+    cells.obsm["mine_twin"] = cells.X[:, :3].copy()
+    cells.uns["mine"] = "a text"
+    diffaug.tl.fit(cells, key_added="mine", config=SMALL, progress=False)
+    diffaug.tl.fit(cells, twin=True, config=SMALL, progress=False)
+    assert "X_diffaug_twin" in cells.obsm
+    with caplog.at_level(logging.INFO, logger="diffaug"):
+        diffaug.tl.fit(cells, config=SMALL, progress=False)
+    assert "X_diffaug_twin" not in cells.obsm and "mine_twin" in cells.obsm
+    assert "removed .obsm['X_diffaug_twin']" in caplog.text
+    assert "loop_gain" not in cells.uns["diffaug"]
+
+
+def test_a_loaded_model_says_that_it_has_no_twin(cells: AnnData, tmp_path: Path) -> None:
+    diffaug.tl.fit(cells, twin=True, config=SMALL, progress=False).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="loaded from a folder has no twin"):
+        diffaug.tl.loop_gain(cells, diffaug.DiffAug.load(tmp_path / "model"))

@@ -251,6 +251,8 @@ def _kinds(views: str | Sequence[str] | None, known: tuple[str, ...]) -> tuple[s
     """Kinds of views as a tuple without doubles; ``None`` is the backend's own choice."""
     if views is None:
         return None
+    if not isinstance(views, (str, Sequence)):
+        raise TypeError(f"Expected `views` to be a name or a list of names, found {views!r}.")
     kinds = tuple(dict.fromkeys([views] if isinstance(views, str) else views))
     wrong = [kind for kind in kinds if kind not in known]
     if wrong or not kinds:

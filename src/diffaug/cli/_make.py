@@ -95,7 +95,7 @@ def fit(
         Also train the loop-off twin, which never sees a generated view and is equal otherwise, and say what the views did.
         The twin's embedding goes to ``obsm["X_diffaug_twin"]``, the comparison to ``uns["diffaug"]["loop_gain"]``.
     groupby
-        With ``--twin``: column of ``obs`` with labels that judge both; they are not used in training.
+        With ``--twin``: column of ``obs`` with a label for every cell, which judge both; they are not used in training.
     checkpoint
         File that keeps the state of the training, written about every ten minutes. If the command is stopped or killed, the
         same command goes on from there, with the same result. Removed when the results are written.

@@ -99,6 +99,8 @@ def baseline(
     TypeError, ValueError, KeyError
         The method is unknown, the input is of the wrong kind, has unusable values, or lacks a key, or the model was fitted
         on other genes. Nothing is written then.
+    RuntimeError
+        The model has no generator (``n_cycles=0``), or was not fitted.
 
     Examples
     --------

@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from diffaug._anndata import obs_column, pack_obs, read_source, write_embedding
-from diffaug._keys import Keys
+from diffaug._keys import LOOP_GAIN, Keys
 from diffaug._model import DiffAug, resolve_config
 from diffaug.backends import get_backend
 from diffaug.core.config import Config
@@ -78,7 +78,8 @@ def fit(
         views did is measured by :func:`diffaug.tl.loop_gain`, said in the log and kept; give ``groupby`` too, because the
         reading without labels is no proof. Costs one more A phase.
     groupby
-        With ``twin``: column of ``.obs`` with labels that judge both; they are not used in training.
+        With ``twin``: column of ``.obs`` with a label for every cell, which judge both; they are not used in training. Two
+        classes of five cells or more are needed, which is checked before the training.
     config
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings.
     random_state
@@ -107,7 +108,7 @@ def fit(
         ``view_rate`` and why it is so as ``news`` and ``faith``), ``versions``, ``genes``; with ``twin`` also ``loop_gain``, the
         columns of that table.
     ``.obsm["X_diffaug_twin"]``
-        With ``twin``: the twin's semantic vectors.
+        With ``twin``: the twin's semantic vectors. A later fit without a twin under the same name removes them.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def fit(
     if model.twin is not None:
         gain = compare_with_twin(model, source.x, judges)
         log_gain(gain)
-        more["loop_gain"] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
+        more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
     write_embedding(adata, model, source.x, keys, **more)
     if model.twin is not None:
         adata.obsm[keys.twin] = model.twin.embed(source.x).semantic

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 LABEL_FREE, CLUSTERS = "split_half_overlap", "kmeans"
 #: One clustering moves by points with its start, so that a mean over some is compared.
 _N_STARTS = 5
+_N_FOLDS = 5
+_K = 15
+#: Of fewer cells each one is a neighbour of each other, and every embedding finds all of them.
+_MIN_CELLS = 3
 _WENT = {1: "rose", -1: "fell", 0: "did not clearly change"}
 _DID = {1: "helped", -1: "harmed", 0: "made no clear difference"}
 
@@ -41,10 +45,11 @@ def loop_gain(
     adata
         Cells, read as by :func:`diffaug.tl.embed`.
     model
-        A model fitted with ``twin=True``.
+        A model fitted with ``twin=True``, as the fit returned it: saving leaves the twin out.
     groupby
         Column of ``.obs`` with labels, which only judge. Without it the reading is label-free alone. Classes of fewer than
-        five cells are left out.
+        five cells are left out. Every cell needs a label: where only some have one, hand over those cells,
+        ``adata[adata.obs[groupby].notna()]``.
     max_obs
         Of more cells so many are drawn.
     random_state
@@ -56,13 +61,15 @@ def loop_gain(
     ``"high"`` (95 % interval over cells) and ``"labelled"``. The measures: ``"split_half_overlap"``
     (:meth:`diffaug.DiffAug.split_half_overlap`, without labels), and with ``groupby`` ``"linear"`` and ``"knn"``
     (:func:`diffaug.metrics.row_hits`: accuracy over five folds) and ``"kmeans"`` (accuracy of
-    :func:`diffaug.metrics.kmeans_scores`, mean over five single starts). K-means has no interval (NaN): cells are clustered
-    together and so are no witnesses of their own, and one fit gives one difference. Judge it over fits of several seeds.
+    :func:`diffaug.metrics.kmeans_scores`, mean over five single starts). Neighbourhoods are of 15 cells, and of fewer where
+    there are not enough cells. K-means has no interval (NaN): cells are clustered together and so are no witnesses of their
+    own, and one fit gives one difference. Judge it over fits of several seeds.
 
     Raises
     ------
     ValueError
-        The model has no twin, or the cells do not fit it.
+        The model has no twin, the cells do not fit it, there are fewer than three, or ``groupby`` has no two classes of five
+        cells or more.
     KeyError
         ``groupby`` is no column.
 
@@ -76,7 +83,8 @@ def loop_gain(
     """
     require_twin(model)
     x, _ = read_like(adata, model)
-    return compare_with_twin(model, x, label_values(adata, groupby), max_obs=max_obs, random_state=random_state)
+    labels = label_values(adata, groupby, max_obs=max_obs, random_state=random_state)
+    return compare_with_twin(model, x, labels, max_obs=max_obs, random_state=random_state)
 
 
 def require_twin(model: DiffAug) -> DiffAug:
@@ -84,13 +92,35 @@ def require_twin(model: DiffAug) -> DiffAug:
     if not isinstance(model, DiffAug):
         raise TypeError(f"Expected `model` to be a fitted DiffAug, found {type(model).__name__}.")
     if model.twin is None:
-        raise ValueError("Expected a model with its loop-off twin, found one without. Fit with twin=True.")
+        raise ValueError(
+            "Expected a model with its loop-off twin, found one without. Fit with twin=True, and hand over that model: one that "
+            "was loaded from a folder has no twin."
+        )
     return model.twin
 
 
-def label_values(adata: AnnData, groupby: str | None) -> np.ndarray | None:
-    """Labels of the cells as text."""
-    return None if groupby is None else np.asarray(obs_column(adata, groupby, "groupby")).astype(str)
+def label_values(
+    adata: AnnData, groupby: str | None, *, max_obs: int = 5000, random_state: int = 0
+) -> np.ndarray | None:
+    """Labels of the cells as text; an error where those that are drawn cannot judge, which a fit wants to know beforehand."""
+    if groupby is None:
+        return None
+    labels = np.asarray(obs_column(adata, groupby, "groupby")).astype(str)
+    drawn = labels[_drawn(len(labels), max_obs, random_state)]
+    n_large = int((np.unique(drawn, return_counts=True)[1] >= _N_FOLDS).sum())
+    if n_large < 2:
+        among = "" if len(drawn) == len(labels) else f" among the {len(drawn)} that are drawn"
+        raise ValueError(
+            f"Expected at least two classes of {_N_FOLDS} cells or more in `adata.obs[{groupby!r}]` (groupby), found "
+            f"{n_large}{among}. Name a column of fewer and larger classes, or leave `groupby` out."
+        )
+    return labels
+
+
+def _drawn(n_obs: int, max_obs: int, random_state: int) -> np.ndarray:
+    """Rows of the cells that are judged by their labels."""
+    max_obs, random_state = whole_number("max_obs", max_obs, 2), whole_number("random_state", random_state)
+    return np.sort(np.random.default_rng(random_state).permutation(n_obs)[:max_obs])
 
 
 def compare_with_twin(
@@ -98,18 +128,26 @@ def compare_with_twin(
 ) -> pd.DataFrame:
     """The table of :func:`loop_gain`, on values."""
     twin = require_twin(model)
-    max_obs = whole_number("max_obs", max_obs, 2)
-    k = min(15, x.shape[0] - 1)
+    n_obs = min(x.shape[0], whole_number("max_obs", max_obs, 2))
+    if n_obs < _MIN_CELLS:
+        raise ValueError(f"Expected at least {_MIN_CELLS} cells to compare a model with its twin on, found {n_obs}.")
+    # With k near the number of cells the halves agree whatever the embedding is.
+    k = min(_K, (n_obs - 1) // 2)
     pairs = {
         LABEL_FREE: [m.split_half_overlap(x, k=k, max_obs=max_obs, random_state=random_state) for m in (model, twin)]
     }
     table = []
     if labels is not None:
-        rows = np.sort(np.random.default_rng(random_state).permutation(len(labels))[:max_obs])
+        rows = _drawn(len(labels), max_obs, random_state)
         embedded = [m.embed(x[rows]).semantic for m in (model, twin)]
+        _, codes, sizes = np.unique(labels[rows], return_inverse=True, return_counts=True)
+        judged = sizes[codes] >= _N_FOLDS
+        most = int(judged.sum()) * (_N_FOLDS - 1) // _N_FOLDS
         for probe in ("linear", "knn"):
-            both = [row_hits(e, labels[rows], probe=probe, random_state=random_state) for e in embedded]
-            judged = ~np.isnan(both[0])
+            both = [
+                row_hits(e, labels[rows], probe=probe, k=min(_K, most), n_folds=_N_FOLDS, random_state=random_state)
+                for e in embedded
+            ]
             pairs[probe] = [hits[judged] for hits in both]
     for name, (a, b) in pairs.items():
         found = paired_difference(a, b)
