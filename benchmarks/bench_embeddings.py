@@ -133,7 +133,8 @@ def command(args: argparse.Namespace) -> str:
             values = value if isinstance(value, list) else [value]
             words.append(f"--{name.replace('_', '-')} {' '.join(map(str, values))}")
     if args.variants is not None:
-        words.append(f"--variants {args.variants.name}")
+        file = args.variants.resolve()
+        words.append(f"--variants {file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name}")
     return " ".join(words)
 
 

@@ -41,5 +41,5 @@ def test_the_check_keeps_the_callers_data(given: str | None, expected: str, tmp_
 
 def test_every_extra_is_in_the_instructions() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "installation.md").read_text(), flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "installation.md").read_text(), flags=re.MULTILINE)
     assert rows == list(extras)

@@ -54,28 +54,27 @@ def opentsne(adata: AnnData, seed: int, *, perplexity: float = 30.0) -> np.ndarr
     return np.asarray(TSNE(perplexity=perplexity, random_state=seed, n_jobs=1).fit(pca_50(adata)))
 
 
-@register(
-    "parametric_umap",
-    "Parametric UMAP",
-    requires=("tensorflow", "umap.parametric_umap"),
-    note="It needs tensorflow, which no extra of this package brings.",
-    **{**_MAP, "extra": ""},
-)
+_TENSORFLOW = {
+    "flat": "native",
+    "extra": "bench-tensorflow",
+    "note": "The extra `bench-tensorflow` brings what it needs; see `pyproject.toml` on why that is apart.",
+}
+
+
+@register("parametric_umap", "Parametric UMAP", requires=("tensorflow", "umap.parametric_umap"), **_TENSORFLOW)
 def parametric_umap(adata: AnnData, seed: int) -> np.ndarray:
+    import keras
     from umap.parametric_umap import ParametricUMAP
 
-    return ParametricUMAP(random_state=seed, n_jobs=1).fit_transform(pca_50(adata))
+    keras.utils.set_random_seed(seed)
+    model = ParametricUMAP(random_state=seed, n_jobs=1, keras_fit_kwargs={"verbose": 0})
+    return model.fit_transform(pca_50(adata))
 
 
-@register(
-    "ivis",
-    "ivis",
-    requires=("tensorflow", "ivis"),
-    note="It needs tensorflow, which no extra of this package brings.",
-    **{**_MAP, "extra": ""},
-)
+@register("ivis", "ivis", requires=("peers._legacy_keras", "tensorflow", "ivis"), **_TENSORFLOW)
 def ivis(adata: AnnData, seed: int) -> np.ndarray:
+    import tensorflow
     from ivis import Ivis
 
-    np.random.seed(seed)
-    return Ivis(embedding_dims=2, verbose=0).fit_transform(pca_50(adata))
+    tensorflow.keras.utils.set_random_seed(seed)
+    return Ivis(embedding_dims=2, k=min(150, adata.n_obs - 1), verbose=0).fit_transform(pca_50(adata))

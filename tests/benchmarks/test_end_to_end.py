@@ -88,6 +88,18 @@ def test_the_page_names_the_call_without_this_machine() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (ROOT / "benchmarks" / "ablations.toml", "benchmarks/ablations.toml"),  # as it is called from the checkout
+        ("/home/me/mine.toml", "mine.toml"),
+    ],
+)
+def test_the_page_names_the_variants(file: str | Path, said: str) -> None:
+    args = bench_embeddings.parser().parse_args(["--variants", str(file)])
+    assert bench_embeddings.command(args).endswith(f"bench_embeddings.py --variants {said}")
+
+
 @pytest.mark.slow
 def test_killed_and_run_again(tmp_path: Path) -> None:
     """SIGKILL while scoring; what comes of the second run is what comes of one run in one go."""

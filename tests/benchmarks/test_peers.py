@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from harness.store import settings_hash
 from peers import PEERS, _registry, variants
 from peers._registry import Peer, Row
 from scipy import sparse
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -141,6 +145,21 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(_registry.importlib, "import_module", broken)
     assert Peer("a", "A", embed, requires=("torch",)).why_missing() == "OSError: libcudart.so: cannot open"
+
+
+def test_every_package_of_others_is_in_an_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: _packages(lines) for name, lines in project["optional-dependencies"].items()}
+    names = {"scvi": "scvi-tools", "concord": "concord-sc"}
+    for peer in PEERS.values():
+        modules = {m.partition(".")[0] for m in peer.requires} - {"diffaug", "peers"}
+        needed = {names.get(m, m.lower()) for m in modules} - {"umap"}
+        assert needed <= extras.get(peer.extra, set()), peer.name
+        assert ("umap" in modules) <= ("umap-learn" in _packages(project["dependencies"]))
+
+
+def _packages(lines: list[str]) -> set[str]:
+    return {re.split(r"[<>=\[]", line)[0].lower() for line in lines}
 
 
 def test_every_method_has_its_place() -> None:
