@@ -185,6 +185,32 @@ def test_every_arm_meets_the_same_cells_and_protocol(
     assert [c["config"].diffusion.condition for c in counter.calls[:4]] == ["label", "noise", "semantic", "label"]
 
 
+@pytest.mark.parametrize("name", ARTEFACTS)
+@pytest.mark.parametrize("max_epochs", [None, 1, 4, 9])
+def test_every_encoder_has_as_many_epochs(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch, name: str, max_epochs: int | None
+) -> None:
+    """A cap is on all phases together; an arm without a generator must not give its encoder what that would have had."""
+    counter = Counter(monkeypatch)
+    plan = dataclasses.replace(tiny.base.training, warmup_steps=12, generator_steps=40)
+    settings = dataclasses.replace(tiny, base=dataclasses.replace(tiny.base, training=plan), max_epochs=max_epochs)
+    _run.run(ARTEFACTS[name], Rows(tmp_path, settings), settings, sets=[SET], seeds=1)
+    plans = [c["config"].training.resolve(150, c["max_epochs"]) for c in counter.calls]
+    assert len({plan.encoder_phases for plan in plans}) == 1
+    without = [p for c, p in zip(counter.calls, plans, strict=True) if c["config"].training.generator_epochs == 0]
+    assert all(plan.generator_epochs == 0 for plan in without)
+
+
+def test_the_twin_is_simclr_under_a_cap_too(tmp_path: Path, tiny: Settings) -> None:
+    table2 = ARTEFACTS["table2"]
+    arms = tuple(arm for arm in table2.arms if arm.key in ("loop_off", "simclr"))
+    settings = dataclasses.replace(tiny, max_epochs=6)
+    few = dataclasses.replace(table2, arms=arms, groups=("probes",))
+    table = _run.run(few, Rows(tmp_path, settings), settings, sets=[SET], seeds=1).set_index("arm")
+    for score in ("linear", "knn", "kmeans", "rank"):
+        assert table.loc["loop_off", score] == table.loc["simclr", score]
+
+
 def test_a_row_says_how_it_was_made(tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     Counter(monkeypatch)
     table = _run.run(TABLE4, Rows(tmp_path, tiny), tiny, sets=[SET], seeds=1)

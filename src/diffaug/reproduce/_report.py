@@ -338,7 +338,7 @@ def _common_notes(domain: Domain, settings: Settings, sets: Sequence[str], absen
     notes = [
         f"Data: stand-ins{size}. Raw counts are log-normalised and cut to {settings.n_top_genes} variable genes; other "
         "measurements are taken as they are. The paper's versions of its sets are not known in detail.",
-        _recipe(settings.base),
+        _recipe(settings.base) + _cap(settings),
         "Protocol: the encoder sees all cells without their labels, those of the probe's test splits included. No label is "
         "read in training, early stopping or the choice of a model (A1 of Table 4 apart); the released code of the paper "
         "chooses its checkpoints by a score that uses labels.",
@@ -373,11 +373,18 @@ def _split_notes(domain: Domain, settings: Settings, sets: Sequence[str], absent
     notes.append(
         f"Recipe, where a row does not say otherwise: loss {base.loss.name}, encoder {network}, {_length(base)}, "
         f"{base.diffusion.n_steps} sampling steps, lambda {base.training.view_rate:g} at most. The paper's: soft loss, "
-        f"{epochs[domain]}, lambda 0.1; `--preset paper' has its settings, for a GPU."
+        f"{epochs[domain]}, lambda 0.1; `--preset paper' has its settings, for a GPU." + _cap(settings)
     )
     if absent:
         notes.append(f"Not at hand in DIFFAUG_DATA_DIR and left out: {', '.join(absent)}.")
     return notes
+
+
+def _cap(settings: Settings) -> str:
+    """What a reader must know of numbers of a quick look."""
+    if settings.max_epochs is None:
+        return ""
+    return f" Here `--max-epochs {settings.max_epochs}' caps the epochs of all phases together: longer plans shrink in proportion."
 
 
 def _length(base: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -117,7 +118,7 @@ def run(
                     deadline.check()
                 with _quiet(name in heard):
                     data = data or _prepared(name, artefact.domain, settings, references)
-                    for arm, row in _rows_of(together, artefact, rows, data, seed, device, settings.max_epochs, kept):
+                    for arm, row in _rows_of(together, artefact, rows, data, seed, device, settings, kept):
                         rows.put(row)
                         n_done += 1
                         left = (n_left - n_done) * (time.perf_counter() - begin) / n_done
@@ -181,7 +182,7 @@ def _rows_of(
     data: Data | SplitData,
     seed: int,
     device: str,
-    max_epochs: int | None,
+    settings: Settings,
     checkpoints: Checkpoints,
 ) -> Iterator[tuple[Arm, dict[str, Any]]]:
     """Rows of runs that one training serves, each as soon as it is known."""
@@ -189,16 +190,20 @@ def _rows_of(
     # A run that another table left with other scores is run again for all of them: its row must not lose any.
     measured = [group for kept in before if kept for group in kept["measured"].split()]
     groups: list[Any] = list(dict.fromkeys([*artefact.groups, *measured]))
-    common: dict[str, Any] = {"seed": seed, "device": device, "max_epochs": max_epochs}
-    first, config, _ = together[0]
+    common: dict[str, Any] = {"seed": seed, "device": device, "max_epochs": settings.max_epochs}
+    first = together[0][0]
+    n_trained = int((data.split != "test").sum()) if isinstance(data, SplitData) else data.n_obs
+    configs = [capped(config, settings, n_trained) for _, config, _ in together]
     found: Iterable[Mapping[str, Any]]
     if isinstance(data, SplitData):
         rows.begin()  # a folder of checkpoints alone would be a foreign one
-        found = [_split_measure.measure(first.method, config, data, domain=artefact.domain, kept=checkpoints, **common)]
+        found = [
+            _split_measure.measure(first.method, configs[0], data, domain=artefact.domain, kept=checkpoints, **common)
+        ]
     elif len(together) > 1:
-        found = _measure.measure_sweep([config for _, config, _ in together], data, groups=groups, **common)
+        found = _measure.measure_sweep(configs, data, groups=groups, **common)
     else:
-        found = [_measure.measure(first.method, config, data, groups=groups, **common)]
+        found = [_measure.measure(first.method, configs[0], data, groups=groups, **common)]
     for (arm, config, digest), scores in zip(together, found, strict=True):
         yield (
             arm,
@@ -218,6 +223,26 @@ def _rows_of(
                 **scores,
             },
         )
+
+
+def capped(config: Config, settings: Settings, n_obs: int) -> Config:
+    """Settings whose encoder has as many epochs under ``--max-epochs`` as that of the base.
+
+    A cap shrinks a whole plan in proportion. An arm without a generator, or with a shorter one, would keep more of its encoder's
+    epochs than the others have, and would be no twin.
+    """
+    own, base = config.training, settings.base.training
+    if settings.max_epochs is None or own.generator_epochs == base.generator_epochs or own.generator_epochs is None:
+        return config
+    plan = base.resolve(n_obs, settings.max_epochs)
+    assert plan.generator_epochs is not None
+    training = dataclasses.replace(
+        own,
+        warmup_epochs=plan.warmup_epochs,
+        generator_epochs=min(own.generator_epochs, plan.generator_epochs),
+        mixed_epochs=plan.mixed_epochs,
+    )
+    return dataclasses.replace(config, training=training)
 
 
 @contextmanager
