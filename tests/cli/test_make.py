@@ -229,16 +229,23 @@ def test_embed_with_missing_genes(work: Path, capsys: pytest.CaptureFixture[str]
 # --- augment ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["diffaug", "mixup", "feature_swap"])
-def test_augment_equals_the_python_call(kind: str, work: Path) -> None:
+@pytest.mark.parametrize(("kind", "strength"), [("diffaug", 0.5), ("mixup", 1.0), ("feature_swap", 1.0)])
+def test_augment_equals_the_python_call(kind: Any, strength: float, work: Path) -> None:
     call = ["augment", "held_out.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad", "--n-views", "2"]
-    assert main([*call, "--kind", kind, "--strength", "0.5", "--seed", "3"]) == 0
+    assert main([*call, "--kind", kind, "--strength", str(strength), "--seed", "3"]) == 0
     model = diffaug.DiffAug.load("cells.diffaug.model")
     adata = anndata.read_h5ad("held_out.h5ad")
-    expected = diffaug.tl.augment(adata, model, n_views=2, kind=kind, strength=0.5, random_state=3)  # type: ignore[arg-type]
+    expected = diffaug.tl.augment(adata, model, n_views=2, kind=kind, strength=strength, random_state=3)
     written = anndata.read_h5ad("new.h5ad")
     assert same_cells(written, expected)
     assert written.obs["source_cell"].tolist() == np.repeat(adata.obs_names, 2).tolist()
+
+
+def test_a_hand_made_view_has_no_strength(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["augment", "held_out.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad", "--kind", "mixup"]
+    assert main([*call, "--strength", "0.5"]) == 2
+    assert "Expected kind='diffaug' for `strength` below 1, found 'mixup'" in capsys.readouterr().err
+    assert not Path("new.h5ad").exists()
 
 
 # --- generate --------------------------------------------------------------------------------------------------------
