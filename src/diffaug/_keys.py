@@ -53,10 +53,10 @@ SOURCE_CELL = "source_cell"
 SYNTHETIC = "synthetic"
 LIBRARY_SIZE = "library_size"
 NEAREST_CELL = "nearest_cell"
-#: In the ``.uns`` of a fit with its twin: what the generated views did.
-LOOP_GAIN = "loop_gain"
 NEAREST_DISTANCE = "nearest_distance"
 DISTANCE_PERCENTILE = "distance_percentile"
+#: In the ``.uns`` of a fit with its twin: what the generated views did.
+LOOP_GAIN = "loop_gain"
 #: ``.uns`` of made cells: by which model, how and from what.
 MADE = "diffaug_made"
 #: ``.uns`` of real and synthetic cells together: whether the synthetic ones help.

@@ -51,7 +51,10 @@ def reproduce(
         --sets bacillus_promoters --seeds 1 --max-obs 500 -o look
 
     # two genomes
-    DIFFAUG_DATA_DIR=data diffaug-dna reproduce table1 -o dna         --sets demo_human_or_worm --sets human_enhancers_cohn         --reference human.fa.gz --reference demo_human_or_worm/human=human.fa.gz         --reference demo_human_or_worm/worm=worm.fa.gz
+    DIFFAUG_DATA_DIR=data diffaug-dna reproduce table1 -o dna \
+        --sets demo_human_or_worm --sets human_enhancers_cohn \
+        --reference human.fa.gz --reference demo_human_or_worm/human=human.fa.gz \
+        --reference demo_human_or_worm/worm=worm.fa.gz
     """
     run("dna", artefact, plan, sets=sets, references=references_of(reference or ()))
 

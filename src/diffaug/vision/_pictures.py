@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffaug.vision._read import ImageSet
+from diffaug.vision._read import ImageSet, check_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,10 +70,7 @@ def plot_images(
 
     _figure.check_save(save)
     x = images.images if isinstance(images, ImageSet) else images
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
-    if x.dtype.kind not in "fiub":
-        raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
+    check_pixels(x)
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or not len(x):
         raise ValueError(f"Expected grey or RGB images of shape (n, height, width[, 3]) to draw, found {x.shape}.")
     if not np.isfinite(x).all():

@@ -57,10 +57,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         x = self.images
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
+        check_pixels(x)
         if x.ndim not in (3, 4):
             raise ValueError(
                 f"Expected images of shape (n, height, width) or (n, height, width, channels), found shape {x.shape}."
@@ -85,6 +82,14 @@ class ImageSet:
         rows = self.split == split
         labels, names = (None if v is None else v[rows] for v in (self.labels, self.names))
         return ImageSet(self.images[rows], labels, self.classes, self.split[rows], names)
+
+
+def check_pixels(x: Any) -> None:
+    """Raise ``TypeError`` for what is no array of real numbers."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
 
 
 def as_text(x: NDArray[Any]) -> NDArray[np.str_]:
