@@ -19,6 +19,8 @@ LABEL_FREE, CLUSTERS = "split_half_overlap", "kmeans"
 #: One clustering moves by points with its start, so that a mean over some is compared.
 _N_STARTS = 5
 _N_FOLDS = 5
+#: Cells that are judged by default; the labels that a fit looks at before the training are theirs.
+_MAX_OBS = 5000
 _K = 15
 #: Of fewer cells each one is a neighbour of each other, and every embedding finds all of them.
 _MIN_CELLS = 3
@@ -31,7 +33,7 @@ def loop_gain(
     model: DiffAug,
     *,
     groupby: str | None = None,
-    max_obs: int = 5000,
+    max_obs: int = _MAX_OBS,
     random_state: int = 0,
 ) -> pd.DataFrame:
     """Compare a model of ``tl.fit(..., twin=True)`` with its loop-off twin: did the generated views help here?
@@ -100,7 +102,7 @@ def require_twin(model: DiffAug) -> DiffAug:
 
 
 def label_values(
-    adata: AnnData, groupby: str | None, *, max_obs: int = 5000, random_state: int = 0
+    adata: AnnData, groupby: str | None, *, max_obs: int = _MAX_OBS, random_state: int = 0
 ) -> np.ndarray | None:
     """Labels of the cells as text; an error where those that are drawn cannot judge, which a fit wants to know beforehand."""
     if groupby is None:
@@ -124,7 +126,7 @@ def _drawn(n_obs: int, max_obs: int, random_state: int) -> np.ndarray:
 
 
 def compare_with_twin(
-    model: DiffAug, x: Matrix, labels: np.ndarray | None, *, max_obs: int = 5000, random_state: int = 0
+    model: DiffAug, x: Matrix, labels: np.ndarray | None, *, max_obs: int = _MAX_OBS, random_state: int = 0
 ) -> pd.DataFrame:
     """The table of :func:`loop_gain`, on values."""
     twin = require_twin(model)
