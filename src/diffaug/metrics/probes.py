@@ -20,9 +20,10 @@ from sklearn.model_selection import (
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC
 
 from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
+from diffaug.metrics._linear_svm import LinearSVM
 
 Protocol = Literal["holdout", "repeated", "tenfold", "rbf", "groups"]
 PROTOCOLS: tuple[Protocol, ...] = ("holdout", "repeated", "tenfold", "rbf", "groups")
@@ -153,7 +154,7 @@ def linear_probe(
 
 def linear_classifier(name: LinearClassifier = "svm") -> BaseEstimator:
     """The classifier of every linear probe, on standardised features; neither has a random part."""
-    model = LinearSVC(dual=False) if name == "svm" else LogisticRegression(max_iter=1000)
+    model = LinearSVM() if name == "svm" else LogisticRegression(max_iter=1000)
     return make_pipeline(StandardScaler(), model)
 
 
