@@ -72,7 +72,9 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_encoder.py` ({machin
 - The literal form of the soft loss, in which nothing attracts a view to its cell ({{doc}}`../method`), still probes better
   than the scale-free form with nu_z = 0.1. Repulsion alone keeps more than a badly balanced attraction: the scale-free
   form is not well tuned yet, and the preset `"paper"`, which uses it, should be expected to embed worse than the default.
-- Hiding features helps on these sets. On a panel of 33 genes ({{doc}}`embeddings`) the default recipe loses to PCA.
+- Hiding features helps on these sets (mean linear .777 against .762, k-NN .766 against .760; on mca_bladder all but the
+  linear probe are better without). On panels, of fewer than 100 features, less is hidden, and encoder and views are others
+  ({{doc}}`../experiments`, entries 8 and 16); on one of 33 genes the linear probe is .68 even so, PCA's .70 ({{doc}}`embeddings`).
 """,
     )
 

@@ -128,8 +128,9 @@ def render(results: Results) -> None:
 
 Whole default fits, both methods in one session on one machine ({machine()}; threads as in the results file). scVI runs
 with its defaults (epochs by its own rule, no early stopping) on the counts of the same genes. Rates are medians of five
-runs; *share* is the floating-point work of the linear layers a second, as a share of the rate of a float32 matrix
-product measured in the same process. `peak_gb` is the process's highest memory so far, rows in the order of running.
+runs, times of whole fits are of one; *share* is the floating-point work of the linear layers a second, as a share of the
+rate of a float32 matrix product measured in the same process. `peak_gb` is the process's highest memory so far, rows in
+the order of running.
 
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py`
 

@@ -62,7 +62,7 @@ def make_fabric(device: str = "auto", precision: Precision = "32-true") -> Fabri
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Treat denormal floats as zero: kernel tails underflow, and denormals make a CPU step 3.7 times slower.
+    """Treat denormal floats as zero: kernel tails underflow, and a CPU step on denormals is several times slower.
 
     What the caller had set is restored.
     """
