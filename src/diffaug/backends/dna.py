@@ -122,7 +122,7 @@ def default_config() -> Config:
         diffusion=_diffusion(prediction_type="x0"),
         training=TrainingConfig(
             warmup_steps=300,
-            generator_steps=1000,
+            generator_steps=1500,
             mixed_steps=300,
             encoder_passes=10,
             generator_passes=20,
