@@ -6,7 +6,7 @@ refused here:
 
 - an operation on tensors of two devices (a single number on the CPU may stand beside the device's tensors, as in torch);
 - a random generator of another device than the tensor;
-- a Fourier transform in half precision, and on ``mps`` any float64.
+- on ``mps`` any float64.
 
 And it counts what makes the host wait for the device (:attr:`PretendDevice.waits`).
 
@@ -54,14 +54,14 @@ class OnDevice(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, held: Tensor, device: torch.device, inner_device: str) -> OnDevice:
+    def __new__(cls, held: Tensor, device: torch.device) -> OnDevice:
         made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             held.size(),
             strides=held.stride(),
             storage_offset=held.storage_offset(),
             dtype=held.dtype,
-            device=inner_device,
+            device="meta",  # a torch without CUDA ends the process at the first gradient of a tensor of CUDA's
         )
         made.held, made.told = held, device
         return made
@@ -115,9 +115,9 @@ class PretendDevice(TorchDispatchMode):
         Dtypes on the device, by operation.
     """
 
-    def __init__(self, device: str = "cuda:0", inner_device: str = "meta") -> None:
+    def __init__(self, device: str = "cuda:0") -> None:
         super().__init__()
-        self.device, self.inner_device = torch.device(device), inner_device
+        self.device = torch.device(device)
         self.waits: Counter[str] = Counter()
         self.seen: dict[str, set[torch.dtype]] = {}
 
@@ -146,7 +146,7 @@ class PretendDevice(TorchDispatchMode):
         def told(x: Any) -> Any:
             if not on_device or not isinstance(x, Tensor):
                 return x
-            return known[id(x)] if id(x) in known else OnDevice(x, self.device, self.inner_device)
+            return known[id(x)] if id(x) in known else OnDevice(x, self.device)
 
         out = _changed(out, told)
         if on_device:
@@ -166,7 +166,9 @@ class PretendDevice(TorchDispatchMode):
         on_device: bool,
     ) -> None:
         if name in _INDEXING and mine and not isinstance(args[0], OnDevice):
-            raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({name})")
+            raise RuntimeError(
+                f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({name})"
+            )
         if name in _INDEXING and len(args) > 2 and isinstance(args[0], OnDevice) != isinstance(args[2], OnDevice):
             if args[2].ndim:
                 raise RuntimeError(f"Expected the values on the same device as the indexed tensor ({name})")
@@ -183,8 +185,6 @@ class PretendDevice(TorchDispatchMode):
                 raise RuntimeError(
                     f"Expected a '{kind}' device type for generator but found '{generator.device.type}' ({name})"
                 )
-        if name.startswith("_fft") and any(x.dtype in (torch.bfloat16, torch.float16) for x in mine):
-            raise RuntimeError(f"Unsupported dtype {mine[0].dtype} ({name})")
 
     def _count(self, name: str, args: Any, mine: list[OnDevice], on_device: bool) -> None:
         if mine and name in _WAITING:
@@ -219,43 +219,23 @@ def _changed(x: Any, change: Callable[[Any], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _autocast(device_type: str, dtype: torch.dtype) -> Iterator[None]:
-    """``torch.autocast`` without its question whether there is such a device."""
-    before = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
-    torch.set_autocast_enabled(device_type, True)
-    torch.set_autocast_dtype(device_type, dtype)
-    torch.autocast_increment_nesting()
-    try:
-        yield
-    finally:
-        if torch.autocast_decrement_nesting() == 0:
-            torch.clear_autocast_cache()
-        torch.set_autocast_enabled(device_type, before[0])
-        torch.set_autocast_dtype(device_type, before[1])
-
-
-@contextlib.contextmanager
-def pretended(device: str = "cuda:0", inner_device: str = "meta") -> Iterator[PretendDevice]:
+def pretended(device: str = "cuda:0") -> Iterator[PretendDevice]:
     """A block with a :class:`PretendDevice`, also for those who ask diffaug for ``device="cuda"``."""
     import_module("torch._dynamo")  # torch would do it within the block, where it does not bear what is patched
 
-    mode = PretendDevice(device, inner_device)
+    mode = PretendDevice(device)
 
     def fabric(device: str = "auto", precision: Any = "32-true") -> Any:
-        from lightning_fabric.plugins import MixedPrecision
-
+        assert precision == "32-true", "torch casts by what its inner parts take a tensor for"
         from diffaug.core.devices import make_fabric
 
         made = make_fabric("cpu")
         made._strategy._root_device = mode.device
         made._accelerator.setup_device = lambda device: None
-        if precision == "bf16-mixed":
-            made._precision = made._strategy.precision = MixedPrecision("bf16-mixed", mode.device.type)
         return made
 
     with pytest.MonkeyPatch.context() as patch, torch.autograd.set_multithreading_enabled(False):
         patch.setattr(torch, "Generator", OnDeviceGenerator)
-        patch.setattr(torch, "autocast", _autocast)
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
         # The CPU draws for the device, and its own generator is kept and seeded beside.
         patch.setattr(torch.cuda, "get_rng_state", lambda device: None)
