@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from diffaug import DiffAug
 from diffaug.backends import available_backends
+from diffaug.backends._cell_views import thin_counts
 from diffaug.backends._hyena import causal_convolution
 from diffaug.backends.cells import CellsBackend, CellsConfig
 from diffaug.baselines import METHODS, VIEW_GENERATORS, Baseline, ViewGenerator
@@ -359,6 +360,23 @@ def test_depths_of_cells_are_read_on_mps() -> None:
     with pretended("mps:0"):
         found = backend.to("mps:0").strata(data.to("mps:0"))
         assert found is not None and torch.equal(found.cpu(), expected)
+
+
+def test_counts_are_thinned_on_mps() -> None:
+    """The CPU draws, from a seed of the device's stream; the control is the draw there."""
+    with pretended("mps:0") as device:
+        counts, units = torch.full((50, 40), 8.0, device="mps:0"), torch.full((50,), 2.0, device="mps:0")
+        with pytest.raises(NotImplementedError, match="binomial"):
+            torch.binomial(counts, counts / 16)
+        stream = torch.Generator("mps").manual_seed(0)
+        first, second = (thin_counts(counts, units, 0.5, stream) for _ in range(2))
+        again = thin_counts(counts, units, 0.5, torch.Generator("mps").manual_seed(0))
+        assert first.device == device.device
+        first, second, again = first.cpu(), second.cpu(), again.cpu()
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    # Values are 0, 4, .., 16: four counts of 2, each kept or not, divided by what is kept on average.
+    assert set(first.unique().tolist()) == {0.0, 4.0, 8.0, 12.0, 16.0}
+    assert abs(float(first.mean()) - 8) < 0.45  # five standard errors of 4 / sqrt(2000)
 
 
 def test_coefficients_of_a_sampler_are_those_of_the_cpu() -> None:
