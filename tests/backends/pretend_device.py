@@ -228,10 +228,10 @@ def pretended(device: str = "cuda:0") -> Iterator[PretendDevice]:
     if not (hasattr(Tensor, "_make_wrapper_subclass") and hasattr(_Generator, "_cdata")):
         pytest.skip("needs a torch whose tensors can say that they are elsewhere")
     import_module("torch._dynamo")  # torch would do it within the block, where it does not bear what is patched
-
     mode = PretendDevice(device)
 
     def fabric(device: str = "auto", precision: Any = "32-true") -> Any:
+        assert torch.device(device).type == mode.device.type, f"Expected {mode.device} in its block, found {device!r}."
         assert precision == "32-true", "torch casts by what its inner parts take a tensor for"
         from diffaug.core.devices import make_fabric
 

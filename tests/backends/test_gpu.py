@@ -258,12 +258,17 @@ def test_baselines_on_the_device(method: str, case_of_cells: np.ndarray) -> None
 @pytest.mark.parametrize("backend", ["cells", "dna"])
 def test_view_generators_on_the_device(kind: str, backend: str, case: Case) -> None:
     x = case.make(N, 0)
-    made = {}
-    for name in ("cuda", "cpu"):
-        with pretended():
-            model = ViewGenerator(kind, settings(case), settings={"width": 4}, backend=backend, device=name)
-            made[name] = model.fit(x, progress=False).augment(x, 2)
-    np.testing.assert_array_equal(made["cuda"], made["cpu"])
+
+    def made(device: str) -> np.ndarray:
+        model = ViewGenerator(kind, settings(case), settings={"width": 4}, backend=backend, device=device)
+        return model.fit(x, progress=False).augment(x, 2)
+
+    with pretended() as device:
+        found = made("cuda")
+        assert device.seen["_fused_adamw_"] == {torch.float32}
+    expected = made("cpu")
+    # Of letters a few may turn out otherwise: convolutions round otherwise off the CPU.
+    assert (found != expected).mean() <= (0.1 if backend == "dna" else 0)
 
 
 # --- bfloat16 --------------------------------------------------------------------------------------------------------
