@@ -54,7 +54,7 @@ def has_depths(x: Tensor) -> bool:
     """
     if x.max() > _LARGEST_LOG:
         return False
-    some = x.double().expm1()
+    some = x.to("cpu", torch.float64).expm1()  # not every accelerator has float64
     multiple = some / torch.where(some > 0, some, torch.inf).min(dim=1, keepdim=True).values
     near = (multiple > 0) & (multiple <= _LARGEST_MULTIPLE)
     whole = torch.where(near, (multiple - multiple.round()).abs(), 0.0) <= _WHOLE

@@ -78,7 +78,12 @@ def thin_counts(values: Tensor, units: Tensor, keep: float, generator: torch.Gen
     Shape of ``values``.
     """
     counts = (values / units[:, None]).round()
-    kept = torch.binomial(counts, torch.full_like(counts, keep), generator=generator)
+    if counts.device.type == "mps":  # has no binomial draws
+        seed = int(torch.randint(2**31 - 1, (), generator=generator, device=counts.device))
+        there, stream = counts.cpu(), torch.Generator().manual_seed(seed)
+        kept = torch.binomial(there, torch.full_like(there, keep), generator=stream).to(counts.device)
+    else:
+        kept = torch.binomial(counts, torch.full_like(counts, keep), generator=generator)
     return kept * (units / keep)[:, None]
 
 

@@ -12,7 +12,7 @@ from diffaug.core.networks import Encoding
 
 #: Rows of HyenaDNA's table of tokens: 12 characters, padded to a multiple of 8.
 N_TOKENS = 16
-#: Rows of the table that hold A, C, G and T.
+#: Rows of the table that hold A, C, G and T, one after the other.
 BASE_TOKENS = (7, 8, 9, 10)
 #: Positions that go through the network at once where no gradient is kept: the memory of an evaluation.
 _POSITIONS_AT_ONCE = 2**16
@@ -164,7 +164,7 @@ class HyenaBackbone(nn.Module):
             raise ValueError(f"Expected sequences of at most {self.max_length} positions, found {x.shape[-1]}.")
         if x.shape[1] not in (len(BASE_TOKENS), N_TOKENS):
             raise ValueError(f"Expected 4 bases or {N_TOKENS} tokens in dimension 1, found {x.shape[1]}.")
-        table = self.embedding if x.shape[1] == N_TOKENS else self.embedding[list(BASE_TOKENS)]
+        table = self.embedding if x.shape[1] == N_TOKENS else self.embedding[BASE_TOKENS[0] : BASE_TOKENS[-1] + 1]
         h = x.transpose(1, 2).contiguous() @ table
         for block in self.blocks:
             h = block(h)

@@ -306,7 +306,7 @@ class CellsBackend(Backend):
         mean, std = self.mean.to(v.device), self.std.to(v.device)
         x = torch.addcmul(mean, v, std)
         # Rounding leaves specks around zero; a true value is never so small beside its feature's spread.
-        return torch.where(x < 1e-5 * std, 0.0, x) if self.non_negative else x
+        return torch.where(self.non_negative.to(v.device) & (x < 1e-5 * std), 0.0, x)
 
     def _scaled(self, x: Tensor) -> Tensor:
         return (x - self.mean.to(x)) / self.std.to(x)

@@ -111,7 +111,8 @@ class PairTrainer:
     def _epoch(self, epoch: int) -> EpochRecord:
         begin = time.perf_counter()
         self._learner.net.train()
-        total, n_positives, n_generated = torch.zeros((), device=self.device), 0, 0
+        total, n_positives = torch.zeros((), device=self.device), 0
+        n_generated: int | Tensor = 0
         for index in shuffled_batches(self.n_obs, self.batch_size, self._random["order"]):
             first = self.positives(index) if self.augment_both else Positives(self.data[index], 0)
             second = self.positives(index)
@@ -122,14 +123,14 @@ class PairTrainer:
             self._done += 1
             total += loss.detach()
             n_positives += len(index) * (1 + self.augment_both)
-            n_generated += first.n_generated + second.n_generated
+            n_generated = n_generated + first.n_generated + second.n_generated
         return EpochRecord(
             phase="A",
             cycle=0,
             epoch=epoch,
             encoder_loss=finite_loss(total, "encoder") / self.steps_per_epoch,
             n_positives=n_positives,
-            n_generated=n_generated,
+            n_generated=int(n_generated),
             seconds=time.perf_counter() - begin,
             **pair_probes(made.x, made.views),
         )

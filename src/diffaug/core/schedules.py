@@ -54,15 +54,22 @@ class NoiseSchedule:
             beta = 1 - f[1:] / f[:-1]
         self.alpha_bar = torch.cumprod(1 - beta.clamp(max=0.999), dim=0)
         self.log_snr = 0.5 * (torch.log(self.alpha_bar) - torch.log1p(-self.alpha_bar))
+        self._on_device: dict[torch.device, Tensor] = {}
 
     def log_snr_at(self, t: Tensor) -> Tensor:
-        """Half log signal-to-noise ratio at (possibly fractional) times, float64, linear between the discrete ones."""
-        t = t.to("cpu", torch.float64).clamp(0, self.n_timesteps - 1)
+        """Half log signal-to-noise ratio at (possibly fractional) times, float64, linear between the discrete ones.
+
+        On the device of ``t``, so that a sampler's steps do not wait for it; for ``mps``, which has no float64, on the CPU.
+        """
+        device = torch.device("cpu") if t.device.type == "mps" else t.device
+        if device not in self._on_device:
+            self._on_device[device] = self.log_snr.to(device)
+        log_snr, t = self._on_device[device], t.to(device, torch.float64).clamp(0, self.n_timesteps - 1)
         low = t.floor().long().clamp(max=self.n_timesteps - 2)
-        return torch.lerp(self.log_snr[low], self.log_snr[low + 1], t - low)
+        return torch.lerp(log_snr[low], log_snr[low + 1], t - low)
 
     def signal_noise_at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients of signal and noise, each the shape of ``t``, float64 on the CPU."""
+        """Coefficients of signal and noise, each the shape of ``t``, float64, where :meth:`log_snr_at` is."""
         twice = 2 * self.log_snr_at(t)
         return torch.sigmoid(twice).sqrt(), torch.sigmoid(-twice).sqrt()
 

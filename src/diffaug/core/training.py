@@ -430,12 +430,12 @@ class Trainer:
     def _a_epoch(self, with_generator: bool = False) -> EpochRecord:
         self._encoder.net.train()
         loss, generator_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        n_generated = 0
+        n_generated: int | Tensor = 0
         for index in self._batches("order"):
             positives = self.positives(index)
             step_loss, x, v = self.a_step(index, positives.views)
             loss += step_loss
-            n_generated += positives.n_generated
+            n_generated = n_generated + positives.n_generated
             if with_generator:
                 self.condition_encoder.load_state_dict(self.encoder.state_dict())
                 generator_loss += self.b_step(index, self.conditions(index))
@@ -448,7 +448,7 @@ class Trainer:
             if with_generator
             else math.nan,
             n_positives=self.steps_per_epoch * self.batch_size,
-            n_generated=n_generated,
+            n_generated=int(n_generated),
             **pair_probes(x, v),
         )
 

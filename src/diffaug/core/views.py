@@ -92,10 +92,13 @@ def drop_features(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
 
 
 class Positives(NamedTuple):
-    """Positive views of a batch, and how many of them are generated."""
+    """Positive views of a batch, and how many of them are generated.
+
+    Their number may be a tensor: to read it in every step would make the host wait for a GPU in every step.
+    """
 
     views: Tensor
-    n_generated: int
+    n_generated: int | Tensor
 
 
 class ViewBank:
@@ -148,4 +151,4 @@ def mix_views(
         return Positives(hand_made, 0)
     replace = torch.rand(index.shape, generator=generator, device=index.device) < view_rate
     mask = replace.reshape(-1, *(1,) * (hand_made.ndim - 1))
-    return Positives(torch.where(mask, bank.draw(index, generator), hand_made), int(replace.sum()))
+    return Positives(torch.where(mask, bank.draw(index, generator), hand_made), replace.sum())

@@ -94,7 +94,8 @@ def run(
     """
     deadline = deadline or Deadline()
     arms = {name: resolved(artefact, settings, device=device, of_set=name) for name in sets}
-    device = str(make_fabric(device).device)  # which one `auto' was
+    computing = make_fabric(device).device  # which one `auto' was; Apple's has no number when it is asked for
+    device = computing.type if computing.type == "mps" else str(computing)
     # The seeds come last: a stopped run has some seeds on all sets, and not all seeds on some sets.
     cells = [(seed, name) for seed in range(seeds) for name in sets]
     n_left = sum(
