@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import diffaug
 from diffaug import Config, DiffAug, LossConfig, TrainingConfig
-from diffaug._model import resolve_config, whole_number
+from diffaug._model import resolve_config
 from diffaug.backends import get_backend
 from diffaug.backends.cells import CellsConfig
 
@@ -98,11 +98,6 @@ def test_settings_reach_the_fit(model: DiffAug) -> None:
     assert model.embed(expression(4)).latent.shape == (4, 5)
     assert model.config.training.warmup_epochs == 2
     assert isinstance(model.config.domain, CellsConfig)
-
-
-@pytest.mark.parametrize(("value", "least"), [(0, 0), (5, 1), (np.int32(4), 4)])
-def test_whole_number(value: Any, least: int) -> None:
-    assert type(whole_number("n", value, least)) is int
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------

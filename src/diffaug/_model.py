@@ -20,13 +20,12 @@ from torch import Tensor, nn
 from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import (
     Embedding,
-    check_length,
     embed_events,
     model_space,
     resolve_config,
     training_events,
-    whole_number,
 )
+from diffaug.core.arguments import check_length, rate, share, whole_number
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
 from diffaug.core.checkpoint import versions as versions  # for those above, who know this module
 from diffaug.core.config import Config, config_from_dict
@@ -188,7 +187,7 @@ class DiffAug:
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
-        plan, rates = config.training, [_rate("sweep", rate) for rate in sweep]
+        plan, rates = config.training, [rate("sweep", each) for each in sweep]
         if (twin or rates) and not (plan.n_cycles and plan.view_rate):
             raise ValueError(
                 f"Expected n_cycles and view_rate above 0 for twin=True or a sweep, found {plan.n_cycles} and "
@@ -437,7 +436,7 @@ class DiffAug:
         """
         backend = self.backend
         n_views = whole_number("n_views", n_views, 1)
-        strength = _share("strength", strength)
+        strength = share("strength", strength)
         backend.event_shape_of(x)  # says what is wrong with an ``x`` that has no shape
         check_length("labels", labels, x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
@@ -716,28 +715,6 @@ def _shown(items: Iterable[T], total: int, name: str, progress: bool, unit: str 
     from tqdm.auto import tqdm
 
     return tqdm(items, total=total, desc=name, unit=unit, disable=not (progress and total > 1))
-
-
-def _share(name: str, value: object) -> float:
-    """Check an argument in (0, 1]."""
-    number = _number(name, value)
-    if not 0 < number <= 1:
-        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
-    return number
-
-
-def _rate(name: str, value: object) -> float:
-    """Check an argument in [0, 1]."""
-    number = _number(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"Expected `{name}` in [0, 1], found {value}.")
-    return number
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"Expected `{name}` to be a number, found {value!r}.")
-    return float(value)
 
 
 def _folder(path: object) -> Path:
