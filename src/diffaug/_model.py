@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffaug._model_file import Header, read_model, write_model
 from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import (
     Embedding,
@@ -27,21 +26,18 @@ from diffaug.backends._events import (
 )
 from diffaug.core.arguments import check_length, rate, share, whole_number
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
-from diffaug.core.checkpoint import versions as versions  # for those above, who know this module
-from diffaug.core.config import Config, config_from_dict
+from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.plan import EpochRecord, blocks_of
 from diffaug.core.probes import split_half_overlap
 from diffaug.core.resume import ResumableRun
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.storage import MODEL_FOLDER, written_whole
 from diffaug.core.training import Trainer, draw, encode
 from diffaug.core.trust import view_share
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
 T = TypeVar("T")
 _BATCH = 2048
 
@@ -598,31 +594,18 @@ class DiffAug:
         OSError
             The place cannot be written.
         """
-        from safetensors.torch import save_file
-
         tensors = self._tensors()
-        document = {
-            "format": "diffaug",
-            "schema_version": SCHEMA_VERSION,
-            "versions": versions(),
-            "backend": self._backend_cls.name,
-            "event_shape": list(self.event_shape),
-            "n_obs": self.n_obs,
-            "n_cond": self._conditions.shape[1],
-            "has_generator": self._has_generator,
-            "random_state": self.random_state,
-            "config": self.config.to_dict(),
-            "meta": self.meta,
-        }
-        path = _folder(path)
-        with written_whole(path, kind=MODEL_FOLDER, overwrite=overwrite) as folder:
-            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
-            (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-            with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(f.name for f in dataclasses.fields(EpochRecord))
-                writer.writerows(dataclasses.astuple(r) for r in self.history)
-        return path
+        header = Header(
+            backend=self._backend_cls.name,
+            event_shape=list(self.event_shape),
+            n_obs=self.n_obs,
+            n_cond=self._conditions.shape[1],
+            has_generator=self._has_generator,
+            random_state=self.random_state,
+            config=self.config.to_dict(),
+            meta=self.meta,
+        )
+        return write_model(path, header, tensors, self.history, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> DiffAug:
@@ -646,55 +629,20 @@ class DiffAug:
         ValueError
             It is not a model, is damaged, or was written by a newer version.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = _folder(path)
-        for name in (MODEL_FOLDER.marker, *MODEL_FOLDER.others):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"Expected a model folder with {name!r}, found none in {str(folder)!r}.")
-        document = _read_document(folder / "config.json")
-        try:
-            tensors = load_file(folder / "weights.safetensors")
-        except SafetensorError as error:
-            raise ValueError(
-                f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error}). Save the model again."
-            ) from error
-        backend_cls = get_backend(document["backend"])
-        try:
-            given = {**document["config"], "domain": backend_cls.settings_of_older(document["config"]["domain"])}
-            config = config_from_dict(given, backend_cls.Settings)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"Expected settings that fit this version of diffaug in {str(folder)!r}, found others: {error.args[0]}"
-            ) from error
-        model = cls(config, backend=document["backend"], random_state=document["random_state"], device=device)
-        backend = backend_cls(config.domain, tuple(document["event_shape"]))
+        saved = read_model(path)
+        header, backend_cls = saved.header, get_backend(saved.header.backend)
+        config = saved.settings(backend_cls)
+        model = cls(config, backend=header.backend, random_state=header.random_state, device=device)
+        backend = backend_cls(config.domain, tuple(header.event_shape))
         model._backend, model._encoder = backend, backend.make_encoder()
-        model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(document["n_cond"])
-        conditions, strata = tensors.pop("conditions", None), tensors.pop("strata", None)
+        model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(header.n_cond)
         for part, module in model._modules().items():
-            state = {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
-            try:
-                module.load_state_dict(state)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"Expected weights of the {part} that fit config.json in {str(folder)!r}, found others: "
-                    + " ".join(str(error).split())
-                ) from error
+            saved.fill(part, module)
             module.to(model.device).eval().requires_grad_(False)
-        if conditions is None or conditions.shape != (document["n_obs"], document["n_cond"]):
-            raise ValueError(
-                f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others."
-            )
-        model._conditions = conditions.to(model.device)
-        if strata is not None and strata.shape != (document["n_obs"],):
-            raise ValueError(
-                f"Expected strata of {document['n_obs']} training events in {str(folder)!r}, found others."
-            )
+        model._conditions, strata = saved.conditions().to(model.device), saved.strata()
         model._strata = None if strata is None else strata.to(model.device)
-        model.n_obs, model._has_generator, model.meta = document["n_obs"], document["has_generator"], document["meta"]
-        model.history = _read_history(folder / "history.csv")
+        model.n_obs, model._has_generator, model.meta = header.n_obs, header.has_generator, header.meta
+        model.history = saved.history()
         return model
 
     def _modules(self) -> dict[str, nn.Module]:
@@ -717,12 +665,6 @@ def _shown(items: Iterable[T], total: int, name: str, progress: bool, unit: str 
     return tqdm(items, total=total, desc=name, unit=unit, disable=not (progress and total > 1))
 
 
-def _folder(path: object) -> Path:
-    if not isinstance(path, str | os.PathLike) or not str(path):
-        raise TypeError(f"Expected `path` to name a folder, found {path!r}.")
-    return Path(path)
-
-
 def _given(tensors: dict[str, Tensor], batch: np.ndarray | None, one_hot: Tensor | None) -> dict[str, Tensor]:
     """Tensors that a fit learns from, with batches and labels where it has some."""
     if batch is not None:
@@ -738,58 +680,3 @@ def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Con
         return one_hot.shape[1]
     encoded = encode(encoder, two)
     return int((encoded.latent if config.diffusion.condition == "latent" else encoded.semantic).shape[1])
-
-
-#: What ``config.json`` must hold, besides its format and version.
-_DOCUMENT: dict[str, type] = {
-    "backend": str,
-    "event_shape": list,
-    "n_obs": int,
-    "n_cond": int,
-    "has_generator": bool,
-    "random_state": int,
-    "config": dict,
-    "meta": dict,
-}
-
-
-def _read_document(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected JSON in {str(file)!r}, found something else ({error}).") from error
-    if not isinstance(document, dict) or document.get("format") != "diffaug":
-        raise ValueError(f"Expected a diffaug model in {str(file)!r}, found another kind of file.")
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(
-            f"Expected a model of schema version {SCHEMA_VERSION}, found {document.get('schema_version')} in {str(file)!r}. "
-            "Use the diffaug version that wrote it, or a newer one."
-        )
-    for key, kind in _DOCUMENT.items():
-        if key not in document:
-            raise ValueError(f"Expected {list(_DOCUMENT)} in {str(file)!r}, found no {key!r}.")
-        if type(document[key]) is not kind:
-            raise ValueError(f"Expected {key!r} to be a {kind.__name__} in {str(file)!r}, found {document[key]!r}.")
-    sizes = [*document["event_shape"], document["n_obs"], document["n_cond"], 1 + document["random_state"]]
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise ValueError(f"Expected positive sizes in {str(file)!r}, found {sizes}.")
-    return document
-
-
-#: Columns of the history that models saved before them lack.
-_LATER_COLUMNS = {"news", "faith"}
-
-
-def _read_history(file: Path) -> list[EpochRecord]:
-    fields = {f.name: f.type for f in dataclasses.fields(EpochRecord)}
-    cast = {"int": int, "float": float, "Phase": str}
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if rows and not fields.keys() - _LATER_COLUMNS <= set(rows[0]) <= fields.keys():
-        raise ValueError(f"Expected the columns {list(fields)} in {str(file)!r}, found {list(rows[0])}.")
-    try:
-        return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]
-    except (TypeError, ValueError) as error:  # a line cut short, or no numbers
-        raise ValueError(
-            f"Expected numbers in every column of {str(file)!r}, found a damaged line ({error})."
-        ) from error
