@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug._model_file import Header, read_model, write_model
+from diffaug._model_fit import new_trainer, run_identity, sweep_rates
 from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import (
     Embedding,
@@ -24,16 +25,16 @@ from diffaug.backends._events import (
     resolve_config,
     training_events,
 )
-from diffaug.core.arguments import check_length, rate, share, whole_number
+from diffaug.core.arguments import check_length, share, whole_number
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
 from diffaug.core.config import Config
-from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
+from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.plan import EpochRecord, blocks_of
 from diffaug.core.probes import split_half_overlap
 from diffaug.core.resume import ResumableRun
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.training import Trainer, draw, encode
+from diffaug.core.training import draw, encode
 from diffaug.core.trust import view_share
 
 logger = logging.getLogger(__name__)
@@ -183,17 +184,7 @@ class DiffAug:
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
-        plan, rates = config.training, [rate("sweep", each) for each in sweep]
-        if (twin or rates) and not (plan.n_cycles and plan.view_rate):
-            raise ValueError(
-                f"Expected n_cycles and view_rate above 0 for twin=True or a sweep, found {plan.n_cycles} and "
-                f"{plan.view_rate:g}: this fit is its own loop-off twin. Set both, or leave the twins out."
-            )
-        if any(rates) and (plan.n_cycles != 1 or plan.schedule != "alternating"):
-            raise ValueError(
-                f"Expected n_cycles=1 and the alternating schedule for a sweep, found {plan.n_cycles} and {plan.schedule!r}. "
-                "Fit each rate on its own."
-            )
+        rates = sweep_rates(sweep, twin=twin, plan=config.training)
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
@@ -205,28 +196,26 @@ class DiffAug:
             data = backend.to_model(x)
             saved = None
             if file is not None:
-                learnt_from = _given({**backend.state_dict(), "events": data}, batch, one_hot)
-                saved = file.open(
-                    self._identity(config, data, twin_rates, digest_of(learnt_from)), made_with(self.device)
+                identity = run_identity(
+                    backend,
+                    data,
+                    config,
+                    batch=batch,
+                    one_hot=one_hot,
+                    random_state=self.random_state,
+                    device=self.device,
+                    twin_rates=twin_rates,
                 )
+                saved = file.open(identity, made_with(self.device))
             data = data.to(self.device)  # the one copy from host to device
             backend.to(self.device)
-            with seeded_init(self.random_state):
-                encoder = backend.make_encoder()
-                n_cond = _n_cond(encoder, data[:2].cpu(), one_hot, config)
-                denoiser = backend.make_denoiser(n_cond)
-            trainer = Trainer(
+            trainer = new_trainer(
                 fabric,
-                encoder,
-                denoiser,
+                backend,
                 data,
-                backend.hand_views(data, batch=batch),
                 config,
-                labels=one_hot,
-                to_generator=backend.to_generator,
-                from_generator=backend.from_generator,
-                calibrate=backend.calibrate if backend.calibrates() else None,
-                strata=backend.strata(data),
+                batch=batch,
+                one_hot=one_hot,
                 seed=self.random_state,
                 with_twin=bool(twin_rates),
             )
@@ -275,19 +264,6 @@ class DiffAug:
             for record in run.main():
                 bar.set_postfix(phase=record.phase, cycle=record.cycle, refresh=False)
                 bar.update(record.phase != "fill")
-
-    def _identity(self, config: Config, data: Tensor, twin_rates: list[float], digest: str) -> dict[str, Any]:
-        """What makes a fit the one it is: another one must not go on from its checkpoint."""
-        settings = {f"{s}.{key}": value for s, section in config.to_dict().items() for key, value in section.items()}
-        return {
-            "backend": self._backend_cls.name,
-            "events": list(data.shape),
-            "data": digest,
-            "random_state": self.random_state,
-            "device": self.device.type,  # random numbers are the device's own
-            "twins": twin_rates,
-            **settings,
-        }
 
     def _one_hot_of(self, labels: np.ndarray | None) -> Tensor | None:
         if labels is None:
@@ -447,26 +423,37 @@ class DiffAug:
         with tuned_cpu(), torch.no_grad():
             if kind == "diffaug":
                 self._require_generator()
-                made, done = [], 0
-                size = max(1, _BATCH // n_views)
-                for chunk in _shown(
-                    model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress
-                ):
-                    part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
-                    done += len(chunk)
-                    cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
-                    start = None
-                    if strength < 1:
-                        start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
-                    strata = None if self._strata is None else backend.strata(chunk)
-                    strata = None if strata is None else strata.repeat_interleave(n_views)
-                    made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
-                views = np.concatenate(made)
+                views = self._generated_views(x, n_views, labels, strength, stream, progress)
             else:
                 data = torch.cat(list(model_space(backend, x, self.device)))
                 index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
                 views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
         return views.reshape(-1, n_views, *self.event_shape)
+
+    def _generated_views(
+        self,
+        x: Any,
+        n_views: int,
+        labels: np.ndarray | None,
+        strength: float,
+        stream: torch.Generator,
+        progress: bool,
+    ) -> np.ndarray:
+        """Views of the trained generator, those of one event after the other, made chunk by chunk."""
+        backend = self.backend
+        made, done = [], 0
+        size = max(1, _BATCH // n_views)
+        for chunk in _shown(model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress):
+            part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
+            done += len(chunk)
+            cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
+            start = None
+            if strength < 1:
+                start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
+            strata = None if self._strata is None else backend.strata(chunk)
+            strata = None if strata is None else strata.repeat_interleave(n_views)
+            made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
+        return np.concatenate(made)
 
     def generate(
         self,
@@ -499,18 +486,7 @@ class DiffAug:
                 "Expected exactly one of `n_obs` and `source`, found " + ("neither." if n_obs is None else "both.")
             )
         stream = self._stream("generate", random_state)
-        if source is None:
-            n_obs = whole_number("n_obs", n_obs, 1)
-            rng = np.random.default_rng(random_state)
-            rounds = math.ceil(n_obs / self.n_obs)
-            source = np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n_obs]
-        source = np.asarray(source)
-        if source.dtype.kind not in "iu" or source.ndim != 1:
-            raise TypeError(
-                f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}."
-            )
-        if not len(source) or source.min() < 0 or source.max() >= self.n_obs:
-            raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
+        source = self._rows_at_random(n_obs, random_state) if source is None else _checked_rows(source, self.n_obs)
         made = []
         with tuned_cpu():
             parts = np.array_split(source, math.ceil(len(source) / _BATCH))
@@ -521,6 +497,13 @@ class DiffAug:
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
                 made.append(self._drawn(cond, strata, stream))
         return Samples(np.concatenate(made), source)
+
+    def _rows_at_random(self, n: int | None, seed: int) -> np.ndarray:
+        """Rows of training events, each about equally often."""
+        n = whole_number("n_obs", n, 1)
+        rng = np.random.default_rng(seed)
+        rounds = math.ceil(n / self.n_obs)
+        return np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n]
 
     def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
         """Conditions of events in model space."""
@@ -665,18 +648,13 @@ def _shown(items: Iterable[T], total: int, name: str, progress: bool, unit: str 
     return tqdm(items, total=total, desc=name, unit=unit, disable=not (progress and total > 1))
 
 
-def _given(tensors: dict[str, Tensor], batch: np.ndarray | None, one_hot: Tensor | None) -> dict[str, Tensor]:
-    """Tensors that a fit learns from, with batches and labels where it has some."""
-    if batch is not None:
-        tensors["batch"] = torch.as_tensor(np.ascontiguousarray(batch, dtype=np.int64))
-    if one_hot is not None:
-        tensors["labels"] = one_hot
-    return tensors
-
-
-def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Config) -> int:
-    """Width of the condition."""
-    if one_hot is not None:
-        return one_hot.shape[1]
-    encoded = encode(encoder, two)
-    return int((encoded.latent if config.diffusion.condition == "latent" else encoded.semantic).shape[1])
+def _checked_rows(source: Any, n_obs: int) -> np.ndarray:
+    """Row numbers of training events as an array."""
+    source = np.asarray(source)
+    if source.dtype.kind not in "iu" or source.ndim != 1:
+        raise TypeError(
+            f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}."
+        )
+    if not len(source) or source.min() < 0 or source.max() >= n_obs:
+        raise ValueError(f"Expected `source` to be row numbers below {n_obs}, found {source!r}.")
+    return source
