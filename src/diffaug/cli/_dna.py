@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from diffaug.cli._app import Common, make_app, registrar, show
-from diffaug.cli._files import (
-    check_checkpoint,
-    check_source,
-    check_target_file,
-    check_target_folder,
-    remove_checkpoint,
-)
-from diffaug.cli._look import as_json
-from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
-from diffaug.core.storage import MODEL_FOLDER, written_file
+from diffaug.cli._app import Common, make_app, registrar
+from diffaug.cli._files import check_source, check_target_file
+from diffaug.cli._fit_files import fit_files, write_fit
+from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._output import as_json, show
+from diffaug.core.storage import written_file
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug, Embedding
@@ -124,10 +119,7 @@ def fit(
     """
     check_source(data, "a file of sequences")
     target = data.with_name(f"{_stem(data)}.diffaug.npz") if output is None else output
-    folder = target.with_suffix(".model") if model is None else model
-    check_target_file(target, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
-    check_checkpoint(checkpoint, data, target)
-    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target, checkpoint))
+    files = fit_files(data, target, model, checkpoint, suffixes=_EMBEDDINGS, overwrite=overwrite)
     settings = settings_of(preset, config, "dna")
 
     from diffaug import dna
@@ -151,12 +143,7 @@ def fit(
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    # The model inside the block: if it cannot be written, there is no output either.
-    with written_file(target) as fresh:
-        _write_embedding(fresh, table.names, dna.embed(table, fitted))
-        fitted.save(folder, overwrite=overwrite)
-    remove_checkpoint(checkpoint)
-    show(target, folder)
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, table.names, dna.embed(table, fitted)))
 
 
 @command

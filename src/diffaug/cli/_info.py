@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffaug.cli._files import read_h5ad
-from diffaug.cli._make import load
+from diffaug.cli._options import load
 from diffaug.core.trust import view_share
 
 SECTIONS = ("loss", "diffusion", "training", "domain")

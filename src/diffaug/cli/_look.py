@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from diffaug.cli._app import Common, command, show
+from diffaug.cli._app import Common, command
 from diffaug.cli._files import check_target_file, check_target_folder, read_h5ad
-from diffaug.cli._make import NotNegative, Output, Positive, load, wants_progress
+from diffaug.cli._options import NotNegative, Output, Positive, load, wants_progress
+from diffaug.cli._output import PICTURES, as_json, show, use_files_for_pictures
 from diffaug.core.storage import written_file
-
-PICTURES = (".png", ".pdf", ".svg")
 
 
 @command
@@ -296,25 +294,3 @@ def demo(
     check_target_folder(output, _demo.FOLDER, overwrite=overwrite)
     made = _demo.run(output, device=device, seed=seed, overwrite=overwrite, progress=wants_progress(common))
     show(*made.files, "", made.table)
-
-
-def as_json(found: object) -> str:
-    """JSON with ``null`` for NaN, which JSON does not know."""
-    return json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value
-
-
-def use_files_for_pictures() -> None:
-    """Draw without a screen, whatever the environment says."""
-    import matplotlib
-
-    matplotlib.use("Agg")

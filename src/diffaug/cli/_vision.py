@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from diffaug.cli._app import Common, make_app, registrar, show
-from diffaug.cli._files import (
-    check_checkpoint,
-    check_source,
-    check_target_file,
-    check_target_folder,
-    remove_checkpoint,
-)
-from diffaug.cli._look import PICTURES, as_json, use_files_for_pictures
-from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._app import Common, make_app, registrar
+from diffaug.cli._files import check_source, check_target_file
+from diffaug.cli._fit_files import fit_files, write_fit
+from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._output import PICTURES, as_json, show, use_files_for_pictures
 from diffaug.core.storage import MODEL_FOLDER, written_file
 
 if TYPE_CHECKING:
@@ -112,10 +107,7 @@ def fit(
     diffaug-vision fit photos.npz --preset paper --checkpoint run.ckpt
     """
     target = _beside(data) if output is None else output
-    folder = target.with_suffix(".model") if model is None else model
-    check_target_file(target, suffixes=ARRAYS, overwrite=overwrite, sources=(data,))
-    check_checkpoint(checkpoint, data, target)
-    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target, checkpoint))
+    files = fit_files(data, target, model, checkpoint, suffixes=ARRAYS, overwrite=overwrite)
     settings = settings_of(preset, config, "vision")
     found = _read(data, size, common)
     trained = found if split is None else found.part(split)
@@ -136,12 +128,7 @@ def fit(
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    # The model inside the block: if it cannot be written, there is no output either.
-    with written_file(target) as fresh:
-        _write_embedding(fresh, found, fitted.embed(found.images))
-        fitted.save(folder, overwrite=overwrite)
-    remove_checkpoint(checkpoint)
-    show(target, folder)
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, found, fitted.embed(found.images)))
 
 
 @command
