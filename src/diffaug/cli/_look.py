@@ -248,13 +248,14 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
     diffaug-cells info pbmc.diffaug.h5ad --json
     diffaug-cells info
     """
-    from diffaug.cli import _info
+    from diffaug.cli import _info, _info_cells
 
     if path is None:
-        found = _info.of_installation()
+        found, text = _info.of_installation(), _info.installation_text
     else:
-        found = _info.of_model(path) if path.is_dir() else _info.of_h5ad(path)
-    show(as_json(found) if json else _info.as_text(found))
+        found = _info_cells.of_model(path, load(path, "cpu")) if path.is_dir() else _info_cells.of_h5ad(path)
+        text = _info_cells.as_text
+    show(as_json(found) if json else text(found))
 
 
 @command
