@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -11,4 +12,4 @@ import zlib
 GZIP_DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
 #: For a .zip or .tar archive. An encrypted member of a zip file is a RuntimeError, and one that is packed in an unknown way a
 #: NotImplementedError, which is one too.
-ARCHIVE_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
+ARCHIVE_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from diffaug.vision._read import UNDECODABLE, ImageSet, import_pillow
 
 Bytes = NDArray[np.uint8]
 #: A member that is not there is a KeyError, and names that are no text a UnicodeDecodeError.
-_DAMAGE = (*ARCHIVE_DAMAGE, lzma.LZMAError, KeyError, UnicodeDecodeError)
+_DAMAGE = (*ARCHIVE_DAMAGE, KeyError, UnicodeDecodeError)
 
 
 @contextmanager
