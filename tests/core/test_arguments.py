@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaug.core.arguments import any_number, check_length, rate, share, whole_number
+from diffaug.core.arguments import any_number, check_length, check_real_array, rate, share, whole_number
 
 
 @pytest.mark.parametrize(("value", "least"), [(0, 0), (5, 1), (np.int32(4), 4)])
@@ -56,3 +56,14 @@ def test_one_value_of_each_event() -> None:
     for wrong in ([1, 2], np.zeros((3, 1)), 3):
         with pytest.raises(ValueError, match=r"Expected `labels` of shape \(3,\), one of each event, found "):
             check_length("labels", wrong, 3)
+
+
+def test_arrays_of_real_numbers() -> None:
+    for kind in ("f4", "f8", "i2", "u1", "?"):
+        check_real_array("images", "pixels", np.zeros((2, 3), kind))
+    for wrong, found in (([[1.0]], "list"), (3, "int"), (np.float64(1), "float64")):
+        with pytest.raises(TypeError, match=f"Expected a numpy array of images, found {found}"):
+            check_real_array("images", "pixels", wrong)
+    for wrong in (np.array(["a"]), np.array([1j]), np.array([None])):
+        with pytest.raises(TypeError, match="Expected pixels that are real numbers, found dtype "):
+            check_real_array("images", "pixels", wrong)

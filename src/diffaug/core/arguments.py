@@ -1,4 +1,4 @@
-"""What a single argument of a public function may be: numbers in their ranges, and one value of each event."""
+"""What a single argument of a public function may be: numbers in their ranges, arrays of numbers, one value of each event."""
 
 from __future__ import annotations
 
@@ -43,3 +43,11 @@ def check_length(name: str, values: Any, n_obs: int) -> None:
     """Check that there is one value of each event."""
     if values is not None and np.shape(values) != (n_obs,):
         raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
+
+
+def check_real_array(events: str, values: str, x: object) -> None:
+    """Check an array of real numbers; ``events`` and ``values`` are what the domain calls it and them."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"Expected a numpy array of {events}, found {type(x).__name__}.")
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"Expected {values} that are real numbers, found dtype {x.dtype}.")
