@@ -43,6 +43,7 @@ def test_imports_keep_the_contracts() -> None:
         ("core/similarity.py", "import scanpy", ARRAYS_ONLY),
         ("core/losses.py", "from diffaug import _model", LAYERS),
         ("_model.py", "import pandas as pd", ARRAYS_ONLY),
+        ("_model_file.py", "from diffaug._model import DiffAug", LAYERS),
         ("_model.py", "from diffaug.tl import fit", LAYERS),
         ("_model.py", "def late():\n    import anndata", ARRAYS_ONLY),
         ("metrics/__init__.py", "from diffaug.backends import get_backend", METRICS),

@@ -16,9 +16,10 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, Keys
 from diffaug._matrix import describe_matrix
-from diffaug._model import DiffAug, versions
+from diffaug._model import DiffAug
 from diffaug.backends._cell_counts import recovered_counts
 from diffaug.baselines import Baseline
+from diffaug.core.checkpoint import versions
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -17,32 +15,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffaug._model_file import Header, read_model, write_model
+from diffaug._model_fit import new_trainer, run_identity, sweep_rates
 from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import (
     Embedding,
-    check_length,
     embed_events,
     model_space,
     resolve_config,
     training_events,
-    whole_number,
 )
+from diffaug.core.arguments import check_length, share, whole_number
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
-from diffaug.core.checkpoint import versions as versions  # for those above, who know this module
-from diffaug.core.config import Config, config_from_dict
-from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
+from diffaug.core.config import Config
+from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.plan import EpochRecord, blocks_of
 from diffaug.core.probes import split_half_overlap
 from diffaug.core.resume import ResumableRun
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.storage import MODEL_FOLDER, written_whole
-from diffaug.core.training import Trainer, draw, encode
+from diffaug.core.training import draw, encode
 from diffaug.core.trust import view_share
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
 T = TypeVar("T")
 _BATCH = 2048
 
@@ -188,17 +184,7 @@ class DiffAug:
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
-        plan, rates = config.training, [_rate("sweep", rate) for rate in sweep]
-        if (twin or rates) and not (plan.n_cycles and plan.view_rate):
-            raise ValueError(
-                f"Expected n_cycles and view_rate above 0 for twin=True or a sweep, found {plan.n_cycles} and "
-                f"{plan.view_rate:g}: this fit is its own loop-off twin. Set both, or leave the twins out."
-            )
-        if any(rates) and (plan.n_cycles != 1 or plan.schedule != "alternating"):
-            raise ValueError(
-                f"Expected n_cycles=1 and the alternating schedule for a sweep, found {plan.n_cycles} and {plan.schedule!r}. "
-                "Fit each rate on its own."
-            )
+        rates = sweep_rates(sweep, twin=twin, plan=config.training)
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
@@ -210,28 +196,26 @@ class DiffAug:
             data = backend.to_model(x)
             saved = None
             if file is not None:
-                learnt_from = _given({**backend.state_dict(), "events": data}, batch, one_hot)
-                saved = file.open(
-                    self._identity(config, data, twin_rates, digest_of(learnt_from)), made_with(self.device)
+                identity = run_identity(
+                    backend,
+                    data,
+                    config,
+                    batch=batch,
+                    one_hot=one_hot,
+                    random_state=self.random_state,
+                    device=self.device,
+                    twin_rates=twin_rates,
                 )
+                saved = file.open(identity, made_with(self.device))
             data = data.to(self.device)  # the one copy from host to device
             backend.to(self.device)
-            with seeded_init(self.random_state):
-                encoder = backend.make_encoder()
-                n_cond = _n_cond(encoder, data[:2].cpu(), one_hot, config)
-                denoiser = backend.make_denoiser(n_cond)
-            trainer = Trainer(
+            trainer = new_trainer(
                 fabric,
-                encoder,
-                denoiser,
+                backend,
                 data,
-                backend.hand_views(data, batch=batch),
                 config,
-                labels=one_hot,
-                to_generator=backend.to_generator,
-                from_generator=backend.from_generator,
-                calibrate=backend.calibrate if backend.calibrates() else None,
-                strata=backend.strata(data),
+                batch=batch,
+                one_hot=one_hot,
                 seed=self.random_state,
                 with_twin=bool(twin_rates),
             )
@@ -280,19 +264,6 @@ class DiffAug:
             for record in run.main():
                 bar.set_postfix(phase=record.phase, cycle=record.cycle, refresh=False)
                 bar.update(record.phase != "fill")
-
-    def _identity(self, config: Config, data: Tensor, twin_rates: list[float], digest: str) -> dict[str, Any]:
-        """What makes a fit the one it is: another one must not go on from its checkpoint."""
-        settings = {f"{s}.{key}": value for s, section in config.to_dict().items() for key, value in section.items()}
-        return {
-            "backend": self._backend_cls.name,
-            "events": list(data.shape),
-            "data": digest,
-            "random_state": self.random_state,
-            "device": self.device.type,  # random numbers are the device's own
-            "twins": twin_rates,
-            **settings,
-        }
 
     def _one_hot_of(self, labels: np.ndarray | None) -> Tensor | None:
         if labels is None:
@@ -438,7 +409,7 @@ class DiffAug:
         """
         backend = self.backend
         n_views = whole_number("n_views", n_views, 1)
-        strength = _share("strength", strength)
+        strength = share("strength", strength)
         backend.event_shape_of(x)  # says what is wrong with an ``x`` that has no shape
         check_length("labels", labels, x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
@@ -453,26 +424,37 @@ class DiffAug:
         with tuned_cpu(), torch.no_grad():
             if kind == "diffaug":
                 self._require_generator()
-                made, done = [], 0
-                size = max(1, _BATCH // n_views)
-                for chunk in _shown(
-                    model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress
-                ):
-                    part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
-                    done += len(chunk)
-                    cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
-                    start = None
-                    if strength < 1:
-                        start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
-                    strata = None if self._strata is None else backend.strata(chunk)
-                    strata = None if strata is None else strata.repeat_interleave(n_views)
-                    made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
-                views = np.concatenate(made)
+                views = self._generated_views(x, n_views, labels, strength, stream, progress)
             else:
                 data = torch.cat(list(model_space(backend, x, self.device)))
                 index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
                 views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
         return views.reshape(-1, n_views, *self.event_shape)
+
+    def _generated_views(
+        self,
+        x: Any,
+        n_views: int,
+        labels: np.ndarray | None,
+        strength: float,
+        stream: torch.Generator,
+        progress: bool,
+    ) -> np.ndarray:
+        """Views of the trained generator, those of one event after the other, made chunk by chunk."""
+        backend = self.backend
+        made, done = [], 0
+        size = max(1, _BATCH // n_views)
+        for chunk in _shown(model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress):
+            part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
+            done += len(chunk)
+            cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
+            start = None
+            if strength < 1:
+                start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
+            strata = None if self._strata is None else backend.strata(chunk)
+            strata = None if strata is None else strata.repeat_interleave(n_views)
+            made.append(self._drawn(cond, strata, stream, start=start, strength=strength))
+        return np.concatenate(made)
 
     def generate(
         self,
@@ -505,18 +487,7 @@ class DiffAug:
                 "Expected exactly one of `n_obs` and `source`, found " + ("neither." if n_obs is None else "both.")
             )
         stream = self._stream("generate", random_state)
-        if source is None:
-            n_obs = whole_number("n_obs", n_obs, 1)
-            rng = np.random.default_rng(random_state)
-            rounds = math.ceil(n_obs / self.n_obs)
-            source = np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n_obs]
-        source = np.asarray(source)
-        if source.dtype.kind not in "iu" or source.ndim != 1:
-            raise TypeError(
-                f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}."
-            )
-        if not len(source) or source.min() < 0 or source.max() >= self.n_obs:
-            raise ValueError(f"Expected `source` to be row numbers below {self.n_obs}, found {source!r}.")
+        source = self._rows_at_random(n_obs, random_state) if source is None else _checked_rows(source, self.n_obs)
         made = []
         with tuned_cpu():
             parts = np.array_split(source, math.ceil(len(source) / _BATCH))
@@ -527,6 +498,13 @@ class DiffAug:
                     cond = torch.randn(cond.shape, generator=stream, device=self.device)
                 made.append(self._drawn(cond, strata, stream))
         return Samples(np.concatenate(made), source)
+
+    def _rows_at_random(self, n: int | None, seed: int) -> np.ndarray:
+        """Rows of training events, each about equally often."""
+        n = whole_number("n_obs", n, 1)
+        rng = np.random.default_rng(seed)
+        rounds = math.ceil(n / self.n_obs)
+        return np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n]
 
     def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
         """Conditions of events in model space."""
@@ -600,31 +578,18 @@ class DiffAug:
         OSError
             The place cannot be written.
         """
-        from safetensors.torch import save_file
-
         tensors = self._tensors()
-        document = {
-            "format": "diffaug",
-            "schema_version": SCHEMA_VERSION,
-            "versions": versions(),
-            "backend": self._backend_cls.name,
-            "event_shape": list(self.event_shape),
-            "n_obs": self.n_obs,
-            "n_cond": self._conditions.shape[1],
-            "has_generator": self._has_generator,
-            "random_state": self.random_state,
-            "config": self.config.to_dict(),
-            "meta": self.meta,
-        }
-        path = _folder(path)
-        with written_whole(path, kind=MODEL_FOLDER, overwrite=overwrite) as folder:
-            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
-            (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-            with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(f.name for f in dataclasses.fields(EpochRecord))
-                writer.writerows(dataclasses.astuple(r) for r in self.history)
-        return path
+        header = Header(
+            backend=self._backend_cls.name,
+            event_shape=list(self.event_shape),
+            n_obs=self.n_obs,
+            n_cond=self._conditions.shape[1],
+            has_generator=self._has_generator,
+            random_state=self.random_state,
+            config=self.config.to_dict(),
+            meta=self.meta,
+        )
+        return write_model(path, header, tensors, self.history, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> DiffAug:
@@ -648,55 +613,20 @@ class DiffAug:
         ValueError
             It is not a model, is damaged, or was written by a newer version.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = _folder(path)
-        for name in (MODEL_FOLDER.marker, *MODEL_FOLDER.others):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"Expected a model folder with {name!r}, found none in {str(folder)!r}.")
-        document = _read_document(folder / "config.json")
-        try:
-            tensors = load_file(folder / "weights.safetensors")
-        except SafetensorError as error:
-            raise ValueError(
-                f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error}). Save the model again."
-            ) from error
-        backend_cls = get_backend(document["backend"])
-        try:
-            given = {**document["config"], "domain": backend_cls.settings_of_older(document["config"]["domain"])}
-            config = config_from_dict(given, backend_cls.Settings)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"Expected settings that fit this version of diffaug in {str(folder)!r}, found others: {error.args[0]}"
-            ) from error
-        model = cls(config, backend=document["backend"], random_state=document["random_state"], device=device)
-        backend = backend_cls(config.domain, tuple(document["event_shape"]))
+        saved = read_model(path)
+        header, backend_cls = saved.header, get_backend(saved.header.backend)
+        config = saved.settings(backend_cls)
+        model = cls(config, backend=header.backend, random_state=header.random_state, device=device)
+        backend = backend_cls(config.domain, tuple(header.event_shape))
         model._backend, model._encoder = backend, backend.make_encoder()
-        model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(document["n_cond"])
-        conditions, strata = tensors.pop("conditions", None), tensors.pop("strata", None)
+        model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(header.n_cond)
         for part, module in model._modules().items():
-            state = {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
-            try:
-                module.load_state_dict(state)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"Expected weights of the {part} that fit config.json in {str(folder)!r}, found others: "
-                    + " ".join(str(error).split())
-                ) from error
+            saved.fill(part, module)
             module.to(model.device).eval().requires_grad_(False)
-        if conditions is None or conditions.shape != (document["n_obs"], document["n_cond"]):
-            raise ValueError(
-                f"Expected conditions of {document['n_obs']} training events in {str(folder)!r}, found others."
-            )
-        model._conditions = conditions.to(model.device)
-        if strata is not None and strata.shape != (document["n_obs"],):
-            raise ValueError(
-                f"Expected strata of {document['n_obs']} training events in {str(folder)!r}, found others."
-            )
+        model._conditions, strata = saved.conditions().to(model.device), saved.strata()
         model._strata = None if strata is None else strata.to(model.device)
-        model.n_obs, model._has_generator, model.meta = document["n_obs"], document["has_generator"], document["meta"]
-        model.history = _read_history(folder / "history.csv")
+        model.n_obs, model._has_generator, model.meta = header.n_obs, header.has_generator, header.meta
+        model.history = saved.history()
         return model
 
     def _modules(self) -> dict[str, nn.Module]:
@@ -719,101 +649,13 @@ def _shown(items: Iterable[T], total: int, name: str, progress: bool, unit: str 
     return tqdm(items, total=total, desc=name, unit=unit, disable=not (progress and total > 1))
 
 
-def _share(name: str, value: object) -> float:
-    """Check an argument in (0, 1]."""
-    number = _number(name, value)
-    if not 0 < number <= 1:
-        raise ValueError(f"Expected `{name}` in (0, 1], found {value}.")
-    return number
-
-
-def _rate(name: str, value: object) -> float:
-    """Check an argument in [0, 1]."""
-    number = _number(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"Expected `{name}` in [0, 1], found {value}.")
-    return number
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"Expected `{name}` to be a number, found {value!r}.")
-    return float(value)
-
-
-def _folder(path: object) -> Path:
-    if not isinstance(path, str | os.PathLike) or not str(path):
-        raise TypeError(f"Expected `path` to name a folder, found {path!r}.")
-    return Path(path)
-
-
-def _given(tensors: dict[str, Tensor], batch: np.ndarray | None, one_hot: Tensor | None) -> dict[str, Tensor]:
-    """Tensors that a fit learns from, with batches and labels where it has some."""
-    if batch is not None:
-        tensors["batch"] = torch.as_tensor(np.ascontiguousarray(batch, dtype=np.int64))
-    if one_hot is not None:
-        tensors["labels"] = one_hot
-    return tensors
-
-
-def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Config) -> int:
-    """Width of the condition."""
-    if one_hot is not None:
-        return one_hot.shape[1]
-    encoded = encode(encoder, two)
-    return int((encoded.latent if config.diffusion.condition == "latent" else encoded.semantic).shape[1])
-
-
-#: What ``config.json`` must hold, besides its format and version.
-_DOCUMENT: dict[str, type] = {
-    "backend": str,
-    "event_shape": list,
-    "n_obs": int,
-    "n_cond": int,
-    "has_generator": bool,
-    "random_state": int,
-    "config": dict,
-    "meta": dict,
-}
-
-
-def _read_document(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected JSON in {str(file)!r}, found something else ({error}).") from error
-    if not isinstance(document, dict) or document.get("format") != "diffaug":
-        raise ValueError(f"Expected a diffaug model in {str(file)!r}, found another kind of file.")
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(
-            f"Expected a model of schema version {SCHEMA_VERSION}, found {document.get('schema_version')} in {str(file)!r}. "
-            "Use the diffaug version that wrote it, or a newer one."
+def _checked_rows(source: Any, n_obs: int) -> np.ndarray:
+    """Row numbers of training events as an array."""
+    source = np.asarray(source)
+    if source.dtype.kind not in "iu" or source.ndim != 1:
+        raise TypeError(
+            f"Expected `source` to be a list of row numbers, found dtype {source.dtype}, shape {source.shape}."
         )
-    for key, kind in _DOCUMENT.items():
-        if key not in document:
-            raise ValueError(f"Expected {list(_DOCUMENT)} in {str(file)!r}, found no {key!r}.")
-        if type(document[key]) is not kind:
-            raise ValueError(f"Expected {key!r} to be a {kind.__name__} in {str(file)!r}, found {document[key]!r}.")
-    sizes = [*document["event_shape"], document["n_obs"], document["n_cond"], 1 + document["random_state"]]
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise ValueError(f"Expected positive sizes in {str(file)!r}, found {sizes}.")
-    return document
-
-
-#: Columns of the history that models saved before them lack.
-_LATER_COLUMNS = {"news", "faith"}
-
-
-def _read_history(file: Path) -> list[EpochRecord]:
-    fields = {f.name: f.type for f in dataclasses.fields(EpochRecord)}
-    cast = {"int": int, "float": float, "Phase": str}
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if rows and not fields.keys() - _LATER_COLUMNS <= set(rows[0]) <= fields.keys():
-        raise ValueError(f"Expected the columns {list(fields)} in {str(file)!r}, found {list(rows[0])}.")
-    try:
-        return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]
-    except (TypeError, ValueError) as error:  # a line cut short, or no numbers
-        raise ValueError(
-            f"Expected numbers in every column of {str(file)!r}, found a damaged line ({error})."
-        ) from error
+    if not len(source) or source.min() < 0 or source.max() >= n_obs:
+        raise ValueError(f"Expected `source` to be row numbers below {n_obs}, found {source!r}.")
+    return source

@@ -73,3 +73,23 @@ def listing() -> Callable[[Path], dict[str, bytes]]:
     return lambda folder: {
         str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))
     }
+
+
+@pytest.fixture(scope="session")
+def same_cells() -> Callable[[anndata.AnnData, anndata.AnnData], bool]:
+    """Whether two sets of cells have equal values, names, annotations and embeddings."""
+
+    def dense(x: object) -> np.ndarray:
+        return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+
+    def same(a: anndata.AnnData, b: anndata.AnnData) -> bool:
+        return (
+            np.array_equal(dense(a.X), dense(b.X))
+            and list(a.obs_names) == list(b.obs_names)
+            and list(a.var_names) == list(b.var_names)
+            and a.obs.astype(str).equals(b.obs.astype(str))
+            and set(a.obsm) == set(b.obsm)
+            and all(np.array_equal(a.obsm[k], b.obsm[k]) for k in a.obsm)
+        )
+
+    return same

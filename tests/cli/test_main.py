@@ -19,7 +19,7 @@ import torch
 
 import diffaug
 from diffaug import tl
-from diffaug.cli import _look, _make, _reproduce, main
+from diffaug.cli import _look, _make, _options, _reproduce, _synthetic, main
 from diffaug.cli._app import Common, command
 from diffaug.cli._reproduce import Plan
 from diffaug.core.devices import respected_threads
@@ -29,7 +29,8 @@ HEAVY = ["torch", "scanpy", "anndata", "pandas", "matplotlib", "scipy", "sklearn
 COMMANDS = {
     name: getattr(module, name)
     for module, names in (
-        (_make, ["fit", "embed", "augment", "generate"]),
+        (_make, ["fit", "embed", "augment"]),
+        (_synthetic, ["generate"]),
         (_look, ["evaluate", "plot", "info", "demo"]),
         (_reproduce, ["reproduce"]),
     )
@@ -272,10 +273,10 @@ def test_the_log_is_given_back(work: Path) -> None:
 
 
 def test_progress_needs_a_terminal_and_no_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not _make.wants_progress(Common())
+    assert not _options.wants_progress(Common())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert _make.wants_progress(Common())
-    assert not _make.wants_progress(Common(quiet=True))
+    assert _options.wants_progress(Common())
+    assert not _options.wants_progress(Common(quiet=True))
 
 
 def test_threads(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

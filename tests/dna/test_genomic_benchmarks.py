@@ -175,6 +175,26 @@ def test_a_cut_tar_is_never_read_in_part(texts: Path, tmp_path: Path, mode: Lite
             dna.read_genomic_benchmark(tmp_path / "cut")
 
 
+@pytest.mark.parametrize("kind", ["tar.xz", "zip"])
+def test_damage_that_lzma_finds(texts: Path, tmp_path: Path, kind: str) -> None:
+    """Its error is none of the others' kind."""
+    archive = tmp_path / f"set.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as file:
+            for path in texts.rglob("*.txt"):
+                file.write(path, path.relative_to(texts.parent))
+    else:
+        with tarfile.open(archive, "w:xz") as file:
+            file.add(texts, "some_set")
+    assert len(dna.read_genomic_benchmark(archive)) == len(dna.read_genomic_benchmark(texts))
+    content = bytearray(archive.read_bytes())
+    place = content.index(b"9.txt") + 20 if kind == "zip" else len(content) // 2
+    content[place : place + 8] = bytes(255 - byte for byte in content[place : place + 8])
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match="Expected a whole .zip or .tar archive, found another or a damaged file"):
+        dna.read_genomic_benchmark(archive)
+
+
 def test_an_archive_with_a_password(texts: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
         file.write(texts / "test" / "positive" / "9.txt", "test/positive/9.txt")

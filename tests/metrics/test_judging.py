@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
-from diffaug.metrics import Judgement, Score, judge_synthetic, judging
+from diffaug.metrics import Judgement, Score, _cell_measures, judge_synthetic
 from diffaug.metrics._absent import absent_types
+from diffaug.metrics._cells import Cells
 from diffaug.metrics._resample import resampling_weights
 from diffaug.metrics._score import finished, mean_score
 from diffaug.metrics.catalogue import MEASURES, judged
@@ -20,7 +21,7 @@ OPTIONS = {"n_resamples": 30, "n_estimators": 40, "n_components": 4}
 @pytest.fixture(autouse=True)
 def no_forests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here is about forests, which take most of the time."""
-    monkeypatch.setattr(judging, "forest_auc_values", lambda a, b, w, *_, **__: np.full(len(w), 0.5))
+    monkeypatch.setattr(_cell_measures, "forest_auc_values", lambda a, b, w, *_, **__: np.full(len(w), 0.5))
 
 
 def cells(n: int, seed: int, n_genes: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -145,16 +146,18 @@ def test_resamples_without_a_type_are_struck_out() -> None:
     donors = np.repeat(list("uvwxyz"), 20)
     weights = resampling_weights(120, 100, np.random.default_rng(0), donors)
     x = cells(120, 1)[0].astype(np.float32)
-    real = judging._Cells(x, x.astype(float), x.sum(axis=1, dtype=float), None, weights, donors)
-    made = judging._Cells(
+    real = Cells(x, x.astype(float), x.sum(axis=1, dtype=float), None, weights, donors)
+    made = Cells(
         x, x.astype(float), x.sum(axis=1, dtype=float), None, resampling_weights(120, 100, np.random.default_rng(1))
     )
     rows = np.flatnonzero(donors == "z")
-    found = judging._for_all(judging._gene_measures()["gene_mean"], real.of(rows), {"synthetic": made, "train": made})
+    found = _cell_measures.for_all(
+        _cell_measures.gene_measures()["gene_mean"], real.of(rows), {"synthetic": made, "train": made}
+    )
     empty = weights[:, rows].sum(axis=1) == 0
     assert 20 < empty.sum() < 50
     np.testing.assert_array_equal(np.isnan(found["synthetic"]), empty)
-    again = judging._head(real.of(rows), 10, 0)  # and they stay so when cells are drawn from these
+    again = real.of(rows).head(10, 0)  # and they stay so when cells are drawn from these
     np.testing.assert_array_equal(again.alive, ~empty)
 
 

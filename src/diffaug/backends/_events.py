@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.backends._base import Backend
+from diffaug.core.arguments import check_length
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.training import encode
 
@@ -39,21 +40,6 @@ def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: typ
     if not isinstance(config.domain, backend.Settings):
         raise TypeError(f"Expected `config.domain` to be {backend.Settings.__name__}, found {type(config.domain)}.")
     return config
-
-
-def whole_number(name: str, value: object, least: int = 0) -> int:
-    """Check an integer argument."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"Expected `{name}` to be a whole number, found {value!r}.")
-    if value < least:
-        raise ValueError(f"Expected `{name}` of at least {least}, found {value}.")
-    return int(value)
-
-
-def check_length(name: str, values: Any, n_obs: int) -> None:
-    """Check that there is one value of each event."""
-    if values is not None and np.shape(values) != (n_obs,):
-        raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
 
 
 def training_events(

@@ -16,6 +16,7 @@ from diffaug.backends._base import Backend
 from diffaug.backends._images import alter_colors, crop_and_flip, from_planes, kornia_views, random_mixup, to_planes
 from diffaug.backends._resnet import ResNet, ResNetName
 from diffaug.backends._unet import Attention, UNet
+from diffaug.core.arguments import check_real_array
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.networks import Encoding
 from diffaug.core.views import HandViews
@@ -210,10 +211,7 @@ class VisionBackend(Backend):
     @classmethod
     def event_shape_of(cls, x: Any) -> tuple[int, ...]:
         """``(height, width)`` or ``(height, width, channels)``; raises ``TypeError`` or ``ValueError`` for what is no image."""
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
+        check_real_array("images", "pixels", x)
         if x.ndim not in (3, 4) or 0 in x.shape[1:]:
             raise ValueError(
                 f"Expected images of shape (n, height, width) or (n, height, width, channels), found shape {x.shape}."

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffaug.backends import Backend, get_backend
-from diffaug.backends._events import Embedding, embed_events, resolve_config, training_events, whole_number
+from diffaug.backends._events import Embedding, embed_events, resolve_config, training_events
 from diffaug.baselines._byol import BYOL
 from diffaug.baselines._dino import DINO
 from diffaug.baselines._dlme import DLME
@@ -24,6 +24,7 @@ from diffaug.baselines._resume import Kept
 from diffaug.baselines._simclr import SimCLR
 from diffaug.baselines._simsiam import SimSiam
 from diffaug.baselines._training import PairTrainer
+from diffaug.core.arguments import whole_number
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, settings_from_dict
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu

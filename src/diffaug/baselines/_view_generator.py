@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.backends import Backend, get_backend
-from diffaug.backends._events import model_space, resolve_config, training_events, whole_number
+from diffaug.backends._events import model_space, resolve_config, training_events
 from diffaug.baselines._baseline import Baseline
 from diffaug.baselines._event_networks import Layout, Values, layout_of
 from diffaug.baselines._gan import Critic, GANGenerator, GANSettings, critic_loss, generator_loss
 from diffaug.baselines._resume import Kept
 from diffaug.baselines._vae import VAE, Posterior, VAESettings, evidence_lower_bound
+from diffaug.core.arguments import whole_number
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, TrainingConfig, settings_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from cyclopts import App, Group, Parameter, validators
 
@@ -73,9 +73,3 @@ def registrar(app: App) -> Callable[[F], F]:
 
 
 command = registrar(app)
-
-
-def show(*results: Any) -> None:
-    """Print results, one a line, to standard output."""
-    for result in results:
-        print(result)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from diffaug.cli._app import Common, make_app, registrar, show
-from diffaug.cli._files import (
-    check_checkpoint,
-    check_source,
-    check_target_file,
-    check_target_folder,
-    remove_checkpoint,
-)
-from diffaug.cli._look import as_json
-from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
-from diffaug.core.storage import MODEL_FOLDER, written_file
+from diffaug.cli._app import Common, make_app, registrar
+from diffaug.cli._files import check_source, check_target_file
+from diffaug.cli._fit_files import fit_files, write_fit
+from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._output import as_json, show
+from diffaug.core.storage import written_file
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug, Embedding
@@ -124,10 +119,7 @@ def fit(
     """
     check_source(data, "a file of sequences")
     target = data.with_name(f"{_stem(data)}.diffaug.npz") if output is None else output
-    folder = target.with_suffix(".model") if model is None else model
-    check_target_file(target, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
-    check_checkpoint(checkpoint, data, target)
-    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target, checkpoint))
+    files = fit_files(data, target, model, checkpoint, suffixes=_EMBEDDINGS, overwrite=overwrite)
     settings = settings_of(preset, config, "dna")
 
     from diffaug import dna
@@ -151,12 +143,7 @@ def fit(
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    # The model inside the block: if it cannot be written, there is no output either.
-    with written_file(target) as fresh:
-        _write_embedding(fresh, table.names, dna.embed(table, fitted))
-        fitted.save(folder, overwrite=overwrite)
-    remove_checkpoint(checkpoint)
-    show(target, folder)
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, table.names, dna.embed(table, fitted)))
 
 
 @command
@@ -357,7 +344,7 @@ def evaluate(
     """
     check_target_file(output, suffixes=(".json",), overwrite=overwrite)
     made = _read(synthetic)
-    trained, held = (_read(path, None if _is_fasta(path) else sequence_key) for path in (train, held_out))
+    trained, held = (_read_one_of(path, sequence_key) for path in (train, held_out))
 
     from diffaug import dna
 
@@ -394,14 +381,18 @@ def info(
     diffaug-dna info promoters.fa.gz --json
     diffaug-dna info
     """
-    from diffaug.cli import _info
+    from diffaug.cli import _info, _info_dna
 
     if path is None:
-        found = _info.of_installation()
-        show(as_json(found) if json else _info.as_text(found))
-        return
-    found = _of_model(path) if path.is_dir() else _of_file(path, sequence_key)
-    show(as_json(found) if json else _as_text(found))
+        found, text = _info.of_installation(), _info.installation_text
+    else:
+        found = (
+            _info_dna.of_model(path, _load(path, "cpu"))
+            if path.is_dir()
+            else _info_dna.of_sequences(path, _read(path, sequence_key))
+        )
+        text = _info_dna.as_text
+    show(as_json(found) if json else text(found))
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -425,10 +416,12 @@ def _read(data: Path, sequence_key: str | None = None) -> SequenceTable:
     return dna.read_sequences(data, sequence_key=sequence_key)
 
 
-def _is_fasta(path: Path) -> bool:
-    from diffaug.dna._files import FASTA
+def _read_one_of(data: Path, sequence_key: str | None) -> SequenceTable:
+    """One of several files, of which FASTA files have no column that a key could name."""
+    check_source(data, "a file of sequences")
+    from diffaug.dna._files import FASTA, format_of
 
-    return path.name.lower().removesuffix(".gz").endswith(FASTA)
+    return _read(data, None if format_of(data) in FASTA else sequence_key)
 
 
 def _load(folder: Path, device: str) -> DiffAug:
@@ -451,76 +444,3 @@ def _write_embedding(target: Path, names: list[str], embedding: Embedding) -> No
         writer.writerows(
             [name, *map(repr, map(float, row))] for name, row in zip(names, embedding.semantic, strict=True)
         )
-
-
-def _of_model(folder: Path) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from diffaug.cli._info import phases, views
-
-    model = _load(folder, "cpu")
-    history = [asdict(record) for record in model.history]
-    return {
-        "kind": "model",
-        "path": str(folder),
-        "n_obs": model.n_obs,
-        "lengths": model.meta.get("lengths"),
-        "n_with_unknown": model.meta.get("n_with_unknown"),
-        "n_parameters": model.n_parameters,
-        "random_state": model.random_state,
-        "settings": model.config.to_dict(),
-        "phases": phases(history),
-        "views": views(history, model.config.to_dict(), model.backend.events),
-    }
-
-
-def _of_file(path: Path, sequence_key: str | None) -> dict[str, Any]:
-    table = _read(path, sequence_key)
-
-    from diffaug import dna
-
-    lengths = [len(s) for s in table.sequences]
-    return {
-        "kind": "sequences",
-        "path": str(path),
-        "n_obs": len(table),
-        "lengths": [min(lengths), max(lengths)],
-        "n_with_unknown": sum("N" in s for s in table.sequences),
-        "gc": round(float(dna.gc_content(table.sequences).mean()), 4),
-        "labels": _counted(table.labels),
-        "split": _counted(table.split),
-    }
-
-
-def _counted(values: Any) -> dict[str, int]:
-    import numpy as np
-
-    if values is None:
-        return {}
-    return {str(k): int(n) for k, n in zip(*np.unique(values.astype(str), return_counts=True), strict=True)}
-
-
-def _as_text(found: dict[str, Any]) -> str:
-    from diffaug.cli._info import phase_lines, toml_lines, view_lines
-
-    shortest, longest = found["lengths"] or ("?", "?")
-    lines = [
-        f"{found['kind']} {found['path']}",
-        f"  {found['n_obs']} sequences of {shortest} to {longest} bases, {found['n_with_unknown']} with N",
-    ]
-    if found["kind"] == "model":
-        lines += [
-            f"  seed {found['random_state']}",
-            "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
-            *phase_lines(found["phases"]),
-            *view_lines(found["views"]),
-            *toml_lines(found["settings"]),
-        ]
-        return "\n".join(lines)
-    lines.append(f"  GC {found['gc']:.1%}")
-    lines += [
-        f"  {what}: " + ", ".join(f"{name} ({n})" for name, n in found[what].items())
-        for what in ("labels", "split")
-        if found[what]
-    ]
-    return "\n".join(lines)

@@ -12,6 +12,8 @@ from diffaug.core import storage
 if TYPE_CHECKING:
     from anndata import AnnData
 
+H5AD = (".h5ad",)
+
 
 def read_h5ad(path: Path, *, backed: bool = False) -> AnnData:
     """Read an AnnData.

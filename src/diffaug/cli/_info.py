@@ -1,4 +1,4 @@
-"""What a model folder or an .h5ad file holds, or what is installed, as plain data and as text."""
+"""What is installed, and what there is to say of a model of any domain, as plain data and as text."""
 
 from __future__ import annotations
 
@@ -11,54 +11,30 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffaug.cli._files import read_h5ad
-from diffaug.cli._make import load
 from diffaug.core.trust import view_share
 
-SECTIONS = ("loss", "diffusion", "training", "domain")
+if TYPE_CHECKING:
+    from diffaug._model import DiffAug
+
 PACKAGES = ("numpy", "scipy", "scanpy", "anndata", "lightning-fabric")
-_FEW = 5
 
 
-def of_model(folder: Path) -> dict[str, Any]:
-    """Describe the folder of a model. It is loaded, and so checked."""
-    model = load(folder, "cpu")
+def model_facts(folder: Path, model: DiffAug, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a model, with what a domain says of its ``own``."""
     history = [dataclasses.asdict(record) for record in model.history]
     return {
         "kind": "model",
         "path": str(folder),
         "n_obs": model.n_obs,
-        "n_vars": model.event_shape[0],
-        "genes": model.meta.get("features", [])[:_FEW],
-        "input": {k: model.meta.get(k) for k in ("layer", "use_rep", "kind", "sparse", "batch_key", "label_key")},
-        "groups": {k: len(v["categories"]) for k, v in model.meta.get("cells", {}).get("groups", {}).items()},
+        **own,
         "n_parameters": model.n_parameters,
         "random_state": model.random_state,
         "settings": model.config.to_dict(),
         "phases": phases(history),
         "views": views(history, model.config.to_dict(), model.backend.events),
     }
-
-
-def of_h5ad(path: Path) -> dict[str, Any]:
-    """Describe an .h5ad file; its matrix stays on disk."""
-    adata = read_h5ad(path, backed=True)
-    try:
-        return {
-            "kind": "h5ad",
-            "path": str(path),
-            "n_obs": adata.n_obs,
-            "n_vars": adata.n_vars,
-            "genes": adata.var_names[:_FEW].tolist(),
-            "layers": sorted(k for k in adata.layers if k),
-            "obsm": {k: int(v.shape[1]) for k, v in adata.obsm.items()},
-            "obs": {str(k): int(v.nunique()) for k, v in adata.obs.items()},
-            "results": {k: _result(v) for k, v in adata.uns.items() if isinstance(v, Mapping) and "versions" in v},
-        }
-    finally:
-        adata.file.close()
 
 
 def of_installation() -> dict[str, Any]:
@@ -86,26 +62,6 @@ def of_installation() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
-
-
-def _result(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One of the records that fit, embed, augment and generate leave in ``uns``."""
-    columns = record.get("history", {})
-    rows = [dict(zip(columns, map(_scalar, row), strict=True)) for row in zip(*columns.values(), strict=True)]
-    params = record.get("params", {})
-    settings = {k: {name: _scalar(v) for name, v in params[k].items()} for k in SECTIONS if k in params}
-    return {
-        "made_by": str(record.get("made_by", "embed" if "n_filled_genes" in record else "fit")),
-        "versions": {k: str(v) for k, v in record["versions"].items()},
-        "settings": settings,
-        "phases": phases(rows),
-        "views": views(rows, settings, "cells"),
-    }
-
-
-def _scalar(value: Any) -> Any:
-    """Plain Python values for those of numpy, which reading a file gives."""
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def phases(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -146,60 +102,33 @@ def views(
     }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """For people."""
-    if found["kind"] == "installation":
-        asked = found["OMP_NUM_THREADS"]
-        return "\n".join(
-            [
-                *(f"{name} {number}" for name, number in found["versions"].items()),
-                f"platform: {found['platform']}",
-                f"devices: {', '.join(found['devices'])}",
-                f"threads: {found['threads']} on {found['cores']} cores "
-                f"(OMP_NUM_THREADS {'unset' if asked is None else f'= {asked}'})",
-            ]
-        )
-    lines = [f"{found['kind']} {found['path']}", f"  {found['n_obs']} cells x {found['n_vars']} genes or dimensions"]
-    if found["genes"]:
-        lines.append(f"  the first: {', '.join(found['genes'])}")
-    if found["kind"] == "model":
-        given = found["input"]
-        slot = (
-            f"obsm[{given['use_rep']!r}]"
-            if given["use_rep"]
-            else f"layers[{given['layer']!r}]"
-            if given["layer"]
-            else "X"
-        )
-        lines += [
-            f"  trained on {slot} ({given['kind']}, {'sparse' if given['sparse'] else 'dense'}), seed {found['random_state']}",
-            "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
-            "  groups to generate by: " + (_counted(found["groups"]) or "none"),
-            *phase_lines(found["phases"]),
-            *view_lines(found["views"]),
-            *toml_lines(found["settings"]),
+def installation_text(found: Mapping[str, Any]) -> str:
+    """What :func:`of_installation` found, for people."""
+    asked = found["OMP_NUM_THREADS"]
+    return "\n".join(
+        [
+            *(f"{name} {number}" for name, number in found["versions"].items()),
+            f"platform: {found['platform']}",
+            f"devices: {', '.join(found['devices'])}",
+            f"threads: {found['threads']} on {found['cores']} cores "
+            f"(OMP_NUM_THREADS {'unset' if asked is None else f'= {asked}'})",
         ]
-        return "\n".join(lines)
-    lines += [
-        "  layers: " + (", ".join(found["layers"]) or "none"),
-        "  obsm: " + (_counted(found["obsm"]) or "none"),
-        "  obs: " + (_counted(found["obs"]) or "none"),
-    ]
-    if not found["results"]:
-        lines.append("  nothing of diffaug")
-    for name, result in found["results"].items():
-        versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-        lines += ["", f"uns[{name!r}], written by {result['made_by']} ({versions})"]
-        lines += [
-            *phase_lines(result["phases"]),
-            *view_lines(result["views"]),
-            *toml_lines(result["settings"]),
-        ]
-    return "\n".join(lines)
+    )
 
 
-def _counted(items: Mapping[str, int]) -> str:
+def listed(items: Mapping[str, int]) -> str:
+    """Names with their numbers."""
     return ", ".join(f"{name} ({count})" for name, count in items.items())
+
+
+def parameters_line(found: Mapping[str, Any]) -> str:
+    """Sizes of the networks that :func:`model_facts` found."""
+    return "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items())
+
+
+def training_lines(found: Mapping[str, Any]) -> list[str]:
+    """How a model was trained, and its settings."""
+    return [*phase_lines(found["phases"]), *view_lines(found["views"]), *toml_lines(found["settings"])]
 
 
 def phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:

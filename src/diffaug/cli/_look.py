@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from diffaug.cli._app import Common, command, show
+from diffaug.cli._app import Common, command
 from diffaug.cli._files import check_target_file, check_target_folder, read_h5ad
-from diffaug.cli._make import NotNegative, Output, Positive, load, wants_progress
+from diffaug.cli._options import NotNegative, Output, Positive, load, wants_progress
+from diffaug.cli._output import PICTURES, as_json, show, use_files_for_pictures
 from diffaug.core.storage import written_file
-
-PICTURES = (".png", ".pdf", ".svg")
 
 
 @command
@@ -250,13 +248,14 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
     diffaug-cells info pbmc.diffaug.h5ad --json
     diffaug-cells info
     """
-    from diffaug.cli import _info
+    from diffaug.cli import _info, _info_cells
 
     if path is None:
-        found = _info.of_installation()
+        found, text = _info.of_installation(), _info.installation_text
     else:
-        found = _info.of_model(path) if path.is_dir() else _info.of_h5ad(path)
-    show(as_json(found) if json else _info.as_text(found))
+        found = _info_cells.of_model(path, load(path, "cpu")) if path.is_dir() else _info_cells.of_h5ad(path)
+        text = _info_cells.as_text
+    show(as_json(found) if json else text(found))
 
 
 @command
@@ -296,25 +295,3 @@ def demo(
     check_target_folder(output, _demo.FOLDER, overwrite=overwrite)
     made = _demo.run(output, device=device, seed=seed, overwrite=overwrite, progress=wants_progress(common))
     show(*made.files, "", made.table)
-
-
-def as_json(found: object) -> str:
-    """JSON with ``null`` for NaN, which JSON does not know."""
-    return json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value
-
-
-def use_files_for_pictures() -> None:
-    """Draw without a screen, whatever the environment says."""
-    import matplotlib
-
-    matplotlib.use("Agg")

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 
 from cyclopts import App, CycloptsError
 
-from diffaug.cli import _look, _make, _reproduce, _reproduce_dna, _reproduce_vision  # noqa: F401  (they register commands)
+from diffaug.cli import (  # noqa: F401  (they register commands)
+    _look,
+    _make,
+    _reproduce,
+    _reproduce_dna,
+    _reproduce_vision,
+    _synthetic,
+)
 from diffaug.cli._app import Common, app
 from diffaug.core.timebox import OutOfTime
 

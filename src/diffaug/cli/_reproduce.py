@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
-from diffaug.cli._app import Common, command, show
+from diffaug.cli._app import Common, command
 from diffaug.cli._files import read_toml
-from diffaug.cli._look import as_json, use_files_for_pictures
-from diffaug.cli._make import Output, Positive
+from diffaug.cli._options import Output, Positive
+from diffaug.cli._output import as_json, show, use_files_for_pictures
 
 if TYPE_CHECKING:
     from diffaug.reproduce._arms import Domain

@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from diffaug.cli._app import Common, make_app, registrar, show
-from diffaug.cli._files import (
-    check_checkpoint,
-    check_source,
-    check_target_file,
-    check_target_folder,
-    remove_checkpoint,
-)
-from diffaug.cli._look import PICTURES, as_json, use_files_for_pictures
-from diffaug.cli._make import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._app import Common, make_app, registrar
+from diffaug.cli._files import check_source, check_target_file
+from diffaug.cli._fit_files import fit_files, write_fit
+from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._output import PICTURES, as_json, show, use_files_for_pictures
 from diffaug.core.storage import MODEL_FOLDER, written_file
 
 if TYPE_CHECKING:
@@ -112,10 +107,7 @@ def fit(
     diffaug-vision fit photos.npz --preset paper --checkpoint run.ckpt
     """
     target = _beside(data) if output is None else output
-    folder = target.with_suffix(".model") if model is None else model
-    check_target_file(target, suffixes=ARRAYS, overwrite=overwrite, sources=(data,))
-    check_checkpoint(checkpoint, data, target)
-    check_target_folder(folder, MODEL_FOLDER, overwrite=overwrite, files=(target, checkpoint))
+    files = fit_files(data, target, model, checkpoint, suffixes=ARRAYS, overwrite=overwrite)
     settings = settings_of(preset, config, "vision")
     found = _read(data, size, common)
     trained = found if split is None else found.part(split)
@@ -136,12 +128,7 @@ def fit(
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    # The model inside the block: if it cannot be written, there is no output either.
-    with written_file(target) as fresh:
-        _write_embedding(fresh, found, fitted.embed(found.images))
-        fitted.save(folder, overwrite=overwrite)
-    remove_checkpoint(checkpoint)
-    show(target, folder)
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, found, fitted.embed(found.images)))
 
 
 @command
@@ -451,15 +438,19 @@ def info(
     diffaug-vision info photos.npz --json
     diffaug-vision info
     """
-    from diffaug.cli import _info
+    from diffaug.cli import _info, _info_vision
 
     if path is None:
-        found = _info.of_installation()
-        show(as_json(found) if json else _info.as_text(found))
-        return
-    is_model = path.is_dir() and (path / MODEL_FOLDER.marker).is_file()
-    found = _of_model(path) if is_model else _of_images(path, size, common)
-    show(as_json(found) if json else _as_text(found))
+        found, text = _info.of_installation(), _info.installation_text
+    else:
+        is_model = path.is_dir() and (path / MODEL_FOLDER.marker).is_file()
+        found = (
+            _info_vision.of_model(path, _load(path, "cpu"))
+            if is_model
+            else _info_vision.of_images(path, _read(path, size, common))
+        )
+        text = _info_vision.as_text
+    show(as_json(found) if json else text(found))
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -507,69 +498,3 @@ def _write_embedding(target: Path, images: ImageSet, embedding: Embedding) -> No
 
 def _score_line(name: str, value: float) -> str:
     return f"{name:8} {value:.4f}" if isinstance(value, float) else f"{name:8} {value}"
-
-
-def _of_model(folder: Path) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from diffaug.cli._info import phases, views
-
-    model = _load(folder, "cpu")
-    backend = model.backend
-    history = [asdict(record) for record in model.history]
-    return {
-        "kind": "model",
-        "path": str(folder),
-        "n_obs": model.n_obs,
-        "shape": list(model.event_shape),
-        "range": [float(backend.low), float(backend.high)],  # type: ignore[arg-type]
-        "n_parameters": model.n_parameters,
-        "random_state": model.random_state,
-        "settings": model.config.to_dict(),
-        "phases": phases(history),
-        "views": views(history, model.config.to_dict(), model.backend.events),
-    }
-
-
-def _of_images(path: Path, size: int | None, common: Common) -> dict[str, Any]:
-    import numpy as np
-
-    found = _read(path, size, common)
-
-    def counted(values: Any, names: Sequence[str] = ()) -> dict[str, int]:
-        if values is None:
-            return {}
-        keys, counts = np.unique(values, return_counts=True)
-        named = [names[k] if names and k >= 0 else str(k) for k in keys]
-        return {name: int(n) for name, n in zip(named, counts, strict=True)}
-
-    return {
-        "kind": "images",
-        "path": str(path),
-        "n_obs": len(found),
-        "shape": list(found.images.shape[1:]),
-        "range": [float(found.images.min()), float(found.images.max())] if len(found) else [],
-        "dtype": str(found.images.dtype),
-        "labels": counted(found.labels, found.classes),
-        "split": counted(found.split),
-    }
-
-
-def _as_text(found: dict[str, Any]) -> str:
-    from diffaug.cli._info import phase_lines, toml_lines, view_lines
-
-    shape, bounds = " x ".join(map(str, found["shape"])), " to ".join(f"{v:g}" for v in found["range"])
-    lines = [f"{found['kind']} {found['path']}", f"  {found['n_obs']} images of {shape}, values {bounds}"]
-    if found["kind"] == "model":
-        lines += [
-            f"  seed {found['random_state']}",
-            "  parameters: " + ", ".join(f"{k} {v:,}" for k, v in found["n_parameters"].items()),
-            *phase_lines(found["phases"]),
-            *view_lines(found["views"]),
-            *toml_lines(found["settings"]),
-        ]
-        return "\n".join(lines)
-    for what in ("labels", "split"):
-        if found[what]:
-            lines.append(f"  {what}: " + ", ".join(f"{name} ({n})" for name, n in found[what].items()))
-    return "\n".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffaug.core.archives import GZIP_DAMAGE
 from diffaug.dna._sequences import check_sequences
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 FASTA = (".fa", ".fasta", ".fna", ".ffn")
 TABLES = (".csv", ".tsv", ".parquet")
 _SEQUENCE_KEYS = ("sequence", "seq")
-_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +175,7 @@ def read_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
                     )
                 elif line:
                     parts.append(line)
-    except _DAMAGED as error:
+    except GZIP_DAMAGE as error:
         raise ValueError(
             f"Expected a whole gzip file, found a damaged or cut one: {str(path)!r} ({error}). Copy it again."
         ) from error
@@ -210,7 +209,7 @@ def _read_table(path: Path, ending: str) -> pd.DataFrame:
         raise ImportError(
             f'Expected pyarrow to read {path.name!r}, found none. Install it: pip install "diffaug[dna]"'
         ) from error
-    except (*_DAMAGED, OSError, ValueError) as error:  # pandas' and pyarrow's errors are ValueErrors
+    except (*GZIP_DAMAGE, OSError, ValueError) as error:  # pandas' and pyarrow's errors are ValueErrors
         raise ValueError(
             f"Expected a readable {ending} file, found another or a damaged one: {str(path)!r}."
         ) from error

@@ -12,13 +12,13 @@ import io
 import logging
 import tarfile
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from diffaug.core.archives import ARCHIVE_DAMAGE, GZIP_DAMAGE
 from diffaug.dna._files import SequenceTable, read_fasta
 from diffaug.dna._sequences import check_sequences, reverse_complement
 
@@ -140,8 +140,7 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                 if content is not None and _wanted(PurePosixPath(member.name)):
                     yield PurePosixPath(member.name), content.read()
             _check_end(archive)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, zlib.error) as error:
-        # A RuntimeError is zipfile's for a password, or a compression that it does not know.
+    except ARCHIVE_DAMAGE as error:
         raise ValueError(
             f"Expected a whole .zip or .tar archive, found another or a damaged file: {str(path)!r} ({error})."
         ) from error
@@ -203,7 +202,7 @@ def _intervals(content: bytes, name: str, path: Path) -> list[Interval]:
     where = f"{name!r} of {str(path)!r}"
     try:
         text = (gzip.decompress(content) if name.endswith(".gz") else content).decode("utf-8")
-    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (*GZIP_DAMAGE, UnicodeDecodeError) as error:
         raise ValueError(f"Expected a whole table, found a damaged one: {where} ({error}).") from error
     rows = csv.DictReader(io.StringIO(text))
     absent = [c for c in _COLUMNS if c not in (rows.fieldnames or ())]

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from diffaug._model import versions
+from diffaug.core.checkpoint import versions
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import device_name, make_fabric
 from diffaug.core.timebox import OutOfTime

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from diffaug._anndata import obs_column
 from diffaug._keys import BALANCE, LOG1P, MADE
-from diffaug._model import DiffAug, whole_number
+from diffaug._model import DiffAug
+from diffaug.core.arguments import whole_number
 from diffaug.core.config import Config
 from diffaug.tl._balance_cells import RealCells
 from diffaug.tl._balance_judge import ARMS, LEAST_HELD_OUT, Gain, Outcome, classify, group_gain, joined, pooled_gain

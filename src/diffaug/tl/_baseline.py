@@ -13,10 +13,11 @@ from anndata import AnnData
 
 from diffaug._anndata import Source, cells_meta, obs_column, pack_obs, read_source, write_embedding
 from diffaug._keys import Keys
-from diffaug._model import DiffAug, resolve_config, whole_number
+from diffaug._model import DiffAug, resolve_config
 from diffaug.backends import get_backend
 from diffaug.baselines import Baseline
 from diffaug.baselines._baseline import check_method
+from diffaug.core.arguments import whole_number
 from diffaug.core.config import Config
 
 logger = logging.getLogger(__name__)

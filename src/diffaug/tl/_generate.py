@@ -31,8 +31,9 @@ from diffaug._keys import (
     NEAREST_DISTANCE,
     SYNTHETIC,
 )
-from diffaug._model import DiffAug, _number, _share, whole_number
+from diffaug._model import DiffAug
 from diffaug.backends._cell_counts import drawn_counts
+from diffaug.core.arguments import any_number, share, whole_number
 from diffaug.tl._library_sizes import CountScale, as_log, library_sizes, log_scale, spread
 from diffaug.tl._provenance import (
     AuditedAgainst,
@@ -165,7 +166,7 @@ def generate(
         raise ValueError(f"Expected `output` in ['log', 'counts'], found {output!r}.")
     if depth is not None and output != "counts":
         raise ValueError("Expected output='counts' with `depth`, found output='log'. Set it, or leave `depth` out.")
-    if _share("strength", strength) < 1 and like is None and train is None:
+    if share("strength", strength) < 1 and like is None and train is None:
         raise ValueError(
             f"Expected `like` or `train` with `strength` below 1, found neither (strength={strength:g}): the model does "
             "not hold the values of its cells."
@@ -379,5 +380,5 @@ def _guided(model: DiffAug, guidance: float | None) -> DiffAug:
     if guidance is None:
         return model
     out = copy.copy(model)
-    out.config = model.config.updated("diffusion", guidance_scale=_number("guidance", guidance))
+    out.config = model.config.updated("diffusion", guidance_scale=any_number("guidance", guidance))
     return out

@@ -12,7 +12,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from diffaug._anndata import Matrix, model_totals, read_totals
-from diffaug._model import DiffAug, _number
+from diffaug._model import DiffAug
+from diffaug.core.arguments import any_number
 from diffaug.tl._provenance import TrainingCells
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def library_sizes(model: DiffAug, like: AnnData | None, depth: float | AnnData |
         return LibrarySizes(library, on_features, None)
     if isinstance(depth, AnnData):
         return LibrarySizes(library, on_features, read_totals(depth, model, "depth")[0])
-    number = _number("depth", depth)
+    number = any_number("depth", depth)
     if not (np.isfinite(number) and number >= 1):
         raise ValueError(f"Expected `depth` of at least 1 count, found {depth}.")
     return LibrarySizes(library, on_features, np.array([round(number)]))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from diffaug._model import versions
+from diffaug.core.checkpoint import versions
 from diffaug.metrics import Judgement, MemorizationAudit, judge_synthetic, memorization_audit
 from diffaug.metrics.catalogue import FAIR, MEASURES
 from diffaug.tl._report_sets import aligned, split

@@ -10,7 +10,8 @@ import pandas as pd
 from anndata import AnnData
 
 from diffaug._anndata import Matrix, obs_column, read_like
-from diffaug._model import DiffAug, whole_number
+from diffaug._model import DiffAug
+from diffaug.core.arguments import whole_number
 from diffaug.metrics import kmeans_scores, paired_difference, row_hits
 
 logger = logging.getLogger(__name__)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffaug.core.archives import ARCHIVE_DAMAGE
 from diffaug.vision._read import UNDECODABLE, ImageSet, import_pillow
 
 Bytes = NDArray[np.uint8]
-#: What the standard library raises for damaged archives. An encrypted member of a zip file is a RuntimeError, and one that is
-#: packed in an unknown way a NotImplementedError, which is one too.
-_DAMAGE = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
-    *(OSError, KeyError, UnicodeDecodeError, RuntimeError),
-)
+#: A member that is not there is a KeyError, and names that are no text a UnicodeDecodeError.
+_DAMAGE = (*ARCHIVE_DAMAGE, KeyError, UnicodeDecodeError)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffaug.core.arguments import check_real_array
+
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -86,10 +88,7 @@ class ImageSet:
 
 def check_pixels(x: Any) -> None:
     """Raise ``TypeError`` for what is no array of real numbers."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"Expected a numpy array of images, found {type(x).__name__}.")
-    if x.dtype.kind not in "fiub":
-        raise TypeError(f"Expected pixels that are real numbers, found dtype {x.dtype}.")
+    check_real_array("images", "pixels", x)
 
 
 def as_text(x: NDArray[Any]) -> NDArray[np.str_]:

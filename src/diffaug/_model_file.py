@@ -1,0 +1,173 @@
+"""A model's folder: what is written there, and what is read back with its checks.
+
+``config.json`` says what the model is (:class:`Header`), ``weights.safetensors`` holds all tensors, ``history.csv`` the
+records of the training. None of them can run code when it is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple, get_type_hints
+
+from torch import Tensor, nn
+
+from diffaug.backends import Backend
+from diffaug.core.checkpoint import versions
+from diffaug.core.config import Config, config_from_dict
+from diffaug.core.plan import EpochRecord
+from diffaug.core.storage import MODEL_FOLDER, written_whole
+
+FORMAT, SCHEMA_VERSION = "diffaug", 2
+#: Columns of the history that models saved before them lack.
+_LATER_COLUMNS = {"news", "faith"}
+
+
+class Header(NamedTuple):
+    """What ``config.json`` holds besides its format and the versions, in its order."""
+
+    backend: str
+    event_shape: list
+    n_obs: int
+    n_cond: int
+    has_generator: bool
+    random_state: int
+    config: dict
+    meta: dict
+
+
+_KINDS: dict[str, type] = get_type_hints(Header)
+
+
+class SavedModel(NamedTuple):
+    """What was read from ``folder``: of the right kinds, and yet to be put into networks."""
+
+    folder: Path
+    header: Header
+    tensors: dict[str, Tensor]
+
+    def settings(self, backend: type[Backend]) -> Config:
+        """The settings; raises ``ValueError`` where this version knows others."""
+        given = self.header.config
+        try:
+            domain = backend.settings_of_older(given["domain"])
+            return config_from_dict({**given, "domain": domain}, backend.Settings)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected settings that fit this version of diffaug in {str(self.folder)!r}, found others: {error.args[0]}"
+            ) from error
+
+    def fill(self, part: str, module: nn.Module) -> None:
+        """Put the weights of a part into its network; raises ``ValueError`` where they do not fit."""
+        state = {k.removeprefix(f"{part}."): t for k, t in self.tensors.items() if k.startswith(f"{part}.")}
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(
+                f"Expected weights of the {part} that fit config.json in {str(self.folder)!r}, found others: "
+                + " ".join(str(error).split())
+            ) from error
+
+    def conditions(self) -> Tensor:
+        """Condition of each training event; raises ``ValueError`` where one of each is not there."""
+        found, n_obs = self.tensors.get("conditions"), self.header.n_obs
+        if found is None or found.shape != (n_obs, self.header.n_cond):
+            raise ValueError(f"Expected conditions of {n_obs} training events in {str(self.folder)!r}, found others.")
+        return found
+
+    def strata(self) -> Tensor | None:
+        """Stratum of each training event, where the domain has strata; raises ``ValueError`` for those of others."""
+        found, n_obs = self.tensors.get("strata"), self.header.n_obs
+        if found is not None and found.shape != (n_obs,):
+            raise ValueError(f"Expected strata of {n_obs} training events in {str(self.folder)!r}, found others.")
+        return found
+
+    def history(self) -> list[EpochRecord]:
+        """Records of the training; raises ``ValueError`` where they are damaged."""
+        return _read_history(self.folder / "history.csv")
+
+
+def write_model(
+    path: object, header: Header, tensors: Mapping[str, Tensor], history: Iterable[EpochRecord], *, overwrite: bool
+) -> Path:
+    """Write a folder, whole or not at all; :meth:`diffaug.DiffAug.save` says what may be raised."""
+    from safetensors.torch import save_file
+
+    document = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "versions": versions(), **header._asdict()}
+    target = _folder(path)
+    with written_whole(target, kind=MODEL_FOLDER, overwrite=overwrite) as folder:
+        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
+        (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(f.name for f in dataclasses.fields(EpochRecord))
+            writer.writerows(dataclasses.astuple(r) for r in history)
+    return target
+
+
+def read_model(path: object) -> SavedModel:
+    """Read a folder; :meth:`diffaug.DiffAug.load` says what may be raised."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = _folder(path)
+    for name in (MODEL_FOLDER.marker, *MODEL_FOLDER.others):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"Expected a model folder with {name!r}, found none in {str(folder)!r}.")
+    header = _read_header(folder / "config.json")
+    try:
+        tensors = load_file(folder / "weights.safetensors")
+    except SafetensorError as error:
+        raise ValueError(
+            f"Expected whole safetensors weights in {str(folder)!r}, found a damaged file ({error}). Save the model again."
+        ) from error
+    return SavedModel(folder, header, tensors)
+
+
+def _folder(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise TypeError(f"Expected `path` to name a folder, found {path!r}.")
+    return Path(path)
+
+
+def _read_header(file: Path) -> Header:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected JSON in {str(file)!r}, found something else ({error}).") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"Expected a diffaug model in {str(file)!r}, found another kind of file.")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"Expected a model of schema version {SCHEMA_VERSION}, found {document.get('schema_version')} in {str(file)!r}. "
+            "Use the diffaug version that wrote it, or a newer one."
+        )
+    for key, kind in _KINDS.items():
+        if key not in document:
+            raise ValueError(f"Expected {list(_KINDS)} in {str(file)!r}, found no {key!r}.")
+        if type(document[key]) is not kind:
+            raise ValueError(f"Expected {key!r} to be a {kind.__name__} in {str(file)!r}, found {document[key]!r}.")
+    header = Header(**{key: document[key] for key in _KINDS})
+    sizes = [*header.event_shape, header.n_obs, header.n_cond, 1 + header.random_state]
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"Expected positive sizes in {str(file)!r}, found {sizes}.")
+    return header
+
+
+def _read_history(file: Path) -> list[EpochRecord]:
+    fields = {f.name: f.type for f in dataclasses.fields(EpochRecord)}
+    cast = {"int": int, "float": float, "Phase": str}
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if rows and not fields.keys() - _LATER_COLUMNS <= set(rows[0]) <= fields.keys():
+        raise ValueError(f"Expected the columns {list(fields)} in {str(file)!r}, found {list(rows[0])}.")
+    try:
+        return [EpochRecord(**{k: cast[str(fields[k])](v) for k, v in row.items()}) for row in rows]
+    except (TypeError, ValueError) as error:  # a line cut short, or no numbers
+        raise ValueError(
+            f"Expected numbers in every column of {str(file)!r}, found a damaged line ({error})."
+        ) from error
