@@ -63,7 +63,8 @@ class DiffAug:
     backend
         Name of the domain.
     random_state
-        Seed of everything random in :meth:`fit`; equal seeds give equal results on one machine.
+        Seed of everything random in :meth:`fit`; equal seeds give equal results on one machine's CPU.
+        On a GPU some of torch's gradients add in no fixed order, and last digits may differ.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 

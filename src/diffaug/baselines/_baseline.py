@@ -62,7 +62,7 @@ class Baseline:
     backend
         Name of the domain.
     random_state
-        Seed of everything random in :meth:`fit`; equal seeds give equal results on one machine.
+        Seed of everything random in :meth:`fit`; equal seeds give equal results on one machine's CPU.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 

@@ -102,7 +102,7 @@ def fit(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace existing results.
 
@@ -226,7 +226,7 @@ def augment(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output.
 
@@ -277,7 +277,7 @@ def generate(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output.
 

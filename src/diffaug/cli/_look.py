@@ -279,7 +279,7 @@ def demo(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace the folder of an earlier demo.
 

@@ -84,7 +84,7 @@ def fit(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace existing results; also the input, if ``--output`` names it.
 
@@ -220,7 +220,7 @@ def augment(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output.
 

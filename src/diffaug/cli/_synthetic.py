@@ -83,7 +83,7 @@ def generate(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output.
 
@@ -199,7 +199,7 @@ def balance(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output; also the input, if ``--output`` names it.
 

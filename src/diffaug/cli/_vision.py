@@ -91,7 +91,7 @@ def fit(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace existing results.
 
@@ -213,7 +213,7 @@ def augment(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output.
 
@@ -275,7 +275,7 @@ def generate(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        Equal seeds give equal results on one machine.
+        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output.
 

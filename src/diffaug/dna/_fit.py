@@ -70,7 +70,7 @@ def fit(
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings;
         :class:`diffaug.backends.dna.DNAConfig` has those of the domain.
     random_state
-        Seed; equal seeds give equal results on one machine.
+        Seed; equal seeds give equal results on one machine's CPU.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     checkpoint

@@ -77,7 +77,7 @@ def baseline(
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings. The section
         ``training`` gives batch size, learning rate and the epochs of the encoder: all of DiffAug's.
     random_state
-        Seed; equal seeds give equal results on one machine.
+        Seed; equal seeds give equal results on one machine's CPU.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     progress

@@ -83,7 +83,7 @@ def fit(
     config
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings.
     random_state
-        Seed; equal seeds give equal results on one machine.
+        Seed; equal seeds give equal results on one machine's CPU.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     checkpoint
