@@ -48,7 +48,7 @@ def supervised(train: vision.ImageSet, n_epochs: int = 30, batch: int = 128) -> 
     device = make_fabric(Task.device).device
     stream = torch.Generator(device).manual_seed(0)
     with tuned_cpu():
-        data, labels = backend.to_model(train.images).to(device), torch.as_tensor(train.labels).to(device)
+        data, labels = backend.to_model(train.images).to(device), torch.as_tensor(train.labels).long().to(device)
         with seeded_init(0):
             network = backend.make_encoder().backbone.to(device)
         views = backend.hand_views(data)
