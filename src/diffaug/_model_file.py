@@ -24,7 +24,7 @@ from diffaug.core.storage import MODEL_FOLDER, written_whole
 
 FORMAT, SCHEMA_VERSION = "diffaug", 2
 #: Columns of the history that models saved before them lack.
-_LATER_COLUMNS = {"news", "faith"}
+_LATER_COLUMNS = {"news", "faith", "realism"}
 
 
 class Header(NamedTuple):

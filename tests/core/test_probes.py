@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
 
-from diffaug.core.probes import effective_rank, nearest_own, split_half_overlap
+from diffaug.core.probes import effective_rank, nearest_own, split_half_overlap, told_apart
 
 
 def random_matrix(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -171,3 +175,47 @@ def test_nearest_own_is_the_rank_of_the_own_event() -> None:
     assert ranks_found == [(float(r == 0), float(r < 10)) for r in ranks]
     assert 0.1 < first < among < 1
     assert nearest_own(reference, reference, torch.arange(90)) == (1.0, 1.0)
+
+
+# --- told apart ------------------------------------------------------------------------------------------------------
+
+
+def drawn(n: int, d: int = 12, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> torch.Tensor:
+    return shift + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_told_apart_is_one_half_for_equals() -> None:
+    found = [told_apart(drawn(300, seed=s), drawn(300, seed=100 + s)) for s in range(6)]
+    assert sum(found) / len(found) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("options", [{"shift": 3.0}, {"scale": 0.2}], ids=["elsewhere", "too alike"])
+def test_told_apart_is_one_for_what_no_event_looks_like(options: dict[str, float]) -> None:
+    """By a difference of the means, and by one of the spreads, which no linear discriminator sees."""
+    assert told_apart(drawn(200, **options), drawn(200, seed=1)) > 0.97
+
+
+def test_told_apart_grows_with_the_shift_and_knows_no_unit() -> None:
+    found = [told_apart(drawn(300, shift=shift), drawn(300, seed=1)) for shift in (0.0, 0.2, 0.4, 0.8)]
+    assert found == sorted(found)
+    views, events = drawn(300, shift=0.4), drawn(300, seed=1)
+    scales = torch.logspace(-3, 3, 12)
+    assert told_apart(views * scales + 7, events * scales + 7) == pytest.approx(told_apart(views, events), abs=0.01)
+    assert told_apart(events, views) == pytest.approx(told_apart(views, events), abs=1e-6)
+
+
+def test_told_apart_agrees_with_a_forest() -> None:
+    """Another discriminator, judged by the same rule, on a difference between them that is neither small nor large."""
+    views, events = drawn(400, scale=0.75), drawn(400, seed=1)
+    x, y = torch.cat([views, events]).numpy(), np.repeat([1, 0], 400)
+    score = cross_val_predict(RandomForestClassifier(200, random_state=0), x, y, cv=5, method="predict_proba")[:, 1]
+    assert told_apart(views, events) == pytest.approx(roc_auc_score(y, score), abs=0.1)
+
+
+def test_told_apart_of_few_equal_and_constant_rows() -> None:
+    assert told_apart(torch.zeros(8, 3), torch.zeros(8, 3)) == pytest.approx(0.5)
+    one_column = torch.cat([drawn(50, 1), torch.ones(50, 1)], dim=1)
+    assert 0.2 < told_apart(one_column, one_column.flip(0)) < 0.8
+    assert told_apart(drawn(90, shift=3.0), drawn(40, seed=1)) > 0.97  # the longer is cut
+    with pytest.raises(ValueError, match="Expected at least 4 views and events, found 3"):
+        told_apart(drawn(3), drawn(50))

@@ -22,7 +22,7 @@ from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
 from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
-from diffaug.core.trust import ViewTrust, view_trust
+from diffaug.core.trust import ViewReading, ViewTrust, view_trust
 from diffaug.core.views import Positives
 
 WIDTH, N_OBS, BATCH = 12, 70, 16
@@ -707,17 +707,25 @@ def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
         ((0.5, 0.5), (1.0, 0.0), 1.0),
         ((1.0, 1.0), (1.0, 1.0), 1.0),  # hand-made views are copies too
         ((0.0, 0.0), (0.0, 0.0), 1.0),
+        ((0.5, 0.9, 1.0), (0.5, 0.9, 0.6), 0.0),  # always told from events
+        ((0.5, 0.9, 0.8), (0.5, 0.9, 0.6), 0.5),
+        ((0.5, 0.9, 0.6), (0.5, 0.9, 0.8), 1.0),
     ],
 )
-def test_trust(generated: tuple[float, float], hand_made: tuple[float, float], expected: float) -> None:
-    assert view_trust(generated, hand_made) == pytest.approx(expected, abs=0.025)
+def test_trust(generated: tuple[float, ...], hand_made: tuple[float, ...], expected: float) -> None:
+    assert view_trust(ViewReading(*generated), ViewReading(*hand_made)) == pytest.approx(expected, abs=0.025)
 
 
 @pytest.mark.parametrize(
-    ("made", "low", "high"),
-    [("copies", 0.0, 0.05), ("strangers", 0.0, 0.35), ("like hand-made", 0.85, 1.0)],
+    ("made", "low", "high", "why"),
+    [
+        ("copies", 0.0, 0.05, "news"),
+        ("strangers", 0.0, 0.35, "faith"),
+        ("mud", 0.0, 0.2, "realism"),
+        ("like hand-made", 0.8, 1.0, ""),
+    ],
 )
-def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high: float) -> None:
+def test_lambda_is_lowered_for_copies_strangers_and_mud(made: str, low: float, high: float, why: str) -> None:
     """End to end: what the bank holds decides how many positives are generated."""
     trainer = make_trainer(view_rate=1.0, adapt_view_rate=True, n_obs=200, with_twin=True)
     x = data_of(200)
@@ -728,6 +736,8 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
         rows = draw.rows.repeat_interleave(4)[: len(cond)]  # type: ignore[attr-defined]
         if made == "strangers":
             rows = rows[torch.randperm(len(rows), generator=noise)]
+        if made == "mud":  # near its event, in a direction that no event has
+            return x[rows] + 3.0
         scale = 1.0 if made == "like hand-made" else 0.0
         return x[rows] + scale * torch.randn(len(rows), WIDTH, generator=noise)
 
@@ -736,10 +746,11 @@ def test_lambda_is_lowered_for_copies_and_strangers(made: str, low: float, high:
     history = list(trainer.run())
     fill = next(r for r in history if r.phase == "fill")
     assert low <= trainer.trust <= high
-    assert fill.view_rate == trainer.trust == ViewTrust(fill.news, fill.faith).share
-    if made != "like hand-made":
-        assert (fill.news < fill.faith) == (made == "copies")
-    assert all(math.isnan(r.news) and math.isnan(r.faith) for r in history if r.phase != "fill")
+    trust = ViewTrust(fill.news, fill.faith, fill.realism)
+    assert fill.view_rate == trainer.trust == trust.share
+    if why:
+        assert min(trust._fields, key=lambda name: trust.weights[trust._fields.index(name)]) == why
+    assert all(math.isnan(getattr(r, name)) for name in trust._fields for r in history if r.phase != "fill")
     shown = sum(r.n_generated for r in history if r.phase == "A") / sum(r.n_positives for r in history if r.cycle == 1)
     assert shown == pytest.approx(trainer.trust, abs=0.1)
     half = list(trainer.run_twin(0.5))  # a twin of another rate is trusted as much
@@ -753,7 +764,7 @@ def test_trust_is_left_alone_where_it_is_not_asked_for() -> None:
     fill = next(r for r in trainer.run() if r.phase == "fill")
     assert trainer.trust == 1.0
     assert fill.view_rate == 1.0
-    assert math.isnan(fill.news) and math.isnan(fill.faith)
+    assert math.isnan(fill.news) and math.isnan(fill.faith) and math.isnan(fill.realism)
 
 
 def test_twin_left_half_way_does_no_harm() -> None:

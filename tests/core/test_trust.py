@@ -7,19 +7,23 @@ from typing import Any
 
 import pytest
 
-from diffaug.core.trust import ViewShare, ViewTrust, view_share
+from diffaug.core.trust import ViewReading, ViewShare, ViewTrust, view_share
 
 
 def test_factors_are_those_of_the_formula() -> None:
-    """By hand, with more news and more faith than hand-made views have: kept as they are, and worth no more than all."""
-    assert ViewTrust.measured((0.51, 0.19), (0.01, 0.99)) == pytest.approx((0.5, 0.2))
-    assert ViewTrust.measured((0.51, 0.19), (0.01, 0.99)).share == pytest.approx(0.05)  # half the news counts a quarter
-    more = ViewTrust.measured((0.01, 0.99), (0.51, 0.19))
-    assert more == pytest.approx((2.0, 5.0))
+    """By hand, with more of each than hand-made views have: kept as they are, and worth no more than all."""
+    poor, good = ViewReading(0.51, 0.19, 0.918), ViewReading(0.01, 0.99, 0.55)
+    assert ViewTrust.measured(poor, good) == pytest.approx((0.5, 0.2, 0.2))
+    assert ViewTrust.measured(poor, good).share == pytest.approx(0.01)  # half the news counts a quarter
+    more = ViewTrust.measured(good, poor)
+    assert more == pytest.approx((2.0, 5.0, 5.0))
     assert more.share == 1.0
+    by_chance = ViewTrust.measured(ViewReading(0.5, 0.5, 0.54), ViewReading(0.5, 0.5, 0.45))
+    assert by_chance.realism == 1.0  # around one half is noise
+    assert ViewTrust(0.5, 0.2).share == ViewTrust(0.5, 0.2, 1.0).share == pytest.approx(0.05)  # of a version before it
 
 
-def shared(trust: tuple[float, float], asked: float = 1.0, cycle: int = 1) -> ViewShare:
+def shared(trust: tuple[float, ...], asked: float = 1.0, cycle: int = 1) -> ViewShare:
     """As a training leaves it: the rate follows from the trust."""
     found = ViewTrust(*trust)
     return ViewShare(asked * found.share, asked, found, cycle)
@@ -49,6 +53,14 @@ def of_old(rate: float, asked: float) -> ViewShare:
         # News counts twice: of .2 and .1 it is the news that cost more (.04).
         (shared((0.2, 0.1)), True, ["make up less than 1 %", "near copies"], ["strangers"]),
         (shared((0.5, 0.2)), True, ["make up 5 %", "strangers"], ["copies"]),
+        (
+            shared((1.0, 0.9, 0.04)),
+            True,
+            ["make up 4 %", "do not look like cells", "n_cycles=0", "generator_steps"],
+            ["copies", "strangers"],
+        ),
+        (shared((0.2, 1.0, 0.1)), True, ["near copies"], ["strangers", "do not look"]),
+        (shared((1.0, 1.0, 0.5)), False, ["make up 50 %"], ["n_cycles", "do not look"]),
         (shared((0.5, 1.0)), False, ["make up 25 %", "(lambda in force 0.25 of 1)"], ["n_cycles", "cells"]),
         (shared((1.2, 1.1)), False, ["make up 100 %"], ["n_cycles", "cells"]),
         # Little was asked for, and all of it is in force: that is the user's own choice.
@@ -73,9 +85,10 @@ def fill(**values: Any) -> dict[str, Any]:
 def test_share_of_a_history() -> None:
     epoch = {"phase": "A", "cycle": 0, "view_rate": math.nan, "news": math.nan, "faith": math.nan}
     first = fill(view_rate=ViewTrust(0.2, 1.0).share, news=0.2, faith=1.0)
-    second = fill(view_rate=ViewTrust(0.6, 0.9).share, news=0.6, faith=0.9) | {"cycle": 2}
-    assert view_share([epoch, first, epoch], 1.0) == shared((0.2, 1.0))
-    assert view_share([epoch, first, epoch, second, epoch], 1.0) == shared((0.6, 0.9), cycle=2)
+    second = fill(view_rate=ViewTrust(0.6, 0.9, 0.5).share, news=0.6, faith=0.9, realism=0.5) | {"cycle": 2}
+    found = view_share([epoch, first, epoch], 1.0)  # of before realism was measured
+    assert repr(found) == repr(shared((0.2, 1.0)))
+    assert view_share([epoch, first, epoch, second, epoch], 1.0) == shared((0.6, 0.9, 0.5), cycle=2)
     assert view_share([fill(view_rate=0.5, news=math.nan, faith=math.nan)], 0.5) == of_old(0.5, 0.5)
     assert view_share([fill(view_rate=0.5)], 0.5) == of_old(0.5, 0.5)  # of before the factors were kept
     assert view_share([fill()], 0.5) is None  # of before lambda was adapted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_what_the_generator_does_is_told(
     assert ("n_cycles=0" in record.getMessage()) == (level == logging.WARNING)
 
     (fill,) = [r for r in model.history if r.phase == "fill"]
-    assert fill.view_rate == min(1.0, fill.news) ** 2 * min(1.0, fill.faith)
+    assert fill.view_rate == min(1.0, fill.news) ** 2 * min(1.0, fill.faith) * min(1.0, fill.realism)
     assert (fill.view_rate < 0.1) == (level == logging.WARNING)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     model.save(tmp_path / "model")
@@ -94,7 +95,7 @@ def test_what_the_generator_does_is_told(
         anndata.read_h5ad(tmp_path / "cells.h5ad").uns["diffaug"]["history"],
     ):
         assert [str(phase) for phase in history["phase"]] == [r.phase for r in model.history]
-        for name in ("view_rate", "news", "faith"):
+        for name in ("view_rate", "news", "faith", "realism"):
             np.testing.assert_array_equal(history[name], [getattr(r, name) for r in model.history])
             np.testing.assert_array_equal(history[name], [getattr(r, name) for r in loaded])
 
@@ -133,7 +134,8 @@ def test_on_the_command_line(
         assert "beside hand-made views: news 0.0" in text
         assert main(["info", path, "--json"]) == 0
         views = where(json.loads(capsys.readouterr().out))["views"]
-        assert views["view_rate"] == min(1.0, views["news"]) ** 2 * min(1.0, views["faith"]) < 0.1
+        factors = (min(1.0, views["news"]) ** 2, min(1.0, views["faith"]), min(1.0, views["realism"]))
+        assert views["view_rate"] == math.prod(factors) < 0.1
         assert (views["view_rate_asked"], views["said"]) == (1.0, said.removeprefix("warning: "))
     assert main(["fit", "cells.h5ad", "-o", "off.h5ad", "--config", "small.toml", "--n-cycles", "0"]) == 0
     capsys.readouterr()

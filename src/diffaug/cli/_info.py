@@ -98,6 +98,7 @@ def views(
         "view_rate_asked": found.asked,
         "news": None if trust is None else trust.news,
         "faith": None if trust is None else trust.faith,
+        "realism": None if trust is None or math.isnan(trust.realism) else trust.realism,
         "said": found.sentence(events),
     }
 
@@ -151,7 +152,8 @@ def view_lines(found: Mapping[str, Any] | None) -> list[str]:
         return []
     lines = ["", found["said"]]
     if found["news"] is not None:
-        lines.append(f"beside hand-made views: news {found['news']:.2f}, faith {found['faith']:.2f}")
+        kept = [f"{name} {found[name]:.2f}" for name in ("news", "faith", "realism") if found[name] is not None]
+        lines.append(f"beside hand-made views: {', '.join(kept)}")
     return lines
 
 

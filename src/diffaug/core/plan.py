@@ -35,7 +35,7 @@ class EpochRecord:
         The lambda in force after a filling of the bank; NaN elsewhere.
     seconds
         Wall time.
-    news, faith
+    news, faith, realism
         Of a filling: why lambda is lowered (:class:`diffaug.core.trust.ViewTrust`); NaN elsewhere, and where lambda is not
         to be adapted.
     """
@@ -53,6 +53,7 @@ class EpochRecord:
     seconds: float = 0.0
     news: float = math.nan
     faith: float = math.nan
+    realism: float = math.nan
 
 
 def rate_in_force(history: Iterable[EpochRecord]) -> float:

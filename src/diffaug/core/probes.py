@@ -9,6 +9,11 @@ from torch import Tensor
 
 from diffaug.core.neighbors import nearest_neighbors
 
+#: Of the discriminator, as a share of its rows: a tenth or ten times as much gave the same readings to .03.
+_RIDGE = 1e-3
+#: Fewer rows than that of each kind are not told apart.
+LEAST_TOLD = 4
+
 
 @torch.no_grad()
 def effective_rank(x: Tensor) -> float:
@@ -139,3 +144,44 @@ def nearest_own(views: Tensor, reference: Tensor, own: Tensor, k: int = 15) -> t
         first += int((nearer == 0).sum())
         among += int((nearer < k).sum())
     return first / len(views), among / len(views)
+
+
+@torch.no_grad()
+def told_apart(views: Tensor, events: Tensor) -> float:
+    """How well a discriminator tells views from events: the area under its ROC curve, on halves that it was not fitted to.
+
+    Kernel ridge regression on both in their standardised space, with a Gaussian kernel as wide as the median distance
+    (Lopez-Paz & Oquab 2017 test with any classifier; this one has no steps and no random part). The rows of one half
+    are judged by a fit to the other.
+
+    Parameters
+    ----------
+    views, events
+        Embedded, shapes ``(n, d)`` and ``(m, d)``, of at least four rows each. Views of other events than these: a view
+        beside its own event would be told by its place. The longer of the two is cut.
+
+    Returns
+    -------
+    In [0, 1]; about 0.5 for views that are distributed as events, 1 for those that never look like one.
+    """
+    n = min(len(views), len(events))
+    if n < LEAST_TOLD:
+        raise ValueError(f"Expected at least {LEAST_TOLD} views and events, found {n}.")
+    x = torch.cat([views[:n], events[:n]]).to("cpu", torch.float64)  # not every accelerator has float64
+    spread = x.std(dim=0)
+    x = (x - x.mean(dim=0))[:, spread > 0] / spread[spread > 0]
+    distance = torch.cdist(x, x)
+    width = distance[distance > 0].median() if (distance > 0).any() else torch.ones((), dtype=x.dtype)
+    kernel = torch.exp(-((distance / width) ** 2))
+    target = torch.ones(2 * n, dtype=x.dtype)
+    target[n:] = -1
+    is_first = torch.arange(n).repeat(2) % 2 == 0
+    areas = []
+    for fit, judged in ((is_first, ~is_first), (~is_first, is_first)):
+        ridge = _RIDGE * int(fit.sum()) * torch.eye(int(fit.sum()), dtype=x.dtype)
+        weights = torch.linalg.solve(kernel[fit][:, fit] + ridge, target[fit])
+        score = kernel[judged][:, fit] @ weights
+        of_views, of_events = score[target[judged] > 0], score[target[judged] < 0].sort().values
+        below, up_to = (torch.searchsorted(of_events, of_views, right=right).double() for right in (False, True))
+        areas.append(float((below + up_to).mean() / (2 * len(of_events))))
+    return sum(areas) / 2

@@ -22,10 +22,10 @@ from diffaug.core.learner import Learner, Patience, finite_loss
 from diffaug.core.losses import info_nce_loss, soft_contrastive_loss
 from diffaug.core.networks import Encoding
 from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
-from diffaug.core.probes import effective_rank, nearest_own
+from diffaug.core.probes import LEAST_TOLD, effective_rank, nearest_own, told_apart
 from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.trust import ViewTrust
+from diffaug.core.trust import ViewReading, ViewTrust
 from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
 
 if TYPE_CHECKING:
@@ -484,7 +484,7 @@ class Trainer:
         self.bank = bank
         if not bank.is_full:
             raise RuntimeError("Expected the bank of views to be full after the fill, found events without views.")
-        found = ViewTrust(math.nan, math.nan)
+        found = ViewTrust(math.nan, math.nan, math.nan)
         if self.config.training.adapt_view_rate:
             found = self._measured_trust(bank)
             self.trust = found.share
@@ -494,8 +494,7 @@ class Trainer:
             0,
             n_generated=self.n_obs * n_views,
             view_rate=self._view_rate * self.trust,
-            news=found.news,
-            faith=found.faith,
+            **found._asdict(),
         )
 
     def _measured_trust(self, bank: ViewBank) -> ViewTrust:
@@ -505,11 +504,13 @@ class Trainer:
         asked = some[:_N_TRUST]
         own = torch.arange(len(asked), device=self.device)
         reference = encode(self.condition_encoder, self.data[some]).semantic
-        generated, hand_made = (
-            nearest_own(encode(self.condition_encoder, views).semantic, reference, own)
-            for views in (bank.draw(asked, stream), self.hand_views(asked, stream))
-        )
-        return ViewTrust.measured(generated, hand_made)
+        half = len(asked) // 2  # views of the one half stand beside the events of the other
+        read = []
+        for views in (bank.draw(asked, stream), self.hand_views(asked, stream)):
+            embedded = encode(self.condition_encoder, views).semantic
+            apart = told_apart(embedded[:half], reference[half : len(asked)]) if half >= LEAST_TOLD else 0.5
+            read.append(ViewReading(*nearest_own(embedded, reference, own), apart))
+        return ViewTrust.measured(*read)
 
     def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""

@@ -9,6 +9,25 @@ from typing import Any, NamedTuple
 
 #: Under this share of the lambda asked for, advice is due: fewer than one pair in ten has a generated view. A border by eye.
 _FEW = 0.1
+#: A discriminator that tells less tells nothing: of a few hundred rows its reading varies by some hundredths around one half.
+_UNTOLD = 0.55
+
+
+class ViewReading(NamedTuple):
+    """What is read of one kind of views, in the encoder's space.
+
+    Attributes
+    ----------
+    nearest, near
+        Share of views whose own event is the nearest of all, and share of those with it among the nearest 15
+        (:func:`diffaug.core.probes.nearest_own`).
+    apart
+        How well a discriminator tells them from events (:func:`diffaug.core.probes.told_apart`): 0.5 not at all, 1 always.
+    """
+
+    nearest: float
+    near: float
+    apart: float = 0.5
 
 
 class ViewTrust(NamedTuple):
@@ -20,56 +39,66 @@ class ViewTrust(NamedTuple):
         How much further from being copies than the hand-made views; 0 for copies, 1 for as far as those.
     faith
         How much nearer to their own events than to others, beside the hand-made views; 0 for strangers, 1 for as near.
+    realism
+        How much harder to tell from events than the hand-made views; 0 for views that are always told, 1 for as hard. NaN
+        in models that were saved before it was measured.
     """
 
     news: float
     faith: float
+    realism: float = math.nan
 
     @classmethod
-    def measured(cls, generated: tuple[float, float], hand_made: tuple[float, float]) -> ViewTrust:
-        """From the two shares of each kind of views, see :func:`view_trust`."""
+    def measured(cls, generated: ViewReading, hand_made: ViewReading) -> ViewTrust:
+        """From what is read of each kind of views."""
         return cls(
-            news=(1.01 - generated[0]) / (1.01 - hand_made[0]), faith=(0.01 + generated[1]) / (0.01 + hand_made[1])
+            news=(1.01 - generated.nearest) / (1.01 - hand_made.nearest),
+            faith=(0.01 + generated.near) / (0.01 + hand_made.near),
+            realism=(1.01 - max(_UNTOLD, generated.apart)) / (1.01 - max(_UNTOLD, hand_made.apart)),
         )
 
     @property
-    def weights(self) -> tuple[float, float]:
-        """What news and faith count for, each in [0, 1]: more than hand-made views have earns no more than all.
+    def weights(self) -> tuple[float, float, float]:
+        """What the three count for, each in [0, 1]: more than hand-made views have earns no more than all.
 
         News counts twice: views that are half copies did harm already (entry 15 of ``docs/experiments.md``).
         """
-        return min(1.0, self.news) ** 2, min(1.0, self.faith)
+        realism = 1.0 if math.isnan(self.realism) else min(1.0, self.realism)
+        return min(1.0, self.news) ** 2, min(1.0, self.faith), realism
 
     @property
     def share(self) -> float:
-        """Share of lambda to use, in [0, 1]: the product of the two weights."""
-        news, faith = self.weights
-        return news * faith
+        """Share of lambda to use, in [0, 1]: the product of the weights."""
+        return math.prod(self.weights)
 
 
-def view_trust(generated: tuple[float, float], hand_made: tuple[float, float]) -> float:
-    r"""Share of lambda to use, from how near generated and hand-made views stay to their events.
+def view_trust(generated: ViewReading, hand_made: ViewReading) -> float:
+    r"""Share of lambda to use, from how generated and hand-made views lie to their events, and to all events.
 
     A contrast with a copy teaches nothing, and replaces a hand-made view that would have taught something: on dense,
-    low-noise data the condition tells the generator all of the event. A contrast with a stranger teaches what is wrong.
-    With :math:`s` the share of views whose own event is the nearest, and :math:`t` that of views with their own event
-    among the nearest 15 (:func:`diffaug.core.probes.nearest_own`),
+    low-noise data the condition tells the generator all of the event. A contrast with a stranger teaches what is wrong. A
+    view that looks like no event teaches what events do not have: a generator of too few steps follows its condition, and
+    still draws mud. With :math:`s` the share of views whose own event is the nearest, :math:`t` that of views with their own
+    event among the nearest 15, and :math:`a` the area under the ROC curve of a discriminator between views and events,
 
     .. math::
         \min\Bigl(1, \frac{1 - s_\text{generated}}{1 - s_\text{hand-made}}\Bigr)^2 \cdot
-        \min\Bigl(1, \frac{t_\text{generated}}{t_\text{hand-made}}\Bigr) .
+        \min\Bigl(1, \frac{t_\text{generated}}{t_\text{hand-made}}\Bigr) \cdot
+        \min\Bigl(1, \frac{1 - a_\text{generated}}{1 - a_\text{hand-made}}\Bigr) .
 
-    A hundredth is added above and below each fraction, so that nothing is divided by nothing. The first fraction is the
-    news, squared as copies do harm before all views are copies, the second the faith (:class:`ViewTrust`).
+    A hundredth is added above and below each fraction, so that nothing is divided by nothing, and :math:`a` is at least 0.55, as
+    less is noise. The first fraction is the
+    news, squared as copies do harm before all views are copies, the second the faith, the third the realism
+    (:class:`ViewTrust`).
 
-    Our addition, and a brake only. ``docs/experiments.md`` found it near 0 where views at full lambda did nothing or harm
-    (entry 6). Near 1 it does not promise a gain: that of views which are trusted is small, and can be a loss (entries 13
-    and 14).
+    Our addition, and a brake only. ``docs/experiments.md`` found the first two near 0 where views at full lambda did
+    nothing or harm (entry 6), and the third low where the generator had too few steps (entry 19). Near 1 it does not
+    promise a gain: that of views which are trusted is small, and can be a loss (entries 13 and 14).
 
     Parameters
     ----------
     generated, hand_made
-        The two shares of each kind of views.
+        What is read of each kind of views.
 
     Returns
     -------
@@ -119,12 +148,17 @@ class ViewShare:
         )
         if self.trust is None:
             return f"{said}. {advice}"
-        news, faith = self.trust.weights
-        if news <= faith:
+        news, faith, realism = self.trust.weights
+        if news <= min(faith, realism):
             return f"{said}: they are near copies of their {events}, and would teach nothing. {advice}"
+        if faith <= realism:
+            return (
+                f"{said}: they are strangers to their {events}, and would teach what is wrong. {advice} "
+                "A longer training of the generator (generator_steps) may bring them nearer."
+            )
         return (
-            f"{said}: they are strangers to their {events}, and would teach what is wrong. {advice} "
-            "A longer training of the generator (generator_steps) may bring them nearer."
+            f"{said}: they do not look like {events}, and would teach what is wrong. {advice} "
+            "A longer training of the generator (generator_steps) may make them more real."
         )
 
 
@@ -137,8 +171,8 @@ def view_share(history: Iterable[Mapping[str, Any]], asked: float) -> ViewShare 
     rate = float(fills[-1].get("view_rate", math.nan)) if fills else math.nan
     if math.isnan(rate):
         return None
-    news, faith = (float(fills[-1].get(name, math.nan)) for name in ("news", "faith"))
-    trust = None if math.isnan(news) or math.isnan(faith) else ViewTrust(news, faith)
+    found = ViewTrust(*(float(fills[-1].get(name, math.nan)) for name in ViewTrust._fields))
+    trust = None if math.isnan(found.news) or math.isnan(found.faith) else found
     return ViewShare(rate, float(asked), trust, int(fills[-1]["cycle"]))
 
 

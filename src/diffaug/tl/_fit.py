@@ -105,8 +105,8 @@ def fit(
         Latent vectors, on which the loss acts.
     ``.uns["diffaug"]``
         ``params``, ``history`` (one entry per epoch, and per filling of the bank of views, which has the lambda in force as
-        ``view_rate`` and why it is so as ``news`` and ``faith``), ``versions``, ``genes``; with ``twin`` also ``loop_gain``, the
-        columns of that table.
+        ``view_rate`` and why it is so as ``news``, ``faith`` and ``realism``), ``versions``, ``genes``; with ``twin`` also
+        ``loop_gain``, the columns of that table.
     ``.obsm["X_diffaug_twin"]``
         With ``twin``: the twin's semantic vectors. A later fit without a twin under the same name removes them.
 
