@@ -162,7 +162,10 @@ def test_hand_made_views(backend: str, case: Case, model: DiffAug) -> None:
 
 def test_fit(backend: str, case: Case, model: DiffAug) -> None:
     assert [r.phase for r in model.history] == ["A", "A", "B", "B", "fill", "A", "A"]
-    assert model.history[-1].n_generated > 0
+    fill, last = model.history[4], model.history[-1]
+    assert fill.n_generated == N * model.config.training.n_views
+    assert 0 <= fill.view_rate <= 0.5
+    assert last.n_generated > 0 or fill.view_rate < 0.1  # what two epochs draw may hardly be shown
     assert model.event_shape == get_backend(backend).event_shape_of(case.make(3, 0))
     assert model.n_obs == N
     assert set(model.n_parameters) == {"encoder", "generator"}

@@ -14,7 +14,14 @@ from diffaug import DiffAug, dna
 from diffaug.backends.dna import DNABackend
 
 SMALL: dict[str, Any] = {
-    "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 16, "view_rate": 0.5},
+    "training": {
+        "warmup_epochs": 1,
+        "generator_epochs": 1,
+        "mixed_epochs": 1,
+        "batch_size": 16,
+        "view_rate": 0.5,
+        "adapt_view_rate": False,
+    },
     "diffusion": {"n_steps": 3},
     "domain": {"n_semantic": 8, "n_latent": 4, "filter_width": 4, "generator_widths": [4, 4, 4, 4], "n_neighbors": 3},
 }
