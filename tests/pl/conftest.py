@@ -17,6 +17,7 @@ TINY = {
         "mixed_steps": 6,
         "encoder_passes": 0,
         "generator_passes": 0,
+        "adapt_view_rate": False,  # what six steps draw is trusted with little
     },
     "domain": {"generator_width": 32},
 }
