@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaug.core.trust import view_share
+from diffaug.core.trust import ViewTrust, view_share
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -92,13 +92,13 @@ def views(
     found = None if asked is None else view_share(history, float(asked))
     if found is None:
         return None
-    trust = found.trust
+    factors = {} if found.trust is None else found.trust._asdict()
+    known = {name: value for name, value in factors.items() if not math.isnan(value)}
     return {
         "view_rate": found.rate,
         "view_rate_asked": found.asked,
-        "news": None if trust is None else trust.news,
-        "faith": None if trust is None else trust.faith,
-        "realism": None if trust is None or math.isnan(trust.realism) else trust.realism,
+        **dict.fromkeys(ViewTrust._fields),
+        **known,
         "said": found.sentence(events),
     }
 
@@ -151,8 +151,8 @@ def view_lines(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return []
     lines = ["", found["said"]]
-    if found["news"] is not None:
-        kept = [f"{name} {found[name]:.2f}" for name in ("news", "faith", "realism") if found[name] is not None]
+    kept = [f"{name} {found[name]:.2f}" for name in ViewTrust._fields if found[name] is not None]
+    if kept:
         lines.append(f"beside hand-made views: {', '.join(kept)}")
     return lines
 

@@ -13,6 +13,20 @@ _FEW = 0.1
 _UNTOLD = 0.55
 
 
+#: For each factor of :class:`ViewTrust`: what such views are and would teach, and what may help.
+_REASONS = {
+    "news": ("are near copies of their {events}, and would teach nothing", ""),
+    "faith": (
+        "are strangers to their {events}, and would teach what is wrong",
+        " A longer training of the generator (generator_steps) may bring them nearer.",
+    ),
+    "realism": (
+        "do not look like {events}, and would teach what is wrong",
+        " A longer training of the generator (generator_steps) may make them more real.",
+    ),
+}
+
+
 class ViewReading(NamedTuple):
     """What is read of one kind of views, in the encoder's space.
 
@@ -148,18 +162,9 @@ class ViewShare:
         )
         if self.trust is None:
             return f"{said}. {advice}"
-        news, faith, realism = self.trust.weights
-        if news <= min(faith, realism):
-            return f"{said}: they are near copies of their {events}, and would teach nothing. {advice}"
-        if faith <= realism:
-            return (
-                f"{said}: they are strangers to their {events}, and would teach what is wrong. {advice} "
-                "A longer training of the generator (generator_steps) may bring them nearer."
-            )
-        return (
-            f"{said}: they do not look like {events}, and would teach what is wrong. {advice} "
-            "A longer training of the generator (generator_steps) may make them more real."
-        )
+        cost = dict(zip(ViewTrust._fields, self.trust.weights, strict=True))
+        why, remedy = _REASONS[min(cost, key=lambda name: cost[name])]  # of equals the first
+        return f"{said}: they {why.format(events=events)}. {advice}{remedy}"
 
 
 def view_share(history: Iterable[Mapping[str, Any]], asked: float) -> ViewShare | None:
