@@ -71,10 +71,10 @@ def budget(
 def _steps(config: Config, n_obs: int, max_epochs: int | None) -> tuple[list[int], list[int]]:
     """Steps and epochs of the warm-up, the generator and the mixed phases, over all cycles."""
     plan = config.training.resolve(n_obs, max_epochs)
-    warmup, generator, mixed = known_epochs(plan)
-    epochs = [warmup, plan.n_cycles * generator, plan.n_cycles * mixed]
-    per_epoch = n_obs // min(plan.batch_size, n_obs)
-    return [per_epoch * n for n in epochs], epochs
+    warmup, generate, mixed = known_epochs(plan)
+    epochs = [warmup, plan.n_cycles * generate, plan.n_cycles * mixed]
+    encoder, generator = (n_obs // size for size in plan.batch_sizes(n_obs))
+    return [n * k for n, k in zip(epochs, (encoder, generator, encoder), strict=True)], epochs
 
 
 def _joined(numbers: list[int]) -> str:

@@ -155,8 +155,10 @@ def measure_stage(name: str, stage: str, device: str) -> dict[str, Any]:
 
 def _step(trainer: Trainer, stage: str) -> dict[str, Any]:
     """A step of the encoder (views included), of the generator, or the drawing of a batch; seconds for the preset's batch."""
-    index, device = torch.arange(trainer.n_obs, device=trainer.device), trainer.device
-    cond, times = trainer.conditions(index), 1
+    plan, device = trainer.config.training, trainer.device
+    batch = plan.batch_sizes(plan.batch_size)[stage == "generator"]
+    index, times = torch.arange(min(batch, trainer.n_obs), device=device), 1
+    cond = trainer.conditions(index)
     trainer.encoder.train()
     trainer.denoiser.train()
     steps: dict[str, Callable[[], object]] = {
@@ -174,10 +176,9 @@ def _step(trainer: Trainer, stage: str) -> dict[str, Any]:
         base = peak_memory_mb()
     (seconds,), n_repeats = clock(steps[stage], device=device)
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mb()
-    batch = trainer.config.training.batch_size
     return {
-        "batch": batch, "n_timed": trainer.n_obs, "n_repeats": n_repeats,
-        "seconds_per_event": seconds * times / trainer.n_obs, "seconds": seconds * times * batch / trainer.n_obs,
+        "batch": batch, "n_timed": len(index), "n_repeats": n_repeats,
+        "seconds_per_event": seconds * times / len(index), "seconds": seconds * times * batch / len(index),
         "base_mib": base, "peak_mib": peak,
     }  # fmt: skip
 

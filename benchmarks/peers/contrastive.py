@@ -12,7 +12,15 @@ from peers._registry import register
 #: Settings of the generator and the loop, which these methods do not have; their change must not ask for new runs.
 _LOOP = {
     "diffusion": None,
-    "training": ("view_rate", "n_views", "generator_epochs", "generator_steps", "generator_passes", "generator_lr"),
+    "training": (
+        "view_rate",
+        "n_views",
+        "generator_epochs",
+        "generator_steps",
+        "generator_passes",
+        "generator_batch_size",
+        "generator_lr",
+    ),  # fmt: skip
     "domain": ("generator", "generator_width", "generator_depth", "generator_dropout", "n_depth_strata"),
 }
 

@@ -77,6 +77,7 @@ BAD = [
     (TrainingConfig, "generator_passes", -1, "`generator_passes` of at least 0"),
     (TrainingConfig, "max_steps", -1, "`max_steps` of at least 0"),
     (TrainingConfig, "batch_size", 1, "`batch_size` of at least 2"),
+    (TrainingConfig, "generator_batch_size", 0, "`generator_batch_size` of at least 1 or None"),
     (TrainingConfig, "encoder_lr", 0.0, "`encoder_lr` above 0"),
     (TrainingConfig, "generator_lr", 0.0, "`generator_lr` above 0"),
     (TrainingConfig, "generator_lr", math.nan, "a finite `generator_lr`"),
@@ -170,6 +171,7 @@ def unusual() -> Config:
             mixed_epochs=7,
             warmup_steps=10,
             generator_steps=20,
+            generator_batch_size=8,
             mixed_steps=30,
             encoder_passes=40,
             generator_passes=70,
@@ -360,6 +362,7 @@ plans = st.builds(
     encoder_passes=st.just(0),
     generator_passes=st.just(0),
     batch_size=st.integers(2, 600),
+    generator_batch_size=st.none() | st.integers(1, 600),
 )
 
 
@@ -377,13 +380,14 @@ def total(plan: TrainingConfig) -> int:
 @given(plan=plans, n_obs=st.integers(1, 100_000))
 def test_epochs_hold_the_planned_steps_and_no_epoch_more(plan: TrainingConfig, n_obs: int) -> None:
     resolved = plan.resolve(n_obs)
-    per_epoch = max(1, n_obs // plan.batch_size)  # whole batches; a small set is one batch
+    encoder = max(1, n_obs // plan.batch_size)  # whole batches; a small set is one batch
+    denoiser = max(1, n_obs // (plan.generator_batch_size or plan.batch_size))
     cycles = max(plan.n_cycles, 1)
     warmup, generator, mixed = phases(resolved)
-    for given_epochs, steps, epochs, times in (
-        (plan.warmup_epochs, plan.warmup_steps, warmup, 1),
-        (plan.generator_epochs, plan.generator_steps, generator, cycles),
-        (plan.mixed_epochs, plan.mixed_steps, mixed, cycles),
+    for given_epochs, steps, epochs, per_epoch, times in (
+        (plan.warmup_epochs, plan.warmup_steps, warmup, encoder, 1),
+        (plan.generator_epochs, plan.generator_steps, generator, denoiser, cycles),
+        (plan.mixed_epochs, plan.mixed_steps, mixed, encoder, cycles),
     ):
         if given_epochs is not None:
             assert epochs == given_epochs
@@ -393,6 +397,14 @@ def test_epochs_hold_the_planned_steps_and_no_epoch_more(plan: TrainingConfig, n
     assert resolved.resolve(n_obs) == resolved
     unchanged = {"warmup_epochs": None, "generator_epochs": None, "mixed_epochs": None}
     assert dataclasses.replace(resolved, **unchanged) == dataclasses.replace(plan, **unchanged)
+
+
+def test_batch_sizes() -> None:
+    """Those of the generator are its own where they are given, but in one pass for both networks."""
+    assert TrainingConfig(batch_size=128).batch_sizes(1000) == (128, 128)
+    assert TrainingConfig(batch_size=128, generator_batch_size=16).batch_sizes(1000) == (128, 16)
+    assert TrainingConfig(batch_size=128, generator_batch_size=16).batch_sizes(10) == (10, 10)
+    assert TrainingConfig(batch_size=128, generator_batch_size=16, schedule="joint").batch_sizes(1000) == (128, 128)
 
 
 def test_default_plan() -> None:

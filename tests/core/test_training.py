@@ -21,7 +21,7 @@ from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingCon
 from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
-from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair
+from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair, shuffled_batches
 from diffaug.core.trust import ViewReading, ViewTrust, view_trust
 from diffaug.core.views import Positives
 
@@ -464,9 +464,8 @@ def test_random_conditions_know_nothing_of_depth_either() -> None:
     ("n_obs", "batch", "n_steps"), [(70, 16, 4), (70, 35, 2), (70, 70, 1), (70, 256, 1), (5, 2, 2)]
 )
 def test_batches_are_full_and_each_epoch_leaves_out_others(n_obs: int, batch: int, n_steps: int) -> None:
-    trainer = make_trainer(n_obs=n_obs, batch_size=batch)
-    epochs = [list(trainer._batches("order")) for _ in range(3)]
-    size = min(batch, n_obs)
+    random, size = torch.Generator().manual_seed(0), min(batch, n_obs)
+    epochs = [list(shuffled_batches(n_obs, size, random)) for _ in range(3)]
     for epoch in epochs:
         assert [len(b) for b in epoch] == [size] * n_steps
         assert len(set(torch.cat(epoch).tolist())) == size * n_steps  # no event twice
@@ -912,6 +911,36 @@ def test_learning_rates(schedule: str) -> None:
         lengths = phases[name] if schedule == "cosine_restarts" else [len(rates)]
         expected = [1e-3 * (schedule == "constant" or expected_rate(i, n)) for n in lengths for i in range(n)]
         assert rates == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [None, BATCH // 4, 10 * N_OBS])
+def test_generator_has_batches_of_its_own(size: int | None) -> None:
+    """Its steps, its schedule and the mean of its losses go by its own batches; the encoder's by its own."""
+    batch, n_epochs = min(size or BATCH, N_OBS), 3
+    per_epoch = N_OBS // batch
+    trainer = make_trainer(generator_batch_size=size, lr_schedule="cosine_restarts")
+    seen: list[tuple[int, Tensor]] = []
+    step = trainer.b_step
+
+    def counted(index: Tensor, cond: Tensor) -> Tensor:
+        seen.append((len(index), step(index, cond)))
+        return seen[-1][1]
+
+    trainer.b_step = counted  # type: ignore[method-assign]
+    records = list(trainer.run())
+    assert [n for n, _ in seen] == [batch] * per_epoch * n_epochs
+    last = torch.stack([loss for _, loss in seen[-per_epoch:]]).mean()
+    assert [r.generator_loss for r in records if r.phase == "B"][-1] == pytest.approx(float(last), rel=1e-5)
+    total = per_epoch * n_epochs
+    expected = 1e-3 * expected_rate(total - 1, total)
+    assert trainer._denoiser.optimizer.param_groups[0]["lr"] == pytest.approx(expected, abs=1e-12)
+    assert trainer._encoder.n_steps == 4 * (2 + 2)
+
+
+def test_joint_training_takes_one_batch_for_both() -> None:
+    trainer = make_trainer(schedule="joint", generator_batch_size=2)
+    list(trainer.run())
+    assert trainer._denoiser.n_steps == trainer._encoder.n_steps == 4 * (2 + 2)
 
 
 def test_learning_rate_stays_in_bounds() -> None:

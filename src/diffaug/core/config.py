@@ -171,6 +171,11 @@ class TrainingConfig:
         See ``encoder_passes``.
     batch_size
         Events per step; smaller sets use one batch of all their events.
+    generator_batch_size
+        Events per step of the generator in a B phase; ``None`` is ``batch_size``. A contrast needs many events at once, a
+        regression does not: where a step's time goes with its events, as that of convolutions on a CPU does, small batches
+        give more steps in the same time (entry 20 of ``docs/experiments.md``). In the ``"joint"`` schedule both networks
+        take the same batches, and this is not used.
     encoder_lr, generator_lr, weight_decay
         AdamW's settings.
     lr_schedule
@@ -204,6 +209,7 @@ class TrainingConfig:
     generator_passes: int = 100
     max_steps: int = 2500
     batch_size: int = 256
+    generator_batch_size: int | None = None
     encoder_lr: float = 1e-3
     generator_lr: float = 1e-3
     weight_decay: float = 1e-6
@@ -231,6 +237,8 @@ class TrainingConfig:
         ):
             _check(getattr(self, name) >= 0, f"`{name}` of at least 0", getattr(self, name))
         _check(self.batch_size >= 2, "`batch_size` of at least 2", self.batch_size)
+        size = self.generator_batch_size
+        _check(size is None or size >= 1, "`generator_batch_size` of at least 1 or None", size)
         for name in ("encoder_lr", "generator_lr"):
             _check(getattr(self, name) > 0, f"`{name}` above 0", getattr(self, name))
         _check(self.weight_decay >= 0, "`weight_decay` of at least 0", self.weight_decay)
@@ -245,6 +253,13 @@ class TrainingConfig:
         if self.input_dropout is not None:
             return self.input_dropout
         return _DROPOUT if n_features >= _SHORT else _DROPOUT_SHORT
+
+    def batch_sizes(self, n_obs: int) -> tuple[int, int]:
+        """Events per step of the encoder and of the generator, for ``n_obs`` events."""
+        encoder = min(self.batch_size, n_obs)
+        if self.generator_batch_size is None or self.schedule == "joint":
+            return encoder, encoder
+        return encoder, min(self.generator_batch_size, n_obs)
 
     @property
     def encoder_phases(self) -> tuple[int, ...]:
@@ -266,18 +281,18 @@ class TrainingConfig:
         ``max_epochs`` then caps the sum over all phases and cycles: longer plans are shrunk in proportion, each planned
         phase keeping at least one epoch, also where that is more than the cap.
         """
-        steps_per_epoch = max(1, n_obs // min(self.batch_size, n_obs))
+        encoder_steps, generator_steps = (max(1, n_obs // size) for size in self.batch_sizes(n_obs))
         cycles = max(self.n_cycles, 1)
 
-        def at_least(steps: int, passes: int) -> int:
-            return max(steps, min(passes * steps_per_epoch, self.max_steps)) if steps else 0
+        def epochs(given: int | None, steps: int, passes: int, per_epoch: int, shares: int = 1) -> int:
+            if given is not None:
+                return given
+            least = max(steps, min(passes * per_epoch, self.max_steps)) if steps else 0
+            return -(-least // (per_epoch * shares))
 
-        def epochs(given: int | None, steps: int, shares: int = 1) -> int:
-            return given if given is not None else -(-steps // (steps_per_epoch * shares))
-
-        warmup = epochs(self.warmup_epochs, at_least(self.warmup_steps, self.encoder_passes))
-        generator = epochs(self.generator_epochs, at_least(self.generator_steps, self.generator_passes), cycles)
-        mixed = epochs(self.mixed_epochs, at_least(self.mixed_steps, self.encoder_passes), cycles)
+        warmup = epochs(self.warmup_epochs, self.warmup_steps, self.encoder_passes, encoder_steps)
+        generator = epochs(self.generator_epochs, self.generator_steps, self.generator_passes, generator_steps, cycles)
+        mixed = epochs(self.mixed_epochs, self.mixed_steps, self.encoder_passes, encoder_steps, cycles)
         if max_epochs is not None:
             _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)

@@ -195,8 +195,9 @@ class Trainer:
         self.strata = None if known is None else known.to(self.device)
         self.n_obs = data.shape[0]
         self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
-        self.batch_size = min(plan.batch_size, self.n_obs)
+        self.batch_size, self.generator_batch_size = plan.batch_sizes(self.n_obs)
         self.steps_per_epoch = self.n_obs // self.batch_size
+        self.generator_steps_per_epoch = self.n_obs // self.generator_batch_size
         self.diffusion = GaussianDiffusion(
             NoiseSchedule(config.diffusion.schedule, config.diffusion.n_timesteps), config.diffusion.prediction_type
         )
@@ -215,7 +216,7 @@ class Trainer:
             denoiser,
             plan.generator_lr,
             plan.weight_decay,
-            encoder_steps if joint else [generate * self.steps_per_epoch] * plan.n_cycles,
+            encoder_steps if joint else [generate * self.generator_steps_per_epoch] * plan.n_cycles,
             plan.lr_schedule,
         )
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
@@ -424,14 +425,11 @@ class Trainer:
         self.condition_encoder.load_state_dict(self.encoder.state_dict())
         self._encoded = encode(self.condition_encoder, self.data)
 
-    def _batches(self, stream: str) -> Iterator[Tensor]:
-        yield from shuffled_batches(self.n_obs, self.batch_size, self._random[stream])
-
     def _a_epoch(self, with_generator: bool = False) -> EpochRecord:
         self._encoder.net.train()
         loss, generator_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         n_generated: int | Tensor = 0
-        for index in self._batches("order"):
+        for index in shuffled_batches(self.n_obs, self.batch_size, self._random["order"]):
             positives = self.positives(index)
             step_loss, x, v = self.a_step(index, positives.views)
             loss += step_loss
@@ -466,9 +464,9 @@ class Trainer:
         self._denoiser.net.train()
         loss = torch.zeros((), device=self.device)
         with self._seeded_network():
-            for index in self._batches("generator_order"):
+            for index in shuffled_batches(self.n_obs, self.generator_batch_size, self._random["generator_order"]):
                 loss += self.b_step(index, self.conditions(index, self._encoded))
-        return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.steps_per_epoch)
+        return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.generator_steps_per_epoch)
 
     @torch.no_grad()
     def _fill(self) -> EpochRecord:
