@@ -79,12 +79,22 @@ def supervised(train: vision.ImageSet, n_epochs: int = 30, batch: int = 128) -> 
     return predict
 
 
-def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str, Any]:
-    """Share of views that the oracle puts into the class of their image; images of the test part."""
+@lru_cache(maxsize=1)
+def judged_images(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Up to 500 images of the test part, and their labels."""
     test = images(name).part("test")
     rows = np.random.default_rng(0).permutation(len(test))[:500]
-    x, y = test.images[rows], test.labels[rows]
-    judge = oracle(name)
+    return test.images[rows], test.labels[rows]
+
+
+def pixel_distance(views: np.ndarray, x: np.ndarray) -> float:
+    """Mean change of a pixel as a share of the range; views of shape ``(n, n_views, *image)``."""
+    return float(np.abs(views.astype(np.float64) - x[:, None]).mean() / (float(x.max()) - float(x.min())))
+
+
+def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str, Any]:
+    """Share of views that the oracle puts into the class of their image; images of the test part."""
+    (x, y), judge = judged_images(name), oracle(name)
     if kind == "real":
         return {
             "class_kept": float((judge(x) == y).mean()), "cosine": 1.0, "pixel_distance": 0.0, "n": len(x),
@@ -98,13 +108,11 @@ def measure_views(name: str, kind: str, seed: int, n_views: int = 4) -> dict[str
     else:
         views = model.augment(x, n_views, kind=kind, random_state=seed)
     flat = views.reshape(-1, *views.shape[2:])
-    spread = float(x.max()) - float(x.min())
-    distance = np.abs(views.astype(np.float64) - x[:, None]).mean() / spread
     cosine = metrics.semantic_cosine(np.repeat(model.embed(x).semantic, n_views, axis=0), model.embed(flat).semantic)
     return {
         "class_kept": float((judge(flat) == np.repeat(y, n_views)).mean()),
         "cosine": float(np.median(cosine)),
-        "pixel_distance": float(distance),
+        "pixel_distance": pixel_distance(views, x),
         "n": len(flat),
         **given(name),
         "machine": machine(),

@@ -1,6 +1,8 @@
-"""Images: embeddings beside peers, views judged by an oracle, lambda, and what each preset costs. Labels only judge.
+"""Images: embeddings beside peers, views judged by an oracle, lambda, what the generator is trained for, and costs.
 
-Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py [--parts embed views rate cost grids]
+Labels only judge.
+
+Run: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_vision.py [--parts embed views rate generator cost grids]
      [--sets digits cifar10_12k] [--seeds 3] [--methods raw random ...] [--kinds real ...] [--max-obs N] [--steps A B A]
 Resumes where it stopped; writes docs/benchmarks/results/vision_*.csv and docs/benchmarks/vision.md. Rows of other caps stand
 beside each other, and the page has those of one for each set and says which. --smoke runs everything once, tiny, on digits,
@@ -23,6 +25,7 @@ import pandas as pd
 from _budget import add_steps, one_setting, said
 from _common import DIFFERENCES_SAID, Results, differences, machine, markdown, write_page
 from _costs import cases_of, cost_tables, measure_costs
+from _vision_generator import VARIANTS, measure_variant
 from _vision_plan import SETS, Task, fitted, given, images, settings, view_generator
 from _vision_views import KINDS, draw_grid, measure_views, picture
 
@@ -128,7 +131,7 @@ FIXED = ("raw", "real")
 
 def means_of(table: pd.DataFrame, keys: list[str], scores: list[str]) -> str:
     """Means over the seeds and how many these were; rows in the order of this file."""
-    order = {name: i for i, name in enumerate((*METHODS, *KINDS, *(f"{r:g}" for r in RATES)))}
+    order = {name: i for i, name in enumerate((*METHODS, *KINDS, *(f"{r:g}" for r in RATES), *VARIANTS))}
     place = [*zip(table["set"], (order.get(v, len(order)) for v in table[keys[-1]]), strict=True)]
     table = table.iloc[sorted(range(len(table)), key=lambda i: place[i])]
     grouped = table.groupby(keys, sort=False)
@@ -154,7 +157,8 @@ def render(results: dict[str, Results], failed: Mapping[str, str]) -> None:
             return "Not run yet."
         table = one_setting(everything)
         given_ = said(table, "images", everything)
-        return f"{given_}\n\n{means_of(table, ['set', key], scores)}\n\n{differences_of(table, key, apart)}"
+        means = means_of(table, ["set", key], scores)
+        return "\n\n".join([given_, means, *([differences_of(table, key, apart)] if apart else [])])
 
     machines = [r.table["machine"] for r in results.values() if "machine" in r.table]
     made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
@@ -204,6 +208,14 @@ Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen; those o
 
 {section("rate", "rate", ["linear", "knn", "kmeans", "effective_rank", "generated_share"], ["linear"])}
 
+## The generator's target and batches
+
+Generators of one warm-up that have seen as many images, and differ in what they predict (`prediction_type`) and in the size of
+their batches (`generator_batch_size`). Roughness is the mean difference of neighbouring pixels beside that of the images: above 1
+is noise, below is blur. The steps said are those of the default's batches.
+
+{section("generator", "variant", ["class_kept", "roughness", "pixel_distance", "generator_seconds"], [])}
+
 ## Costs
 
 {cost_tables(results["cost"].table, failed)}
@@ -213,11 +225,12 @@ Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen; those o
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=["embed", "views", "rate", "cost", "grids"])
+    parser.add_argument("--parts", nargs="+", default=["embed", "views", "rate", "generator", "cost", "grids"])
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD")
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS, metavar="KIND")
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS, metavar="VARIANT")
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--cases", nargs="+", default=cases_of("vision"), choices=cases_of("vision"), metavar="CASE")
     parser.add_argument("--max-obs", type=int, help="a random part of so many images, of both parts of the set")
@@ -245,6 +258,7 @@ def main() -> None:
         "embed": ("set", "method", "seed"),
         "views": ("set", "kind", "seed"),
         "rate": ("set", "rate", "seed"),
+        "generator": ("set", "variant", "seed"),
         "cost": ("case", "stage"),
     }
     results = {part: Results(f"vision_{'costs' if part == 'cost' else part}{args.tag}", k) for part, k in keys.items()}
@@ -276,6 +290,12 @@ def main() -> None:
                     rows.once(
                         lambda n=name, r=rate, s=seed, w=wanted: measure_rate(n, r, s, w), settings=about,
                         set=name, rate=f"{rate:g}", seed=seed,
+                    )  # fmt: skip
+            if "generator" in parts:
+                for variant in args.variants:
+                    results["generator"].once(
+                        lambda n=name, v=variant, s=seed: measure_variant(n, v, s), settings=Task.about(name),
+                        set=name, variant=variant, seed=seed,
                     )  # fmt: skip
     failed: dict[str, str] = {}
     if "cost" in parts:
