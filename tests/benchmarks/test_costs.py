@@ -58,8 +58,8 @@ def test_what_takes_long_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("name", ["images", "DNA"])
 def test_steps_are_those_of_the_loop_and_scaled_to_the_batch(name: str) -> None:
     """Weights move in a step and not in a drawing; a batch is as many events of the same seconds."""
-    batch = {"images": 128, "DNA": 256}[name]
-    for stage in ("encoder", "generator", "drawing"):
+    batches = {"images": (128, 16, 128), "DNA": (256, 256, 256)}[name]
+    for stage, batch in zip(("encoder", "generator", "drawing"), batches, strict=True):
         row = _costs.measure_stage(name, stage, "cpu")
         assert row["batch"] == batch and row["n_timed"] == 8
         assert row["seconds"] == pytest.approx(row["seconds_per_event"] * batch) and row["seconds"] > 0
@@ -130,7 +130,7 @@ def test_a_stage_that_fails_is_said_and_tried_again(worker: type[Worker], monkey
     worker.calls.clear()
     assert _costs.measure_costs(results, TINY, "cpu") == {}
     assert worker.calls == [("images", "generator", "cpu"), ("DNA", "generator", "cpu")]
-    assert "| images | generator | 128 | 8 |" in _costs.cost_tables(results.table)
+    assert "| images | generator | 16 | 8 |" in _costs.cost_tables(results.table)
     assert "SIGKILL" in _costs.cost_tables(results.table.iloc[:0], failed)  # all failed
     assert _costs.cost_tables(results.table.iloc[:0]) == "Not run yet."
 
