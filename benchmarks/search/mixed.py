@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from diffaug.backends.cells import CellsBackend
+from diffaug.core.batches import contrastive_loss
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.inference import draw
 from diffaug.core.learner import Learner
 from diffaug.core.networks import Encoding
-from diffaug.core.training import Trainer, contrastive_loss, draw
+from diffaug.core.training import Trainer
 from diffaug.core.views import HandViews, Positives, mix_views
 
 T = TypeVar("T", bound=Trainer)
