@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.core import training
+from diffaug.core.bank import Positives
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.inference import encode
@@ -25,7 +26,6 @@ from diffaug.core.networks import AdaptiveResidualMLP, MLPEncoder
 from diffaug.core.plan import EpochRecord
 from diffaug.core.training import Trainer
 from diffaug.core.trust import ViewTrust
-from diffaug.core.views import Positives
 
 WIDTH, N_OBS, BATCH = 12, 70, 16
 N_SEMANTIC, N_LATENT = 13, 6

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from diffaug.core.bank import Positives, ViewBank, filled_bank, measured_trust, mix_views
 from diffaug.core.batches import contrastive_loss, encode_pair, pair_probes, shuffled_batches
 from diffaug.core.config import Config
 from diffaug.core.devices import random_streams, seeded_init
@@ -22,10 +23,9 @@ from diffaug.core.inference import draw, encode
 from diffaug.core.learner import Learner, Patience, finite_loss
 from diffaug.core.networks import Encoding
 from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
-from diffaug.core.probes import LEAST_TOLD, nearest_own, told_apart
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.trust import ViewReading, ViewTrust
-from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
+from diffaug.core.trust import ViewTrust
+from diffaug.core.views import HandViews, drop_features
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -47,7 +47,6 @@ STREAMS = (
 )
 _A_STREAMS = ("order", "hand", "mix", "dropout")
 _N_CALIBRATION, _MOST_CALIBRATIONS = 2048, 4  # in all, and under the condition of one event
-_N_TRUST, _N_TRUST_REFERENCE = 2048, 20_000
 
 
 def calibration_index(n_obs: int, device: torch.device) -> Tensor:
@@ -101,7 +100,7 @@ class Trainer:
     bank
         The generated views, ``None`` until the first fill.
     trust
-        What lambda is multiplied by, see :func:`view_trust`; 1 before the first fill.
+        What lambda is multiplied by, see :func:`diffaug.core.trust.view_trust`; 1 before the first fill.
     """
 
     def __init__(
@@ -408,23 +407,15 @@ class Trainer:
                 loss += self.b_step(index, self.conditions(index, self._encoded))
         return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.generator_steps_per_epoch)
 
-    @torch.no_grad()
     def _fill(self) -> EpochRecord:
+        def make(index: Tensor) -> Tensor:
+            return self.draw(self.conditions(index), self._random["bank"], self._strata_of(index))
+
         n_views = self.config.training.n_views
-        bank = ViewBank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device)
-        rows_at_once = max(1, 2048 // n_views)
-        for begin in range(0, self.n_obs, rows_at_once):
-            rows = slice(begin, min(begin + rows_at_once, self.n_obs))
-            index = torch.arange(rows.start, rows.stop, device=self.device)
-            each = index.repeat_interleave(n_views)
-            views = self.draw(self.conditions(each), self._random["bank"], self._strata_of(each))
-            bank.put(rows, views.reshape(len(index), n_views, *views.shape[1:]))
-        self.bank = bank
-        if not bank.is_full:
-            raise RuntimeError("Expected the bank of views to be full after the fill, found events without views.")
+        self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)
         found = ViewTrust(math.nan, math.nan, math.nan)
         if self.config.training.adapt_view_rate:
-            found = self._measured_trust(bank)
+            found = measured_trust(self.condition_encoder, self.data, self.bank, self.hand_views, self._random["trust"])
             self.trust = found.share
         return EpochRecord(
             "fill",
@@ -434,21 +425,6 @@ class Trainer:
             view_rate=self._view_rate * self.trust,
             **found._asdict(),
         )
-
-    def _measured_trust(self, bank: ViewBank) -> ViewTrust:
-        """How far some events' views are trusted, among at most so many events in the condition encoder's space."""
-        stream = self._random["trust"]
-        some = torch.randperm(self.n_obs, generator=stream, device=self.device)[:_N_TRUST_REFERENCE]
-        asked = some[:_N_TRUST]
-        own = torch.arange(len(asked), device=self.device)
-        reference = encode(self.condition_encoder, self.data[some]).semantic
-        half = len(asked) // 2  # views of the one half stand beside the events of the other
-        read = []
-        for views in (bank.draw(asked, stream), self.hand_views(asked, stream)):
-            embedded = encode(self.condition_encoder, views).semantic
-            apart = told_apart(embedded[:half], reference[half : len(asked)]) if half >= LEAST_TOLD else 0.5
-            read.append(ViewReading(*nearest_own(embedded, reference, own), apart))
-        return ViewTrust.measured(*read)
 
     def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
