@@ -23,11 +23,11 @@ from harness.child import ChildFailed, Worker, peak_memory_mb, reset_peak_memory
 
 from diffaug.backends import get_backend
 from diffaug.backends._hyena import causal_convolution
+from diffaug.core.bank import ViewBank
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
 from diffaug.core.plan import known_epochs
 from diffaug.core.training import Trainer
-from diffaug.core.views import ViewBank
 
 SECONDS, REPEATS, TIMEOUT = 20.0, 5, 600.0
 #: Events of the training for which the filling of the bank is spread over the mixed steps.

@@ -22,8 +22,8 @@ from diffaug import metrics, vision
 from diffaug.backends import get_backend
 from diffaug.baselines import VIEW_GENERATORS
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
+from diffaug.core.inference import encode
 from diffaug.core.networks import Encoding
-from diffaug.core.training import encode
 
 KINDS = ("real", "diffaug", "vae", "gan", "standard", "crop", "mixup", "random_condition")
 

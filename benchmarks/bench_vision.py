@@ -33,7 +33,7 @@ import diffaug
 from diffaug import metrics, vision
 from diffaug.backends import get_backend
 from diffaug.core.devices import seeded_init, tuned_cpu
-from diffaug.core.training import encode
+from diffaug.core.inference import encode
 from diffaug.reproduce._rivals import N_VIEWS, VIEW_RATE, embedded, of_fit, rival
 
 LEARNERS = ("simclr", "moco", "byol", "simsiam", "dino")

@@ -9,23 +9,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from small_cells import CONFIG, expression
 
 from diffaug import Config, DiffAug, TrainingConfig
 from diffaug._model import resolve_config
 from diffaug.backends import get_backend
 from diffaug.backends.cells import CellsConfig
-
-CONFIG: dict[str, Any] = {
-    "training": {"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": 32, "view_rate": 0.5},
-    "diffusion": {"n_steps": 4},
-    "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
-}
-
-
-def expression(n: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    mean = np.random.default_rng(9).gamma(1.0, size=15) + 3 * (np.arange(n)[:, None] % 3 == np.arange(15) % 3)
-    return np.log1p(rng.poisson(mean)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -13,22 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_cells
+from small_cells import expression
 
 import diffaug
 from diffaug import DiffAug
 from diffaug.core.training import Trainer
 
-CONFIG: dict[str, Any] = {
-    "training": {"warmup_epochs": 2, "generator_epochs": 2, "mixed_epochs": 2, "batch_size": 32, "view_rate": 0.5},
-    "diffusion": {"n_steps": 4},
-    "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
-}
-
-
-def expression(n: int = 80, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    mean = np.random.default_rng(9).gamma(1.0, size=15) + 3 * (np.arange(n)[:, None] % 3 == np.arange(15) % 3)
-    return np.log1p(rng.poisson(mean)).astype(np.float32)
+CONFIG = {**small_cells.CONFIG, "training": {**small_cells.CONFIG["training"], "generator_epochs": 2}}
 
 
 def make(**changes: Any) -> DiffAug:
@@ -78,9 +70,10 @@ LONG = {"warmup_epochs": 60, "generator_epochs": 200, "mixed_epochs": 60}
 def test_killed_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two real kills at whatever moment they come; the third process, this one, ends as one that did it all."""
     file = tmp_path / "run.ckpt"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # pytest has put the tests' own modules there
     for _ in range(2):
         before = file.stat().st_mtime_ns if file.exists() else None
-        child = subprocess.Popen([sys.executable, "-c", CHILD, __file__, str(file)])
+        child = subprocess.Popen([sys.executable, "-c", CHILD, __file__, str(file)], env=environment)
         deadline = time.monotonic() + 120
         n_seen = 0
         while n_seen < 5:  # some epochs in each life

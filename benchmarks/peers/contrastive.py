@@ -43,7 +43,7 @@ def random_encoder(adata: AnnData, seed: int, *, config: dict[str, Any] | None =
     from diffaug import DiffAug
     from diffaug.backends import get_backend
     from diffaug.core.devices import seeded_init
-    from diffaug.core.training import encode
+    from diffaug.core.inference import encode
 
     backend = get_backend("cells")(DiffAug(config, device="cpu").config.domain, (adata.n_vars,))
     backend.prepare(adata.X)

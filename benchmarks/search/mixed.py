@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from diffaug.backends.cells import CellsBackend
+from diffaug.core.bank import Positives, mix_views
+from diffaug.core.batches import contrastive_loss
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.inference import draw
 from diffaug.core.learner import Learner
 from diffaug.core.networks import Encoding
-from diffaug.core.training import Trainer, contrastive_loss, draw
-from diffaug.core.views import HandViews, Positives, mix_views
+from diffaug.core.training import Trainer
+from diffaug.core.views import HandViews
 
 T = TypeVar("T", bound=Trainer)
 #: Share of generated views as a function of the model's own share, which is lambda times trust.

@@ -20,7 +20,8 @@ from scipy import sparse
 from diffaug import DiffAug, metrics
 from diffaug.core.config import Config
 from diffaug.core.devices import tuned_cpu
-from diffaug.core.training import Trainer, encode
+from diffaug.core.inference import encode
+from diffaug.core.training import Trainer
 from search.arms import Arm, EncoderArm, MixedArm, kind_of
 from search.mixed import EncoderAlone, MixedPhase, Parts, with_full_bank
 from search.rows import Key, SearchRows

@@ -30,11 +30,11 @@ from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, 
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.inference import draw, encode
 from diffaug.core.plan import EpochRecord, blocks_of
 from diffaug.core.probes import split_half_overlap
 from diffaug.core.resume import ResumableRun
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.training import draw, encode
 from diffaug.core.trust import view_share
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class DiffAug:
     config
         The settings; after :meth:`fit` with the numbers of epochs filled in.
     history
-        List of :class:`diffaug.core.training.EpochRecord`.
+        List of :class:`diffaug.core.plan.EpochRecord`.
     sweep
         Models of ``fit(sweep=...)`` by their ``view_rate``, with the same generator.
     meta

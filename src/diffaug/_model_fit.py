@@ -15,7 +15,8 @@ from diffaug.core.arguments import rate
 from diffaug.core.checkpoint import digest_of
 from diffaug.core.config import Config, TrainingConfig
 from diffaug.core.devices import seeded_init
-from diffaug.core.training import Trainer, encode
+from diffaug.core.inference import encode
+from diffaug.core.training import Trainer
 
 
 def sweep_rates(sweep: Iterable[float], *, twin: bool, plan: TrainingConfig) -> list[float]:

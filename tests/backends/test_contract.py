@@ -16,7 +16,7 @@ from diffaug.backends import available_backends, get_backend
 from diffaug.core.checkpoint import CheckpointFile
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.devices import seeded_init
-from diffaug.core.training import encode
+from diffaug.core.inference import encode
 
 N = 90
 Case = Any  # the dataclass of conftest.py, which is no module to import from

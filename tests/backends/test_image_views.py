@@ -14,7 +14,7 @@ from torch import Tensor
 from diffaug import DiffAug
 from diffaug.backends._images import from_planes, to_planes
 from diffaug.backends.vision import VisionBackend, VisionConfig
-from diffaug.core import training
+from diffaug.core import inference
 
 #: Only the whole image, as it is.
 NOTHING = {
@@ -94,7 +94,7 @@ def test_originals_are_not_written_to() -> None:
 @pytest.mark.parametrize("at_once", [1 << 22, 5 * 360])
 def test_each_view_is_of_its_own_image(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Images of one value each keep it under crops, in large batches and in small parts."""
-    monkeypatch.setattr(training, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(inference, "_NUMBERS_AT_ONCE", at_once)
     value = torch.linspace(-1, 1, 12)
     data = value[:, None, None, None].expand(12, 12, 10, 3).contiguous()
     index = torch.randint(12, (23,), generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffaug.backends import Backend, register
 from diffaug.core.config import Config, TrainingConfig
 from diffaug.core.networks import BottleneckMLP, MLPEncoder
-from diffaug.core.training import HandViews
+from diffaug.core.views import HandViews
 
 
 @dataclass(frozen=True)

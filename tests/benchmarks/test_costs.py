@@ -13,8 +13,8 @@ import torch
 
 from diffaug.backends import get_backend
 from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.inference import draw
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.training import draw
 
 CPU = torch.device("cpu")
 TINY = {

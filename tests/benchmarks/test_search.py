@@ -20,8 +20,8 @@ from search.rows import COLUMNS, Key, SearchRows
 from search.run import Runner, Task
 
 from diffaug import DiffAug
+from diffaug.core.inference import encode
 from diffaug.core.losses import info_nce_loss
-from diffaug.core.training import encode
 
 SETTINGS = {
     "training": {

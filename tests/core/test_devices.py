@@ -155,15 +155,23 @@ def test_fabric(name: str) -> None:
     assert torch.zeros(1, device=device).device.type == device.type
     if name == "cpu":
         assert device == CPU
+    assert make_fabric(str(device)).device == device
 
 
-@pytest.mark.parametrize("name", ["gpu", "tpu", "", "cuda:x", "cpu:1", "mps:0", "cuda:-1", 0, None, ["cpu"]])
+def test_apples_device_is_known_by_the_name_that_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr("lightning_fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
+    device = make_fabric("mps").device
+    assert make_fabric(str(device)).device == device == torch.device("mps", 0)
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu", "", "cuda:x", "cpu:1", "mps:1", "mps:x", "cuda:-1", 0, None, ["cpu"]])
 def test_unknown_device(name: object) -> None:
     with pytest.raises(ValueError, match=r"Expected `device` 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', found"):
         make_fabric(name)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "mps:0"])
 def test_absent_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.core import training
+from diffaug.core.bank import Positives
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.inference import encode
 from diffaug.core.learner import learning_rate
-from diffaug.core.networks import AdaptiveResidualMLP, Encoding, MLPEncoder
-from diffaug.core.training import EpochRecord, Trainer, contrastive_loss, encode, encode_pair, shuffled_batches
-from diffaug.core.trust import ViewReading, ViewTrust, view_trust
-from diffaug.core.views import Positives
+from diffaug.core.networks import AdaptiveResidualMLP, MLPEncoder
+from diffaug.core.plan import EpochRecord
+from diffaug.core.training import Trainer
+from diffaug.core.trust import ViewTrust
 
 WIDTH, N_OBS, BATCH = 12, 70, 16
 N_SEMANTIC, N_LATENT = 13, 6
@@ -460,77 +462,6 @@ def test_random_conditions_know_nothing_of_depth_either() -> None:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("n_obs", "batch", "n_steps"), [(70, 16, 4), (70, 35, 2), (70, 70, 1), (70, 256, 1), (5, 2, 2)]
-)
-def test_batches_are_full_and_each_epoch_leaves_out_others(n_obs: int, batch: int, n_steps: int) -> None:
-    random, size = torch.Generator().manual_seed(0), min(batch, n_obs)
-    epochs = [list(shuffled_batches(n_obs, size, random)) for _ in range(3)]
-    for epoch in epochs:
-        assert [len(b) for b in epoch] == [size] * n_steps
-        assert len(set(torch.cat(epoch).tolist())) == size * n_steps  # no event twice
-    orders = [torch.cat(e).tolist() for e in epochs]
-    assert orders[0] != orders[1] != orders[2]
-    if size * n_steps < n_obs:
-        assert len({frozenset(o) for o in orders}) > 1
-
-
-def test_originals_and_views_share_one_batch_normalisation() -> None:
-    with seeded_init(0):
-        encoder = MLPEncoder(WIDTH, (16,), N_SEMANTIC, N_LATENT).train()
-    x, views = data_of(10), data_of(20)[10:] + 5
-    twin = copy.deepcopy(encoder)
-    ours, theirs = encode_pair(encoder, x, views)
-    both = twin(torch.cat([x, views]))
-    assert torch.equal(torch.cat([ours.semantic, theirs.semantic]), both.semantic)
-    assert torch.equal(torch.cat([ours.latent, theirs.latent]), both.latent)
-    assert int(encoder.body[1].num_batches_tracked) == 1
-    alone = copy.deepcopy(twin)(x)
-    assert (alone.semantic - ours.semantic).abs().max() > 1e-2  # separate batches would be something else
-
-
-@pytest.mark.parametrize("mode", [True, False])
-def test_encode_is_in_evaluation_mode_and_restores_it(mode: bool) -> None:
-    encoder = make_trainer().encoder.train(mode)
-    x = data_of()
-    whole, parts = encode(encoder, x), encode(encoder, x, batch_size=7)
-    torch.testing.assert_close(whole.semantic, parts.semantic, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(whole.latent, parts.latent, rtol=1e-5, atol=1e-6)
-    assert encoder.training is mode
-    assert not whole.semantic.requires_grad
-    assert whole.semantic.shape == (N_OBS, N_SEMANTIC)
-    assert whole.latent.shape == (N_OBS, N_LATENT)
-
-
-def test_large_events_go_through_the_networks_in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In encoding and in drawing; each part keeps its own conditions and its own start."""
-    assert training.events_at_once((2048,)) == 2048  # as the vectors of all defaults
-    assert training.events_at_once((64, 64, 3)) == 341
-    assert training.events_at_once((1 << 23,)) == 1
-    trainer = make_trainer(diffusion=DiffusionConfig(n_steps=3, clip_x0=0.5))
-    x, cond = data_of(), torch.randn(N_OBS, N_SEMANTIC, generator=torch.Generator().manual_seed(1))
-    whole, sizes = encode(trainer.encoder, x), list[int]()
-    monkeypatch.setattr(training, "_NUMBERS_AT_ONCE", 9 * WIDTH)
-
-    class Echo(nn.Module):
-        """Predicts the condition's first numbers, and says how many events it saw."""
-
-        def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Tensor:
-            sizes.append(len(x_t))
-            return c[:, :WIDTH]
-
-    torch.testing.assert_close(encode(trainer.encoder, x).semantic, whole.semantic, rtol=1e-5, atol=1e-6)
-    diffusion = training.GaussianDiffusion(training.NoiseSchedule(), "x0")
-    for start, strength in ((None, 1.0), (x, 0.5)):
-        sizes.clear()
-        found = training.draw(
-            diffusion, Echo(), cond, (WIDTH,), trainer.config, torch.Generator(), start=start, strength=strength
-        )
-        assert set(sizes) == {9, N_OBS % 9} and sum(sizes) == 3 * N_OBS
-        # The last step returns the prediction itself, within the bounds of the settings.
-        assert torch.equal(found, cond[:, :WIDTH].clamp(-0.5, 0.5))
-
-
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_input_dropout_hides_that_share_of_originals_and_views_and_keeps_the_mean(rate: float) -> None:
     trainer = make_trainer(input_dropout=rate, mixed_epochs=30)
@@ -591,25 +522,6 @@ def test_every_condition_runs(condition: str) -> None:
     assert all(math.isfinite(r.generator_loss) for r in history if r.phase == "B")
     assert trainer.bank is not None
     assert torch.isfinite(trainer.bank.views).all()
-
-
-def test_configured_loss_is_used() -> None:
-    with seeded_init(1):
-        x = Encoding(torch.randn(8, 4), torch.randn(8, 3))
-        v = Encoding(torch.randn(8, 4), torch.randn(8, 3))
-    configs = [
-        LossConfig(temperature=0.2),
-        LossConfig(temperature=0.7),
-        LossConfig(name="soft"),
-        LossConfig(name="soft", beta=0.1, kernel="student_t"),  # under the unit peak a positive's target is 1 already
-        LossConfig(name="soft", dof_latent=0.1),
-        LossConfig(name="soft", dof_semantic=10.0),
-        LossConfig(name="soft", kernel="student_t"),
-        LossConfig(name="soft", target="literal"),
-    ]
-    values = [float(contrastive_loss(x, v, c)) for c in configs]
-    assert len({round(value, 6) for value in values}) == len(values)
-    assert all(math.isfinite(value) for value in values)
 
 
 @pytest.mark.parametrize("n_obs", [64, 5])
@@ -692,27 +604,6 @@ def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
 
 
 # --- trust -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("generated", "hand_made", "expected"),
-    [
-        ((0.5, 0.9), (0.5, 0.9), 1.0),  # as good as hand-made
-        ((0.2, 1.0), (0.5, 0.9), 1.0),  # more news and more faith earn no more than all
-        ((1.0, 1.0), (0.5, 0.9), 0.0),  # copies
-        ((0.75, 0.9), (0.5, 0.9), 0.25),
-        ((0.0, 0.0), (0.5, 0.9), 0.0),  # strangers
-        ((0.5, 0.3), (0.5, 0.9), 1 / 3),
-        ((0.5, 0.5), (1.0, 0.0), 1.0),
-        ((1.0, 1.0), (1.0, 1.0), 1.0),  # hand-made views are copies too
-        ((0.0, 0.0), (0.0, 0.0), 1.0),
-        ((0.5, 0.9, 1.0), (0.5, 0.9, 0.6), 0.0),  # always told from events
-        ((0.5, 0.9, 0.8), (0.5, 0.9, 0.6), 0.5),
-        ((0.5, 0.9, 0.6), (0.5, 0.9, 0.8), 1.0),
-    ],
-)
-def test_trust(generated: tuple[float, ...], hand_made: tuple[float, ...], expected: float) -> None:
-    assert view_trust(ViewReading(*generated), ViewReading(*hand_made)) == pytest.approx(expected, abs=0.025)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diffaug.core.trust import ViewReading, ViewShare, ViewTrust, view_share
+from diffaug.core.trust import ViewReading, ViewShare, ViewTrust, view_share, view_trust
 
 
 def test_factors_are_those_of_the_formula() -> None:
@@ -21,6 +21,27 @@ def test_factors_are_those_of_the_formula() -> None:
     by_chance = ViewTrust.measured(ViewReading(0.5, 0.5, 0.54), ViewReading(0.5, 0.5, 0.45))
     assert by_chance.realism == 1.0  # around one half is noise
     assert ViewTrust(0.5, 0.2).share == ViewTrust(0.5, 0.2, 1.0).share == pytest.approx(0.05)  # of a version before it
+
+
+@pytest.mark.parametrize(
+    ("generated", "hand_made", "expected"),
+    [
+        ((0.5, 0.9), (0.5, 0.9), 1.0),  # as good as hand-made
+        ((0.2, 1.0), (0.5, 0.9), 1.0),  # more news and more faith earn no more than all
+        ((1.0, 1.0), (0.5, 0.9), 0.0),  # copies
+        ((0.75, 0.9), (0.5, 0.9), 0.25),
+        ((0.0, 0.0), (0.5, 0.9), 0.0),  # strangers
+        ((0.5, 0.3), (0.5, 0.9), 1 / 3),
+        ((0.5, 0.5), (1.0, 0.0), 1.0),
+        ((1.0, 1.0), (1.0, 1.0), 1.0),  # hand-made views are copies too
+        ((0.0, 0.0), (0.0, 0.0), 1.0),
+        ((0.5, 0.9, 1.0), (0.5, 0.9, 0.6), 0.0),  # always told from events
+        ((0.5, 0.9, 0.8), (0.5, 0.9, 0.6), 0.5),
+        ((0.5, 0.9, 0.6), (0.5, 0.9, 0.8), 1.0),
+    ],
+)
+def test_share_of_lambda(generated: tuple[float, ...], hand_made: tuple[float, ...], expected: float) -> None:
+    assert view_trust(ViewReading(*generated), ViewReading(*hand_made)) == pytest.approx(expected, abs=0.025)
 
 
 def shared(trust: tuple[float, ...], asked: float = 1.0, cycle: int = 1) -> ViewShare:

@@ -1,4 +1,4 @@
-"""Hand-made views, and that the bank's views reach the batch: the right rows, at the right rate, only when full."""
+"""Hand-made views: what each kind does to an event, and with whose random numbers."""
 
 from __future__ import annotations
 
@@ -11,31 +11,17 @@ from torch import Tensor
 
 from diffaug.core.views import (
     HandViews,
-    ViewBank,
     drop_features,
     feature_swap,
     gaussian_noise,
     mask_features,
-    mix_views,
     neighbor_mixup,
     one_kind_each,
 )
 
-CPU = torch.device("cpu")
-
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def filled_bank(n_obs: int = 40, n_views: int = 4, n_features: int = 3) -> ViewBank:
-    """View j of row i holds 100 i + j + 1 in every feature."""
-    bank = ViewBank(n_obs, n_views, (n_features,), CPU)
-    value = 100.0 * torch.arange(n_obs)[:, None] + torch.arange(n_views) + 1
-    for begin in range(0, n_obs, 16):
-        rows = slice(begin, min(begin + 16, n_obs))
-        bank.put(rows, value[rows, :, None].expand(-1, -1, n_features))
-    return bank
 
 
 # --- neighbour mixup --------------------------------------------------------------------------------------------------
@@ -171,102 +157,15 @@ def test_one_kind_each_draws_a_kind_for_every_event() -> None:
             one_kind_each(makers, rows, generator())
 
 
-# --- the bank ---------------------------------------------------------------------------------------------------------
-
-
-def test_bank_refuses_to_be_drawn_from_before_it_is_full() -> None:
-    """The released code shows the encoder a table of zeros."""
-    bank = ViewBank(10, 2, (3,), CPU)
-    assert not bank.is_full
-    with pytest.raises(
-        RuntimeError, match="Expected a full bank of views, found 10 events without views. Fill it first"
-    ):
-        bank.draw(torch.tensor([0]), generator())
-    bank.put(slice(0, 9), torch.zeros(9, 2, 3))
-    with pytest.raises(RuntimeError, match="found 1 events without views"):
-        bank.draw(torch.tensor([0]), generator())  # row 0 is there, but the bank is not full
-    bank.put(slice(9, 10), torch.zeros(1, 2, 3))
-    assert bank.is_full
-    assert torch.equal(bank.draw(torch.tensor([9, 0]), generator()), torch.zeros(2, 3))
-
-
-def test_an_unfilled_bank_holds_no_plausible_values() -> None:
-    assert ViewBank(4, 2, (3,), CPU).views.isnan().all()
-
-
-def test_mixing_with_an_unfilled_bank_is_an_error() -> None:
-    hand_made, index = torch.zeros(4, 3), torch.arange(4)
-    with pytest.raises(RuntimeError, match="Expected a full bank of views, found 10"):
-        mix_views(hand_made, ViewBank(10, 2, (3,), CPU), index, 0.1, generator())
-
-
-def test_bank_draws_views_of_the_right_rows_uniformly() -> None:
-    bank = filled_bank()
-    index = torch.randint(40, (4000,), generator=generator(1))
-    views = bank.draw(index, generator(2))
-    assert views.shape == (4000, 3)
-    row, view = views.div(100, rounding_mode="floor").long(), (views % 100).long() - 1
-    assert torch.equal(row, index[:, None].expand(-1, 3))
-    assert torch.equal(view, view[:, :1].expand(-1, 3))  # whole views, not features of several
-    assert stats.chisquare(torch.bincount(view[:, 0], minlength=4).numpy()).pvalue > 1e-3
-
-
-def test_bank_of_images() -> None:
-    bank = ViewBank(6, 2, (1, 4, 4), CPU)
-    bank.put(slice(0, 6), torch.arange(6.0)[:, None, None, None, None].expand(6, 2, 1, 4, 4))
-    index = torch.tensor([5, 1])
-    mixed = mix_views(torch.full((2, 1, 4, 4), -1.0), bank, index, 1.0, generator())
-    assert torch.equal(mixed.views[:, 0, 0, 0], torch.tensor([5.0, 1.0]))
-    assert mixed.views.shape == (2, 1, 4, 4)
-
-
-# --- mixing -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("view_rate", [0.05, 0.1, 0.5])
-def test_generated_views_replace_a_binomial_share(view_rate: float) -> None:
-    bank, g, n = filled_bank(), generator(3), 0
-    for _ in range(100):
-        index = torch.randint(40, (64,), generator=g)
-        mixed = mix_views(torch.full((64, 3), -1.0), bank, index, view_rate, g)
-        generated = (mixed.views != -1).all(dim=1)
-        assert int(generated.sum()) == mixed.n_generated == int((mixed.views != -1).any(dim=1).sum())
-        row = mixed.views[generated, 0].div(100, rounding_mode="floor").long()
-        assert torch.equal(row, index[generated])  # each event's own views
-        n += mixed.n_generated
-    assert stats.binomtest(n, 6400, view_rate).pvalue > 1e-3
-    # The control: the released code's test, randn > 0.9, would be noticed.
-    assert stats.binomtest(round(6400 * stats.norm.sf(0.9)), 6400, view_rate).pvalue < 1e-6
-
-
-def test_without_a_bank_no_view_is_generated() -> None:
-    hand_made = torch.randn(64, 3, generator=generator())
-    mixed = mix_views(hand_made, None, torch.arange(64), 1.0, generator())
-    assert mixed.n_generated == 0
-    assert torch.equal(mixed.views, hand_made)
-
-
-def test_rate_zero_and_rate_one() -> None:
-    bank, index = filled_bank(), torch.arange(40)
-    hand_made = torch.full((40, 3), -1.0)
-    none = mix_views(hand_made, bank, index, 0.0, generator())
-    assert none.n_generated == 0 and torch.equal(none.views, hand_made)
-    every = mix_views(hand_made, bank, index, 1.0, generator())
-    assert every.n_generated == 40 and (every.views >= 1).all()
-
-
 def test_views_depend_on_the_generator_alone() -> None:
     x, neighbors, index = data_and_neighbors()
-    bank = filled_bank(n_obs=50, n_features=8)
 
     def draw(seed: int) -> list[Tensor]:
         g = generator(seed)
-        line = neighbor_mixup(x, index, neighbors, g)
         return [
-            line,
+            neighbor_mixup(x, index, neighbors, g),
             neighbor_mixup(x, index, neighbors, g, mode="feature"),
             feature_swap(x, index, g),
-            mix_views(line, bank, index, 0.5, g).views,
         ]
 
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import diffaug
-from diffaug.core.training import EpochRecord
+from diffaug.core.plan import EpochRecord
 from diffaug.pl import history
 
 KEYS = ["encoder_loss", "generator_loss", "semantic_cosine", "effective_rank", "generated_share"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffaug.backends._base import Backend
 from diffaug.core.arguments import check_length
 from diffaug.core.config import Config, config_from_dict
-from diffaug.core.training import encode
+from diffaug.core.inference import encode
 
 
 class Embedding(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.core.devices import seeded_init
-from diffaug.core.training import events_at_once
+from diffaug.core.inference import events_at_once
 from diffaug.core.views import HandViews
 
 #: Colour jitter of strength 1: brightness, contrast and saturation by so much, hue by so much of the colour circle.

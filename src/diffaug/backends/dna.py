@@ -18,7 +18,7 @@ from diffaug.backends._hyena import HyenaEncoder, occupied
 from diffaug.backends._unet1d import UNet1d
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.neighbors import nearest_neighbors
-from diffaug.core.training import HandViews
+from diffaug.core.views import HandViews
 
 #: The channels of a one-hot sequence; turned around, each base becomes its complement.
 BASES = "ACGT"

@@ -25,11 +25,13 @@ from diffaug.baselines._simclr import SimCLR
 from diffaug.baselines._simsiam import SimSiam
 from diffaug.baselines._training import PairTrainer
 from diffaug.core.arguments import whole_number
+from diffaug.core.bank import ViewBank
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, settings_from_dict
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
-from diffaug.core.training import EpochRecord, encode
-from diffaug.core.views import HandViews, ViewBank, one_kind_each
+from diffaug.core.inference import encode
+from diffaug.core.plan import EpochRecord
+from diffaug.core.views import HandViews, one_kind_each
 
 _METHODS: dict[str, type[Method]] = {method.name: method for method in (SimCLR, MoCo, BYOL, SimSiam, DINO, DLME)}
 #: Names of the methods.
@@ -73,7 +75,7 @@ class Baseline:
     settings
         Settings of the method, a frozen dataclass.
     history
-        List of :class:`diffaug.core.training.EpochRecord`. An ``effective_rank`` near 1 means collapse. MoCo's
+        List of :class:`diffaug.core.plan.EpochRecord`. An ``effective_rank`` near 1 means collapse. MoCo's
         ``semantic_cosine`` is to the view's vector of the key encoder.
     hand_made
         Kinds of hand-made views of the last :meth:`fit`.

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffaug.core.batches import encode_pair
 from diffaug.core.config import Config
 from diffaug.core.networks import Encoding
-from diffaug.core.training import encode_pair
 
 
 class Sizes(NamedTuple):
@@ -83,5 +83,5 @@ def predictor(width: int, hidden: int) -> nn.Module:
 
 
 def both_latents(x: Encoding, views: Encoding) -> Tensor:
-    """Latent vectors of events and views in one batch, as :func:`diffaug.core.training.encode_pair` has them."""
+    """Latent vectors of events and views in one batch, as :func:`diffaug.core.batches.encode_pair` has them."""
     return torch.cat([x.latent, views.latent])

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from diffaug.baselines._method import Method
+from diffaug.core.bank import Positives, ViewBank, mix_views
+from diffaug.core.batches import pair_probes, shuffled_batches
 from diffaug.core.config import TrainingConfig
 from diffaug.core.devices import random_streams
 from diffaug.core.learner import Learner, Patience, finite_loss
-from diffaug.core.training import STREAMS, EpochRecord, pair_probes, shuffled_batches
-from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
+from diffaug.core.plan import EpochRecord
+from diffaug.core.training import STREAMS
+from diffaug.core.views import HandViews, drop_features
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

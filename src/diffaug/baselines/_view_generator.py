@@ -22,12 +22,14 @@ from diffaug.baselines._gan import Critic, GANGenerator, GANSettings, critic_los
 from diffaug.baselines._resume import Kept
 from diffaug.baselines._vae import VAE, Posterior, VAESettings, evidence_lower_bound
 from diffaug.core.arguments import whole_number
+from diffaug.core.batches import shuffled_batches
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, TrainingConfig, settings_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.ema import EMA
+from diffaug.core.inference import encode, events_at_once
 from diffaug.core.learner import Learner, finite_loss
-from diffaug.core.training import calibration_index, encode, events_at_once, shuffled_batches
+from diffaug.core.training import calibration_index
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -23,7 +23,8 @@ def make_fabric(device: str = "auto", precision: Precision = "32-true") -> Fabri
     Parameters
     ----------
     device
-        ``"auto"`` (an accelerator when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        ``"auto"`` (an accelerator when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. The name of a fabric's
+        own device gives that device again; Apple's is ``"mps:0"``.
     precision
         Number format of the networks in training; weights stay float32.
 
@@ -41,16 +42,19 @@ def make_fabric(device: str = "auto", precision: Precision = "32-true") -> Fabri
 
     known = "'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps'"
     kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
+    is_numbered = kind == "cuda" and number.isdigit()
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not is_numbered and device != "mps:0"):
         raise ValueError(f"Expected `device` {known}, found {device!r}.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"Expected a CUDA device for device={device!r}, found none on this machine. Use 'auto' or 'cpu'."
         )
-    if number and int(number) >= torch.cuda.device_count():
+    if is_numbered and int(number) >= torch.cuda.device_count():
         raise ValueError(f"Expected `device` below cuda:{torch.cuda.device_count()}, found {device!r}.")
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("Expected an MPS device for device='mps', found none on this machine. Use 'auto' or 'cpu'.")
+        raise ValueError(
+            f"Expected an MPS device for device={device!r}, found none on this machine. Use 'auto' or 'cpu'."
+        )
     fabric = Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)
     if precision == "bf16-mixed" and fabric.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise ValueError(

@@ -11,22 +11,21 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffaug.core.config import Config, LossConfig
+from diffaug.core.bank import Positives, ViewBank, filled_bank, measured_trust, mix_views
+from diffaug.core.batches import contrastive_loss, encode_pair, pair_probes, shuffled_batches
+from diffaug.core.config import Config
 from diffaug.core.devices import random_streams, seeded_init
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.ema import EMA
+from diffaug.core.inference import draw, encode
 from diffaug.core.learner import Learner, Patience, finite_loss
-from diffaug.core.losses import info_nce_loss, soft_contrastive_loss
 from diffaug.core.networks import Encoding
 from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
-from diffaug.core.probes import LEAST_TOLD, effective_rank, nearest_own, told_apart
-from diffaug.core.samplers import sample
 from diffaug.core.schedules import NoiseSchedule
-from diffaug.core.trust import ViewReading, ViewTrust
-from diffaug.core.views import HandViews, Positives, ViewBank, drop_features, mix_views
+from diffaug.core.trust import ViewTrust
+from diffaug.core.views import HandViews, drop_features
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,72 +47,12 @@ STREAMS = (
 )
 _A_STREAMS = ("order", "hand", "mix", "dropout")
 _N_CALIBRATION, _MOST_CALIBRATIONS = 2048, 4  # in all, and under the condition of one event
-_N_TRUST, _N_TRUST_REFERENCE = 2048, 20_000
-#: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
-_MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
-
-
-def contrastive_loss(x: Encoding, views: Encoding, config: LossConfig) -> Tensor:
-    """The configured loss of centres and their views, scalar."""
-    if config.name == "info_nce":
-        return info_nce_loss(x.latent, views.latent, temperature=config.temperature)
-    return soft_contrastive_loss(
-        x.semantic,
-        x.latent,
-        views.semantic,
-        views.latent,
-        beta=config.beta,
-        dof_semantic=config.dof_semantic,
-        dof_latent=config.dof_latent,
-        kernel=config.kernel,
-        target=config.target,
-    )
-
-
-def encode_pair(encoder: nn.Module, x: Tensor, views: Tensor) -> tuple[Encoding, Encoding]:
-    """Encode originals and views in one batch, so that batch normalisation sees both as one distribution."""
-    both = encoder(torch.cat([x, views]))
-    n = x.shape[0]
-    return Encoding(both[0][:n], both[1][:n]), Encoding(both[0][n:], both[1][n:])
-
-
-def events_at_once(event_shape: tuple[int, ...]) -> int:
-    """Events that a network takes at once outside training: as many as fit into a fixed number of numbers.
-
-    A network of convolutions holds many times the size of its input, so 4,096 large events would not fit into memory.
-    """
-    return max(1, min(_MOST_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(event_shape)))
 
 
 def calibration_index(n_obs: int, device: torch.device) -> Tensor:
     """Events whose conditions are drawn under for ``calibrate``, each about equally often."""
     n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * n_obs)
     return torch.arange(n_drawn, device=device) * n_obs // n_drawn
-
-
-@torch.no_grad()
-def encode(encoder: nn.Module, x: Tensor, batch_size: int | None = None) -> Encoding:
-    """Encode all of ``x`` in evaluation mode, in chunks; the network's mode is restored."""
-    was_training = encoder.training
-    encoder.eval()
-    parts = [encoder(chunk) for chunk in x.split(batch_size or events_at_once(tuple(x.shape[1:])))]
-    encoder.train(was_training)
-    return Encoding(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
-
-
-def shuffled_batches(n_obs: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Shuffled full batches of one epoch; the incomplete rest is left out, and is another rest in each epoch."""
-    order = torch.randperm(n_obs, generator=generator, device=generator.device)
-    yield from order[: n_obs // batch_size * batch_size].split(batch_size)
-
-
-def pair_probes(x: Encoding, views: Encoding) -> dict[str, float]:
-    """The label-free readings of a batch that an :class:`EpochRecord` holds."""
-    semantic = x.semantic.detach()
-    return {
-        "semantic_cosine": float(F.cosine_similarity(semantic, views.semantic.detach()).mean()),
-        "effective_rank": effective_rank(semantic),
-    }
 
 
 class Trainer:
@@ -161,7 +100,7 @@ class Trainer:
     bank
         The generated views, ``None`` until the first fill.
     trust
-        What lambda is multiplied by, see :func:`view_trust`; 1 before the first fill.
+        What lambda is multiplied by, see :func:`diffaug.core.trust.view_trust`; 1 before the first fill.
     """
 
     def __init__(
@@ -468,23 +407,15 @@ class Trainer:
                 loss += self.b_step(index, self.conditions(index, self._encoded))
         return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.generator_steps_per_epoch)
 
-    @torch.no_grad()
     def _fill(self) -> EpochRecord:
+        def make(index: Tensor) -> Tensor:
+            return self.draw(self.conditions(index), self._random["bank"], self._strata_of(index))
+
         n_views = self.config.training.n_views
-        bank = ViewBank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device)
-        rows_at_once = max(1, 2048 // n_views)
-        for begin in range(0, self.n_obs, rows_at_once):
-            rows = slice(begin, min(begin + rows_at_once, self.n_obs))
-            index = torch.arange(rows.start, rows.stop, device=self.device)
-            each = index.repeat_interleave(n_views)
-            views = self.draw(self.conditions(each), self._random["bank"], self._strata_of(each))
-            bank.put(rows, views.reshape(len(index), n_views, *views.shape[1:]))
-        self.bank = bank
-        if not bank.is_full:
-            raise RuntimeError("Expected the bank of views to be full after the fill, found events without views.")
+        self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)
         found = ViewTrust(math.nan, math.nan, math.nan)
         if self.config.training.adapt_view_rate:
-            found = self._measured_trust(bank)
+            found = measured_trust(self.condition_encoder, self.data, self.bank, self.hand_views, self._random["trust"])
             self.trust = found.share
         return EpochRecord(
             "fill",
@@ -494,21 +425,6 @@ class Trainer:
             view_rate=self._view_rate * self.trust,
             **found._asdict(),
         )
-
-    def _measured_trust(self, bank: ViewBank) -> ViewTrust:
-        """How far some events' views are trusted, among at most so many events in the condition encoder's space."""
-        stream = self._random["trust"]
-        some = torch.randperm(self.n_obs, generator=stream, device=self.device)[:_N_TRUST_REFERENCE]
-        asked = some[:_N_TRUST]
-        own = torch.arange(len(asked), device=self.device)
-        reference = encode(self.condition_encoder, self.data[some]).semantic
-        half = len(asked) // 2  # views of the one half stand beside the events of the other
-        read = []
-        for views in (bank.draw(asked, stream), self.hand_views(asked, stream)):
-            embedded = encode(self.condition_encoder, views).semantic
-            apart = told_apart(embedded[:half], reference[half : len(asked)]) if half >= LEAST_TOLD else 0.5
-            read.append(ViewReading(*nearest_own(embedded, reference, own), apart))
-        return ViewTrust.measured(*read)
 
     def draw(self, cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
@@ -520,39 +436,3 @@ class Trainer:
 
     def _draw(self, cond: Tensor, generator: torch.Generator) -> Tensor:
         return draw(self.diffusion, self.ema.module, cond, tuple(self.data.shape[1:]), self.config, generator)
-
-
-@torch.no_grad()
-def draw(
-    diffusion: GaussianDiffusion,
-    denoiser: nn.Module,
-    cond: Tensor,
-    event_shape: tuple[int, ...],
-    config: Config,
-    generator: torch.Generator,
-    *,
-    start: Tensor | None = None,
-    strength: float = 1.0,
-) -> Tensor:
-    """Sample events under conditions ``(batch, n_cond)`` with the configured sampler, shape ``(batch, *event)``.
-
-    ``start`` and the result are in the generator's space; see :func:`diffaug.core.samplers.sample`.
-    """
-    settings, at_once, drawn = config.diffusion, events_at_once(event_shape), []
-    for begin in range(0, cond.shape[0], at_once):
-        rows = slice(begin, begin + at_once)
-        part = cond[rows]
-        drawn.append(
-            sample(
-                diffusion.predictor(denoiser, part, settings.guidance_scale, settings.clip_x0),
-                (part.shape[0], *event_shape),
-                diffusion.schedule,
-                generator,
-                sampler=settings.sampler,
-                n_steps=settings.n_steps,
-                eta=settings.eta,
-                start=None if start is None else start[rows],
-                strength=strength,
-            )
-        )
-    return torch.cat(drawn)

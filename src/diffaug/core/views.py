@@ -1,9 +1,9 @@
-"""Positive views: hand-made ones, and the bank of generated ones."""
+"""Hand-made views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -89,66 +89,3 @@ def drop_features(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         return x
     keep = torch.rand(x.shape, generator=generator, device=x.device) >= rate
     return x * keep / (1 - rate)
-
-
-class Positives(NamedTuple):
-    """Positive views of a batch, and how many of them are generated.
-
-    Their number may be a tensor: to read it in every step would make the host wait for a GPU in every step.
-    """
-
-    views: Tensor
-    n_generated: int | Tensor
-
-
-class ViewBank:
-    """Generated views of every training event, made in bulk after a B-step and drawn from in the A-step.
-
-    Parameters
-    ----------
-    n_obs, n_views
-        Number of events and of views for each.
-    event_shape
-        Shape of a view, as the encoder sees it.
-    device
-        Where the bank lives.
-    """
-
-    def __init__(self, n_obs: int, n_views: int, event_shape: tuple[int, ...], device: torch.device) -> None:
-        self.views = torch.full((n_obs, n_views, *event_shape), torch.nan, device=device)
-        self._filled = torch.zeros(n_obs, dtype=torch.bool)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether every event has its views."""
-        return bool(self._filled.all())
-
-    def put(self, rows: slice, views: Tensor) -> None:
-        """Store the views, shape ``(rows, n_views, *event)``, of consecutive events."""
-        if views.shape != self.views[rows].shape:
-            raise ValueError(f"Expected views of shape {tuple(self.views[rows].shape)}, found {tuple(views.shape)}.")
-        self.views[rows] = views
-        self._filled[rows] = True
-
-    def draw(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """One random view of each row of ``index``, shape ``(batch, *event)``."""
-        if not self.is_full:
-            missing = int((~self._filled).sum())
-            raise RuntimeError(f"Expected a full bank of views, found {missing} events without views. Fill it first.")
-        pick = torch.randint(self.views.shape[1], index.shape, generator=generator, device=index.device)
-        return self.views[index, pick]
-
-
-def mix_views(
-    hand_made: Tensor, bank: ViewBank | None, index: Tensor, view_rate: float, generator: torch.Generator
-) -> Positives:
-    """Replace each hand-made view by a generated one with probability ``view_rate`` (the paper's lambda).
-
-    Without a bank (the warm-up) the hand-made views are returned as they are. The draw is a Bernoulli variable; the
-    authors' code tests ``randn > 0.9`` instead.
-    """
-    if bank is None or view_rate == 0:
-        return Positives(hand_made, 0)
-    replace = torch.rand(index.shape, generator=generator, device=index.device) < view_rate
-    mask = replace.reshape(-1, *(1,) * (hand_made.ndim - 1))
-    return Positives(torch.where(mask, bank.draw(index, generator), hand_made), replace.sum())

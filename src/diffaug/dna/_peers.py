@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from diffaug.backends import get_backend
 from diffaug.backends.dna import DNAConfig
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
-from diffaug.core.training import encode as run_encoder
+from diffaug.core.inference import encode as run_encoder
 from diffaug.dna._files import SequenceTable
 from diffaug.dna._kmers import kmer_counts
 from diffaug.dna._sequences import check_sequences, crop, encode

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from diffaug._anndata import check_adata
 from diffaug._keys import Keys
 from diffaug._model import DiffAug
-from diffaug.core.training import EpochRecord
+from diffaug.core.plan import EpochRecord
 from diffaug.pl._figure import ENCODER, GENERATED, JOINT, check_save, hand_over, names_of, new_axes, width_of
 
 _COLORS = {"A": ENCODER, "B": GENERATED, "joint": JOINT}

@@ -94,8 +94,7 @@ def run(
     """
     deadline = deadline or Deadline()
     arms = {name: resolved(artefact, settings, device=device, of_set=name) for name in sets}
-    computing = make_fabric(device).device  # which one `auto' was; Apple's has no number when it is asked for
-    device = computing.type if computing.type == "mps" else str(computing)
+    device = str(make_fabric(device).device)  # which one `auto' was
     # The seeds come last: a stopped run has some seeds on all sets, and not all seeds on some sets.
     cells = [(seed, name) for seed in range(seeds) for name in sets]
     n_left = sum(
