@@ -98,13 +98,13 @@ def default_config() -> Config:
     """Settings for small images on a laptop: a quarter of ResNet-18's width, and the number of steps from the data.
 
     Without a GPU a step of the encoder on 128 images of 32 pixels takes a second or two, so that A has no more than about
-    a thousand. B has as many images as in two thousand such steps, in small batches, and predicts the clean image: a short
+    a thousand. B has as many images as in a thousand such steps, in small batches, and predicts the clean image: a short
     training on velocity or noise leaves noise in photographs (entry 20 of ``docs/experiments.md``).
     """
     return Config(
         diffusion=DiffusionConfig(prediction_type="x0", clip_x0=1.0),
         training=TrainingConfig(
-            input_dropout=0.0, batch_size=128, generator_batch_size=16, generator_steps=16_000, max_steps=1000
+            input_dropout=0.0, batch_size=128, generator_batch_size=16, generator_steps=8000, max_steps=1000
         ),
         domain=VisionConfig(),
     )
