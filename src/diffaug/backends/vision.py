@@ -99,12 +99,18 @@ def default_config() -> Config:
 
     Without a GPU a step of the encoder on 128 images of 32 pixels takes a second or two, so that A has no more than about
     a thousand. B has as many images as in a thousand such steps, in small batches, and predicts the clean image: a short
-    training on velocity or noise leaves noise in photographs (entry 20 of ``docs/experiments.md``).
+    training on velocity or noise leaves noise in photographs. Lambda is .2: one in five positives is generated, where the
+    paper has one in ten, and where all of them were, the encoder lost (entry 20 of ``docs/experiments.md``).
     """
     return Config(
         diffusion=DiffusionConfig(prediction_type="x0", clip_x0=1.0),
         training=TrainingConfig(
-            input_dropout=0.0, batch_size=128, generator_batch_size=16, generator_steps=8000, max_steps=1000
+            input_dropout=0.0,
+            batch_size=128,
+            generator_batch_size=16,
+            generator_steps=8000,
+            max_steps=1000,
+            view_rate=0.2,
         ),
         domain=VisionConfig(),
     )
