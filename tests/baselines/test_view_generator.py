@@ -10,6 +10,7 @@ import torch
 
 from diffaug import DiffAug
 from diffaug.baselines import ViewGenerator
+from diffaug.core.learner import Learner
 
 SMALL: dict[str, dict[str, Any]] = {
     "training": {"warmup_epochs": 3, "generator_epochs": 2, "mixed_epochs": 2, "n_cycles": 2, "batch_size": 32},
@@ -47,6 +48,16 @@ def test_epochs_are_those_of_diffaugs_generator(kind: str) -> None:
     twin = DiffAug(SMALL, device="cpu").fit(x, max_epochs=7, progress=False)
     found = made(kind).fit(x, max_epochs=7, progress=False)
     assert len(found.history) == sum(r.phase == "B" for r in twin.history)
+
+
+@pytest.mark.parametrize(("size", "batch", "n_steps"), [(None, 32, 2), (16, 16, 5)])
+def test_batches_are_those_of_diffaugs_generator(size: int | None, batch: int, n_steps: int) -> None:
+    """As many steps on as many events: of 90 in an epoch two batches of 32, or five of 16."""
+    config = {**SMALL, "training": {**SMALL["training"], **({} if size is None else {"generator_batch_size": size})}}
+    maker = made(config=config).fit(events(), progress=False)._maker
+    assert maker is not None and maker.batch_size == batch
+    learners = [network for network in maker.networks().values() if isinstance(network, Learner)]
+    assert learners and {learner.n_steps for learner in learners} == {2 * 2 * n_steps}
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:

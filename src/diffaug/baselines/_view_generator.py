@@ -261,7 +261,8 @@ class _Maker(ABC):
         file: CheckpointFile | None = None,
     ) -> None:
         self.settings, self.data, self.plan, self.backend = owner.settings, data, plan, backend
-        self.n_obs, self.batch_size = len(data), min(plan.batch_size, len(data))
+        self.n_obs = len(data)
+        self.batch_size = plan.batch_sizes(self.n_obs)[1]
         self.device = data.device
         self.random = random_streams(owner.random_state, _STREAMS, self.device)
         self._n_steps = plan.n_cycles * (plan.generator_epochs or 0) * (self.n_obs // self.batch_size)
