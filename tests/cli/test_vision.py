@@ -30,6 +30,7 @@ n_views = 1
 
 [diffusion]
 n_steps = 2
+prediction_type = "v"
 
 [domain]
 encoder_width = 0.0625
