@@ -135,7 +135,9 @@ def means_of(table: pd.DataFrame, keys: list[str], scores: list[str]) -> str:
     place = [*zip(table["set"], (order.get(v, len(order)) for v in table[keys[-1]]), strict=True)]
     table = table.iloc[sorted(range(len(table)), key=lambda i: place[i])]
     grouped = table.groupby(keys, sort=False)
-    return markdown(grouped[scores].mean().round(4).assign(seeds=grouped["seed"].nunique()))
+    means = grouped[scores].mean().round(4)
+    means = means.astype(object).where(means.notna(), "-")
+    return markdown(means.assign(seeds=grouped["seed"].nunique()))
 
 
 def differences_of(table: pd.DataFrame, key: str, scores: list[str]) -> str:
