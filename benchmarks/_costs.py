@@ -156,7 +156,8 @@ def measure_stage(name: str, stage: str, device: str) -> dict[str, Any]:
 def _step(trainer: Trainer, stage: str) -> dict[str, Any]:
     """A step of the encoder (views included), of the generator, or the drawing of a batch; seconds for the preset's batch."""
     plan, device = trainer.config.training, trainer.device
-    batch = plan.batch_sizes(plan.batch_size)[stage == "generator"]
+    encoder_batch, generator_batch = plan.batch_sizes(plan.batch_size)
+    batch = generator_batch if stage == "generator" else encoder_batch
     index, times = torch.arange(min(batch, trainer.n_obs), device=device), 1
     cond = trainer.conditions(index)
     trainer.encoder.train()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,8 @@ def variant_config(name: str, variant: str) -> Config:
     config = settings(name, diffusion={"prediction_type": target}, training={"mixed_steps": 0, "view_rate": 0.0})
     plan = config.training
     seen = plan.generator_steps * (plan.generator_batch_size or plan.batch_size)
-    return dataclasses.replace(
-        config,
-        training=dataclasses.replace(
-            plan, generator_batch_size=int(size), generator_steps=seen // int(size), generator_passes=0
-        ),
+    return config.updated(
+        "training", generator_batch_size=int(size), generator_steps=seen // int(size), generator_passes=0
     )
 
 

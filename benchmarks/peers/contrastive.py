@@ -20,7 +20,7 @@ _LOOP = {
         "generator_passes",
         "generator_batch_size",
         "generator_lr",
-    ),  # fmt: skip
+    ),
     "domain": ("generator", "generator_width", "generator_depth", "generator_dropout", "n_depth_strata"),
 }
 
