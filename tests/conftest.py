@@ -1,9 +1,10 @@
-"""Threads, the plotting backend, and the data sets that tests share."""
+"""Threads, Ctrl-C, the plotting backend, and the data sets that tests share."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable
 
 # Before numpy, numba and torch are imported. Tests that compare bits need a fixed number of threads, and more than one
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 torch.set_num_threads(1)
+
+# A shell's background job is begun with Ctrl-C ignored, and so are the processes that it starts; tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
