@@ -224,6 +224,11 @@ def backed(s: Scene) -> None:
     s.adata = anndata.read_h5ad(s.folder / "a.h5ad", backed="r")
 
 
+def backed_by_genes(s: Scene) -> None:
+    s.adata.X = sp.csc_matrix(s.adata.X)
+    backed(s)
+
+
 def saved(s: Scene) -> None:
     s.model().save(s.folder / "model")
 
@@ -402,7 +407,10 @@ USE: list[Row] = [
     ("model_of_arrays", nothing, embed("arrays"), ValueError, "Expected a model fitted by `tl.fit`, found one fitted on arrays"),
     ("array_to_embed", nothing, lambda s: diffaug.tl.embed(s.x, s.model()), TypeError, "Expected `adata` to be an AnnData, found ndarray"),
     ("no_cells_to_embed", replaced(lambda a: a[:0].copy()), embed(), ValueError, "with cells and genes, found 0 cells"),
-    ("backed_to_embed", backed, embed(), ValueError, "Expected `adata` in memory, found it backed by a file"),
+    ("backed_by_genes_to_embed", backed_by_genes, embed(), ValueError,
+     r"Expected `adata.X` stored cell by cell \(dense or csr\), found it stored gene by gene \(csc\)"),
+    ("backed_to_augment", backed, lambda s: diffaug.tl.augment(s.adata, s.model()), ValueError,
+     "Expected `adata` in memory, found it backed by a file. Call `adata.to_memory"),
     ("nan_to_embed", one_value(np.nan), embed(), ValueError, "Expected finite values in `adata.X`, found 2 NaN"),
     ("too_large_to_embed", values(lambda x: x.astype(np.float64) * 1e300), embed(), ValueError, "within the range of float32"),
     ("layer_missing", nothing, embed("layer"), KeyError, r"Did not find `adata.layers\['logged'\]`. Available layers: \['counts'\]"),

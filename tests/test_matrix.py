@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from diffaug._matrix import MAX_LOG, describe_matrix
+from diffaug._matrix import MAX_LOG, describe_matrix, merged
 
 FORMATS = {
     "dense": np.asarray,
@@ -140,3 +142,23 @@ def test_empty_matrix() -> None:
 def test_refuses(x: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         describe_matrix(x)
+
+
+@given(
+    x=hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(2, 6), st.integers(1, 3)),
+        elements=st.sampled_from([0.0, 0.0, 1.0, 3.0, 0.5, -1.0, 30.0, 30.5, np.nan, np.inf]),
+    ),
+    cut=st.integers(1, 5),
+    make=st.sampled_from([np.asarray, sparse.csr_matrix]),
+)
+@settings(max_examples=200, deadline=None)
+def test_parts_tell_what_the_whole_tells(x: np.ndarray, cut: int, make: Any) -> None:
+    whole, parts = describe_matrix(make(x)), [part for part in (x[:cut], x[cut:]) if len(part)]
+    found = merged([(describe_matrix(make(part)), part.size) for part in parts])
+    for field in dataclasses.fields(whole):
+        one, other = getattr(found, field.name), getattr(whole, field.name)
+        if field.name == "zero_fraction":  # the mean of the parts' shares is rounded
+            one, other = round(one, 12), round(other, 12)
+        np.testing.assert_equal(one, other, err_msg=field.name)

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
 from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, Keys
-from diffaug._matrix import describe_matrix
+from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug._model import DiffAug
 from diffaug.backends._cell_counts import recovered_counts
+from diffaug.backends._events import Embedding
 from diffaug.baselines import Baseline
 from diffaug.core.checkpoint import versions
 
@@ -29,8 +30,6 @@ MIN_CELLS = 10
 MANY_GENES = 5000
 _MAX_CATEGORIES = 1000
 _MAX_NUMBERS = 100
-#: Counts on the model's genes may take so many times the share that they had in training.
-_SHARE_FACTOR = 1.5
 _INPUT = ("layer", "use_rep", "kind", "sparse", "target_sum")
 
 _CELLS_AT_ONCE = 2048
@@ -90,11 +89,11 @@ class Source:
         }
 
 
-def check_adata(adata: object, name: str = "adata") -> AnnData:
-    """An AnnData in memory with cells and genes, or a clear error."""
+def check_adata(adata: object, name: str = "adata", *, on_disk: bool = False) -> AnnData:
+    """An AnnData with cells and genes, in memory or (``on_disk``) backed by a file, or a clear error."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"Expected `{name}` to be an AnnData, found {type(adata).__name__}.")
-    if adata.isbacked:
+    if adata.isbacked and not on_disk:
         raise ValueError(f"Expected `{name}` in memory, found it backed by a file. Call `{name}.to_memory()` first.")
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(f"Expected `{name}` with cells and genes, found {adata.n_obs} cells x {adata.n_vars} genes.")
@@ -141,6 +140,13 @@ def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple
 
 def checked_matrix(x: Any, address: str) -> Matrix:
     """A numeric, finite, two-dimensional matrix as an array or csr; not copied where it is one already."""
+    x = numeric_matrix(x, address)
+    check_values(describe_matrix(x), address)
+    return x
+
+
+def numeric_matrix(x: Any, address: str) -> Matrix:
+    """A two-dimensional matrix of real numbers as an array or csr; not copied where it is one already."""
     if isinstance(x, pd.DataFrame):
         x = x.to_numpy()
     if sp.issparse(x):
@@ -151,18 +157,21 @@ def checked_matrix(x: Any, address: str) -> Matrix:
         raise ValueError(f"Expected two dimensions in `{address}`, found shape {x.shape}.")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"Expected real numbers in `{address}`, found dtype {x.dtype}.")
-    found = describe_matrix(x)
+    return x
+
+
+def check_values(found: MatrixKind, address: str) -> None:
+    """Refuse values that are not finite, or beyond float32."""
     if found.n_nonfinite:
         raise ValueError(
             f"Expected finite values in `{address}`, found {found.n_nonfinite} NaN or infinite in "
             f"{found.n_nonfinite_rows} cells. Filter or impute them first."
         )
-    if x.size and max(-found.min, found.max) > float(np.finfo(np.float32).max):
+    if max(-found.min, found.max) > float(np.finfo(np.float32).max):  # no values: NaN, which is not more
         raise ValueError(
             f"Expected values within the range of float32 in `{address}`, found {found.min:g} to {found.max:g}. "
             "Scale or log them first."
         )
-    return x
 
 
 def require_unique_genes(adata: AnnData) -> None:
@@ -221,9 +230,14 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
     return np.ones(adata.n_vars, dtype=bool)
 
 
-def _count_share(counts: Matrix, mask: np.ndarray) -> float:
-    """Share of all counts on some genes."""
-    return float(counts[:, mask].sum(dtype=np.float64) / max(counts.sum(dtype=np.float64), 1.0))
+def count_sums(counts: Matrix, mask: np.ndarray) -> np.ndarray:
+    """Sum of all counts, and of those on some genes, float64."""
+    return np.array([counts.sum(dtype=np.float64), counts[:, mask].sum(dtype=np.float64)])
+
+
+def count_share(sums: np.ndarray) -> float:
+    """Share of all counts on some genes, from :func:`count_sums`."""
+    return float(sums[1] / max(sums[0], 1.0))
 
 
 def _totals(counts: Matrix, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -312,7 +326,7 @@ def read_source(
                 "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
             )
         mask = _selected_genes(adata, x, kind, batch_key)
-        share = _count_share(counts, mask) if kind == "counts" else None
+        share = count_share(count_sums(counts, mask)) if kind == "counts" else None
         totals = _totals(counts, mask) if kind == "counts" else _recovered_totals(x, mask) if kind == "log" else None
         x, features = x[:, mask], adata.var_names[mask].tolist()
     if x.shape[1] < 2:
@@ -326,89 +340,6 @@ def read_source(
     if n_constant:
         logger.warning("%d of %d features are the same in all cells and carry nothing", n_constant, x.shape[1])
     return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share, totals)
-
-
-def read_like(
-    adata: AnnData, model: DiffAug, *, missing: Literal["error", "fill"] = "error", name: str = "adata"
-) -> tuple[Matrix, list[str]]:
-    """Read new cells as the model's training cells were read; genes are aligned by name.
-
-    Returns
-    -------
-    The matrix, and the names of the genes that were filled with their training mean (``missing="fill"``).
-    """
-    check_adata(adata, name)
-    if missing not in ("error", "fill"):
-        raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
-    meta = cells_meta(model)
-    features = meta["features"]
-    made = MADE in adata.uns  # what `augment` and `generate` make has the model's input in `.X`
-    raw, address = matrix_slot(adata, *((None, None) if made else (meta["layer"], meta["use_rep"])))
-    x = checked_matrix(raw, address)
-    if meta["use_rep"] is not None:
-        if x.shape[1] != len(features):
-            raise ValueError(f"This model was fitted on {len(features)} dimensions of `{address}`, found {x.shape[1]}.")
-        return x.astype(np.float32), []
-    require_unique_genes(adata)
-    kind = describe_matrix(x).kind
-    if kind == "counts" and meta["kind"] == "counts":
-        _check_share(x, adata.var_names.isin(features), meta["count_share"], address)
-        x = normalized_counts(x, address)
-    elif kind == "counts" and meta["kind"] == "scaled":
-        raise ValueError(
-            f"This model was fitted on scaled values, found raw counts in `{address}`. "
-            "Scale them as the training cells were."
-        )
-    elif kind == "counts" and meta["kind"] == "log":
-        raise ValueError(
-            f"This model was fitted on log-normalised values, found raw counts in `{address}`. "
-            "Normalise them as the training cells were (`diffaug.pp.recipe`)."
-        )
-    elif kind == "scaled" and meta["kind"] in ("counts", "log"):
-        raise ValueError(
-            f"This model was fitted on log-normalised values, found scaled ones (down to {float(x.min()):.3g}) in "
-            f"`{address}`. Use the values before `sc.pp.scale`."
-        )
-    elif kind == "other" and meta["kind"] in ("counts", "log"):
-        raise ValueError(
-            f"This model was fitted on log-normalised values, found values up to {float(x.max()):.3g} in `{address}`. "
-            "Log-transform them as the training cells were (`sc.pp.log1p`)."
-        )
-    elif kind in ("log", "other") and meta["kind"] == "scaled":
-        raise ValueError(
-            f"This model was fitted on scaled values, found none below 0 in `{address}`. "
-            "Scale them as the training cells were."
-        )
-    found = adata.var_names.get_indexer(features)
-    absent = [f for f, i in zip(features, found, strict=True) if i < 0]
-    if not absent:
-        return x[:, found].astype(np.float32), []
-    if len(absent) == len(features):
-        raise ValueError(
-            f"This model was fitted on genes such as {features[:2]}, found none of them in `{name}` "
-            f"(it has e.g. {adata.var_names[:2].tolist()}). Check the kind of gene names."
-        )
-    if missing == "error":
-        raise ValueError(
-            f"This model was fitted on {len(features)} genes, found {len(features) - len(absent)}; missing e.g. "
-            f"{', '.join(map(repr, absent[:3]))}. Pass missing='fill' to fill them with their training mean."
-        )
-    logger.warning("%d of %d genes are missing and filled with their training mean", len(absent), len(features))
-    known = x[:, found[found >= 0]]
-    filled = np.tile(model.backend.get_buffer("mean").cpu().numpy(), (adata.n_obs, 1))
-    filled[:, found >= 0] = known.toarray() if sp.issparse(known) else known
-    return filled, absent
-
-
-def _check_share(counts: Matrix, mask: np.ndarray, expected: float, address: str) -> None:
-    """Refuse counts whose sums are not comparable with those of the training cells."""
-    found = _count_share(counts, mask)
-    if found > _SHARE_FACTOR * expected:
-        raise ValueError(
-            f"Expected about {expected:.0%} of the counts in `{address}` on the model's genes, as in training, found "
-            f"{found:.0%}: the cells seem to be cut to fewer genes, and would be normalised to another scale. "
-            "Hand over the counts of all measured genes."
-        )
 
 
 def cells_meta(model: object) -> dict[str, Any]:
@@ -464,9 +395,8 @@ def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-def write_embedding(adata: AnnData, model: DiffAug | Baseline, x: Matrix, keys: Keys, **more: Any) -> None:
-    """Write the embedding of ``x``, the settings and the history; after a fit as for new cells."""
-    embedding = model.embed(x)
+def write_embedding(adata: AnnData, model: DiffAug | Baseline, embedding: Embedding, keys: Keys, **more: Any) -> None:
+    """Write the embedding of the cells, the settings and the history; after a fit as for new cells."""
     history = {
         name: np.array([getattr(r, name) for r in model.history])
         for name in (model.history[0].__dataclass_fields__ if model.history else ())

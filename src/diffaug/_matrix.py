@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,6 +112,25 @@ def describe_matrix(x: Any) -> MatrixKind:
         is_integer=is_integer,
         zero_fraction=1 - np.count_nonzero(values) / size if size else math.nan,
         is_sparse=is_sparse,
+    )
+
+
+def merged(parts: Sequence[tuple[MatrixKind, int]]) -> MatrixKind:
+    """The summary of a matrix from those of its parts, each with the number of its values; there is at least one part."""
+    kinds, sizes = [kind for kind, _ in parts], [size for _, size in parts]
+    seen = [kind for kind in kinds if not math.isnan(kind.min)]
+    low, high = (min(k.min for k in seen), max(k.max for k in seen)) if seen else (math.nan, math.nan)
+    is_integer = bool(seen) and all(kind.is_integer for kind in seen)
+    zeros = sum(kind.zero_fraction * size for kind, size in parts if size)
+    return MatrixKind(
+        kind=_kind(low, high, is_integer),
+        min=low,
+        max=high,
+        n_nonfinite=sum(kind.n_nonfinite for kind in kinds),
+        n_nonfinite_rows=sum(kind.n_nonfinite_rows for kind in kinds),
+        is_integer=is_integer,
+        zero_fraction=zeros / sum(sizes) if sum(sizes) else math.nan,
+        is_sparse=kinds[0].is_sparse,
     )
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pytest
+from scipy.sparse import csc_matrix, csr_matrix
 
 import diffaug
 from diffaug.cli import main
@@ -199,6 +201,39 @@ def test_embedding_the_training_cells_again(work: Path) -> None:
     assert main(["embed", "cells.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad"]) == 0
     again, first = (anndata.read_h5ad(f).obsm["X_diffaug"] for f in ("new.h5ad", "cells.diffaug.h5ad"))
     assert np.array_equal(again, first)
+
+
+@pytest.mark.parametrize("store", ["csr", "csc", "dense"])
+def test_embedding_leaves_the_matrix_as_it_lies_in_the_file(
+    store: str, work: Path, same_cells: SameCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the input is replaced; an embedding of before is, and what belonged to it goes."""
+    adata = anndata.read_h5ad("cells.diffaug.h5ad")
+    adata.obsm["X_diffaug_twin"] = adata.obsm["X_diffaug"].copy()
+    adata.uns["diffaug"]["loop_gain"] = {"measure": np.array(["split_half_overlap"])}
+    adata.X = {"csr": csr_matrix, "csc": csc_matrix, "dense": np.asarray}[store](adata.to_df().to_numpy())
+    adata.write_h5ad("file.h5ad", compression="gzip")
+    monkeypatch.setattr("diffaug._new_cells._VALUES_AT_ONCE", 50 * adata.n_vars)
+    call = ["embed", "file.h5ad", "--model", "cells.diffaug.model"]
+    assert main([*call, "-o", "new.h5ad"]) == 0
+    assert main([*call, "-o", "file.h5ad", "--overwrite"]) == 0
+    diffaug.tl.embed(adata, diffaug.DiffAug.load("cells.diffaug.model"))
+    assert "X_diffaug_twin" not in adata.obsm
+    for path in ("new.h5ad", "file.h5ad"):
+        found = anndata.read_h5ad(path)
+        assert type(found.X) is type(adata.X)
+        for key in ("X_diffaug", "X_diffaug_latent"):
+            np.testing.assert_allclose(found.obsm.pop(key), adata.obsm[key], rtol=1e-4, atol=1e-5)
+        assert same_cells(found, without_embedding(adata))
+        with h5py.File(path) as file:
+            assert (file["X"] if store == "dense" else file["X/data"]).compression == "gzip"
+
+
+def without_embedding(adata: anndata.AnnData) -> anndata.AnnData:
+    bare = adata.copy()
+    for key in ("X_diffaug", "X_diffaug_latent"):
+        del bare.obsm[key]
+    return bare
 
 
 def test_embed_with_missing_genes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

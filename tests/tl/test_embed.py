@@ -177,3 +177,69 @@ def test_new_cells_land_among_their_type(logged: anndata.AnnData, small: dict) -
     distance = ((new.obsm["X_diffaug"][:, None] - train.obsm["X_diffaug"][None]) ** 2).sum(-1)
     nearest = train.obs["cell_type"].to_numpy()[distance.argmin(axis=1)]
     assert (nearest == new.obs["cell_type"].to_numpy()).mean() > 0.75  # a third by chance
+
+
+# --- cells in a file -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", [np.asarray, sp.csr_matrix], ids=["dense", "csr"])
+@pytest.mark.parametrize("values", ["counts", "logged"])
+@pytest.mark.parametrize("n_at_once", [7, 60, 10_000])
+def test_cells_in_a_file_are_read_in_pieces(
+    counts: anndata.AnnData,
+    small: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Callable,
+    values: str,
+    n_at_once: int,
+) -> None:
+    """With extra genes, in another order; the last piece is a smaller one."""
+    adata = counts
+    if values == "logged":
+        diffaug.pp.recipe(adata)
+        del adata.var["highly_variable"]
+    model = fitted(adata[:, 5:40].copy() if values == "logged" else adata, small)
+    adata = adata[:, np.random.default_rng(0).permutation(60)].copy()
+    adata.X = store(adata.X.toarray())
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    embed(adata, model)
+
+    at_once: list[int] = []
+    plain = DiffAug.embed
+    monkeypatch.setattr(DiffAug, "embed", lambda self, x: at_once.append(x.shape[0]) or plain(self, x))
+    monkeypatch.setattr("diffaug._new_cells._VALUES_AT_ONCE", n_at_once * 60)
+    in_file = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    embed(in_file, model)
+    assert in_file.isbacked
+    assert sum(at_once) == 150
+    assert max(at_once) == min(n_at_once, 150)
+    for key in ("X_diffaug", "X_diffaug_latent"):
+        np.testing.assert_allclose(in_file.obsm[key], adata.obsm[key], rtol=1e-4, atol=1e-5)
+    in_file.file.close()
+
+
+def test_what_the_values_are_is_decided_by_all_pieces(
+    logged: anndata.AnnData, model: DiffAug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first piece of whole numbers does not make logarithms counts, and a NaN at the end is found before any result."""
+    monkeypatch.setattr("diffaug._new_cells._VALUES_AT_ONCE", 10 * 60)
+    x = logged.X.toarray()
+    x[:10] = np.minimum(np.round(x[:10]), 3)
+    logged.X = x
+    logged.write_h5ad(tmp_path / "cells.h5ad")
+    in_file = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    embed(in_file, model)
+    embed(logged, model)
+    np.testing.assert_allclose(in_file.obsm["X_diffaug"], logged.obsm["X_diffaug"], rtol=1e-4, atol=1e-5)
+    in_file.file.close()
+
+    x[-1, 3] = np.nan
+    logged.X = x
+    del logged.obsm["X_diffaug"]
+    logged.write_h5ad(tmp_path / "broken.h5ad")
+    broken = anndata.read_h5ad(tmp_path / "broken.h5ad", backed="r")
+    with pytest.raises(ValueError, match="found 1 NaN or infinite in 1 cells"):
+        embed(broken, model)
+    assert "X_diffaug" not in broken.obsm
+    broken.file.close()

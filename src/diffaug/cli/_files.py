@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,3 +169,17 @@ def write_h5ad(adata: AnnData, target: Path) -> None:
     """Write an AnnData, whole or not at all."""
     with storage.written_file(target) as fresh:
         adata.write_h5ad(fresh)
+
+
+def write_embedded(adata: AnnData, source: Path, target: Path) -> None:
+    """Write ``source`` with the ``.obsm`` and ``.uns`` of ``adata``, whole or not at all; all else is copied as it lies there."""
+    import anndata
+    import h5py
+
+    with storage.written_file(target) as fresh:
+        shutil.copyfile(source, fresh)
+        with h5py.File(fresh, "r+") as file:
+            for field in ("obsm", "uns"):
+                anndata.io.write_elem(file, field, dict(getattr(adata, field)))
+        if adata.isbacked:
+            adata.file.close()  # before its file is replaced, where the target is the source

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from diffaug.cli._app import Common, command
-from diffaug.cli._files import H5AD, check_source, check_target_file, read_h5ad, write_h5ad
+from diffaug.cli._files import H5AD, check_source, check_target_file, read_h5ad, write_embedded, write_h5ad
 from diffaug.cli._fit_files import fit_files, write_fit
 from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
 from diffaug.cli._output import show
@@ -150,7 +150,8 @@ def embed(
 ) -> None:
     """Embed cells, new ones too, with a fitted model.
 
-    Values are read where the fit read them, and genes are aligned by name.
+    Values are read where the fit read them, and genes are aligned by name. The matrix is read in pieces and copied as it is, so
+    that files larger than the memory can be embedded; one that is stored gene by gene (csc) is read as a whole.
 
     Parameters
     ----------
@@ -174,12 +175,15 @@ def embed(
     diffaug-cells embed new.h5ad --model pbmc.diffaug.model -o embedded.h5ad
     """
     check_target_file(output, suffixes=H5AD, overwrite=overwrite, sources=(data,))
-    adata, fitted = read_h5ad(data), load(model, device)
+    adata, fitted = read_h5ad(data, backed=True), load(model, device)
 
     from diffaug import tl
+    from diffaug._new_cells import is_by_genes
 
+    if is_by_genes(adata.X):
+        adata = adata.to_memory()
     tl.embed(adata, fitted, key_added=key_added, missing=missing)
-    write_h5ad(adata, output)
+    write_embedded(adata, data, output)
     show(output)
 
 

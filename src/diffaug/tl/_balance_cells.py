@@ -12,9 +12,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from diffaug._anndata import Matrix, read_like, read_source, read_totals
+from diffaug._anndata import Matrix, read_source, read_totals
 from diffaug._keys import CONDITION_CELL, COUNTS_LAYER, LIBRARY_SIZE, SYNTHETIC
 from diffaug._model import DiffAug
+from diffaug._new_cells import read_like
 from diffaug.tl._generate import generate
 from diffaug.tl._library_sizes import Totals, as_counts, as_log, log_scale
 
@@ -45,7 +46,7 @@ class RealCells:
 
     @classmethod
     def of_model(cls, adata: AnnData, model: DiffAug) -> RealCells:
-        x, meta = read_like(adata, model)[0], model.meta
+        x, meta = read_like(adata, model), model.meta
         totals = None if meta.get("totals") is None else read_totals(adata, model, "adata")
         return cls(x, meta["features"], meta["kind"], meta["sparse"], totals)
 

@@ -131,7 +131,7 @@ def baseline(
     write_embedding(
         adata,
         fitted,
-        source.x,
+        fitted.embed(source.x),
         keys,
         method=method,
         settings={k: v for k, v in dataclasses.asdict(fitted.settings).items() if v is not None},

@@ -163,7 +163,7 @@ def fit(
         gain = compare_with_twin(model, source.x, judges)
         log_gain(gain)
         more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
-    write_embedding(adata, model, source.x, keys, **more)
+    write_embedding(adata, model, model.embed(source.x), keys, **more)
     if model.twin is not None:
         adata.obsm[keys.twin] = model.twin.embed(source.x).semantic
     return model

@@ -19,7 +19,6 @@ from diffaug._anndata import (
     check_adata,
     new_anndata,
     obs_column,
-    read_like,
     read_totals,
     unpack_obs,
 )
@@ -32,6 +31,7 @@ from diffaug._keys import (
     SYNTHETIC,
 )
 from diffaug._model import DiffAug
+from diffaug._new_cells import read_like
 from diffaug.backends._cell_counts import drawn_counts
 from diffaug.core.arguments import any_number, share, whole_number
 from diffaug.tl._library_sizes import CountScale, as_log, library_sizes, log_scale, spread
@@ -187,7 +187,7 @@ def generate(
     lookup = None if output == "log" else library_sizes(model, like, depth)
     guided = _guided(model, guidance)
     known = None if train is None else training_cells(train, model)
-    unseen = None if held_out is None else read_like(held_out, model, name="held_out")[0]
+    unseen = None if held_out is None else read_like(held_out, model, name="held_out")
     scale = None
     compared = known
     if train is not None and known is not None and lookup is not None:
@@ -208,7 +208,7 @@ def generate(
         check_adata(like, "like")
         rows, conditions = _rows_like(like, n_obs, rng)
         _check_audit(against, len(rows))
-        x = read_like(like, model, name="like")[0][rows]
+        x = read_like(like, model, name="like")[rows]
         labels = _labels(like.obs.iloc[rows], model)
         values = guided.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)[
             :, 0

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffaug import metrics
-from diffaug._anndata import Matrix, cells_meta, obs_column, read_like
+from diffaug._anndata import Matrix, cells_meta, obs_column
 from diffaug._model import DiffAug
+from diffaug._new_cells import read_like
 from diffaug.core.neighbors import nearest_neighbors
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class TrainingCells:
 def training_cells(train: AnnData, model: DiffAug) -> TrainingCells:
     """The model's training cells among ``train``, by their names."""
     names = cells_meta(model)["cells"]["names"]
-    x, _ = read_like(train, model, name="train")
+    x = read_like(train, model, name="train")
     own = train.obs_names.isin(names)
     if not own.any():
         raise ValueError(

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from diffaug._anndata import cells_meta, obs_column, read_like
+from diffaug._anndata import cells_meta, obs_column
 from diffaug._model import DiffAug
+from diffaug._new_cells import read_like
 from diffaug.metrics import semantic_cosine
 
 RANDOM_PAIR = "random_pair"
@@ -77,7 +78,7 @@ def view_similarity(
     for name, value, least in (("n_cells", n_cells, 2), ("n_views", n_views, 1)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"Expected `{name}` to be an integer of at least {least}, found {value!r}.")
-    x, _ = read_like(adata, model)
+    x = read_like(adata, model)
     if adata.n_obs < 2:
         raise ValueError(f"Expected at least 2 cells in `adata` to compare, found {adata.n_obs}.")
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from diffaug._anndata import Matrix, obs_column, read_like
+from diffaug._anndata import Matrix, obs_column
 from diffaug._model import DiffAug
+from diffaug._new_cells import read_like
 from diffaug.core.arguments import whole_number
 from diffaug.metrics import kmeans_scores, paired_difference, row_hits
 
@@ -85,7 +86,7 @@ def loop_gain(
     ['split_half_overlap', 'linear', 'knn', 'kmeans']
     """
     require_twin(model)
-    x, _ = read_like(adata, model)
+    x = read_like(adata, model)
     labels = label_values(adata, groupby, max_obs=max_obs, random_state=random_state)
     return compare_with_twin(model, x, labels, max_obs=max_obs, random_state=random_state)
 

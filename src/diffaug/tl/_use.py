@@ -12,11 +12,12 @@ from diffaug._anndata import (
     cells_meta,
     new_anndata,
     obs_column,
-    read_like,
     write_embedding,
 )
 from diffaug._keys import SOURCE_CELL, SYNTHETIC, Keys
 from diffaug._model import DiffAug
+from diffaug._new_cells import NewCells, read_like
+from diffaug.backends._events import Embedding
 
 
 def embed(
@@ -34,7 +35,8 @@ def embed(
     Parameters
     ----------
     adata
-        Annotated data with the model's genes, in any order and among others.
+        Annotated data with the model's genes, in any order and among others. ``.X`` may stay in a file
+        (``anndata.read_h5ad(path, backed="r")``), dense or csr: it is then read in pieces, twice. The results are in memory.
     model
         A model of :func:`diffaug.tl.fit` or ``DiffAug.load``.
     key_added
@@ -54,8 +56,10 @@ def embed(
     """
     keys = Keys(key_added)
     cells_meta(model)
-    x, absent = read_like(adata, model, missing=missing)
-    write_embedding(adata, model, x, keys, n_filled_genes=len(absent))
+    cells = NewCells(adata, model, missing=missing)
+    parts = [model.embed(piece) for piece in cells]
+    embedding = Embedding(*map(np.concatenate, zip(*parts, strict=True)))
+    write_embedding(adata, model, embedding, keys, n_filled_genes=len(cells.absent))
 
 
 def augment(
@@ -95,7 +99,7 @@ def augment(
     cell and ``"source_cell"``; ``.uns["diffaug_made"]`` the provenance.
     """
     meta = cells_meta(model)
-    x, _ = read_like(adata, model)
+    x = read_like(adata, model)
     labels = None
     if model.config.diffusion.condition == "label" and kind == "diffaug":
         labels = np.asarray(obs_column(adata, meta["label_key"], "the model's label_key"))

@@ -1,0 +1,202 @@
+"""New cells, read as a model's training cells were; those of a file in pieces."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from diffaug._anndata import (
+    Matrix,
+    cells_meta,
+    check_adata,
+    check_values,
+    count_share,
+    count_sums,
+    matrix_slot,
+    normalized_counts,
+    numeric_matrix,
+    require_unique_genes,
+)
+from diffaug._keys import MADE
+from diffaug._matrix import MatrixKind, describe_matrix, merged
+from diffaug._model import DiffAug
+
+logger = logging.getLogger(__name__)
+
+#: Counts on the model's genes may take so many times the share that they had in training.
+_SHARE_FACTOR = 1.5
+#: Values, zeros included, that a piece of a file has at most: 128 MB of a dense matrix in float32.
+_VALUES_AT_ONCE = 1 << 25
+
+
+class NewCells:
+    """Cells on the scale of a model's training cells; genes are aligned by name.
+
+    Cells in memory are one piece. Of an AnnData that is backed by a file, ``.X`` stays there and is read in pieces, twice: what
+    the values are (counts, logarithms) is known only when all were seen.
+
+    Parameters
+    ----------
+    adata
+        The cells, in memory or backed.
+    model
+        A model fitted on cells.
+    missing
+        What to do about absent genes: ``"error"``, or ``"fill"`` them with their training mean.
+    name
+        What messages call ``adata``.
+
+    Attributes
+    ----------
+    absent
+        Names of the genes that are filled.
+    """
+
+    def __init__(
+        self, adata: AnnData, model: DiffAug, *, missing: Literal["error", "fill"] = "error", name: str = "adata"
+    ) -> None:
+        check_adata(adata, name, on_disk=True)
+        if missing not in ("error", "fill"):
+            raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
+        meta = cells_meta(model)
+        made = MADE in adata.uns  # what `augment` and `generate` make has the model's input in `.X`
+        layer, use_rep = (None, None) if made else (meta["layer"], meta["use_rep"])
+        slot, self._address = matrix_slot(adata, layer, use_rep)
+        self._on_disk = adata.isbacked and layer is None and use_rep is None
+        if self._on_disk and is_by_genes(slot):
+            raise ValueError(
+                f"Expected `{self._address}` stored cell by cell (dense or csr), found it stored gene by gene (csc), of which no "
+                f"pieces can be read. Call `{name}.to_memory()` first."
+            )
+        self._slot = slot if self._on_disk else numeric_matrix(slot, self._address)
+        self._n_obs, self._n_at_once = adata.n_obs, max(1, _VALUES_AT_ONCE // adata.n_vars)
+        self._model, self._features, self.absent = model, meta["features"], list[str]()
+        self._is_named = meta["use_rep"] is None
+        genes = adata.var_names
+        found, sums = self._look(genes.isin(self._features) if self._is_named else None)
+        check_values(found, self._address)
+        if not self._is_named:
+            if self._slot.shape[1] != len(self._features):
+                raise ValueError(
+                    f"This model was fitted on {len(self._features)} dimensions of `{self._address}`, found "
+                    f"{self._slot.shape[1]}."
+                )
+            return
+        require_unique_genes(adata)
+        self._are_counts = found.kind == meta["kind"] == "counts"
+        if self._are_counts:
+            _check_share(count_share(sums), meta["count_share"], self._address)
+        else:
+            _check_scale(found, meta["kind"], self._address)
+        self._columns = genes.get_indexer(self._features)
+        self.absent = [f for f, i in zip(self._features, self._columns, strict=True) if i < 0]
+        self._check_genes(genes, missing, name)
+
+    def __iter__(self) -> Iterator[Matrix]:
+        """Float32 matrices, dense or csr, shape ``(n_cells_of_the_piece, n_features)``, in the order of the cells."""
+        return map(self._aligned, self._pieces())
+
+    def _pieces(self) -> Iterator[Matrix]:
+        if not self._on_disk:
+            yield self._slot
+            return
+        for begin in range(0, self._n_obs, self._n_at_once):
+            yield numeric_matrix(self._slot[begin : begin + self._n_at_once], self._address)
+
+    def _look(self, mask: np.ndarray | None) -> tuple[MatrixKind, np.ndarray]:
+        """What the values of all pieces are, and their sum on all genes and on those of ``mask``."""
+        parts, sums = [], np.zeros(2)
+        for piece in self._pieces():
+            part = describe_matrix(piece)
+            parts.append((part, math.prod(piece.shape)))
+            if mask is not None and part.kind == "counts":
+                sums += count_sums(piece, mask)
+        return merged(parts), sums
+
+    def _check_genes(self, genes: pd.Index, missing: str, name: str) -> None:
+        n_absent, n_features = len(self.absent), len(self._features)
+        if not n_absent:
+            return
+        if n_absent == n_features:
+            raise ValueError(
+                f"This model was fitted on genes such as {self._features[:2]}, found none of them in `{name}` "
+                f"(it has e.g. {genes[:2].tolist()}). Check the kind of gene names."
+            )
+        if missing == "error":
+            raise ValueError(
+                f"This model was fitted on {n_features} genes, found {n_features - n_absent}; missing e.g. "
+                f"{', '.join(map(repr, self.absent[:3]))}. Pass missing='fill' to fill them with their training mean."
+            )
+        logger.warning("%d of %d genes are missing and filled with their training mean", n_absent, n_features)
+
+    def _aligned(self, x: Matrix) -> Matrix:
+        """A piece on the scale and with the genes of the training cells."""
+        if not self._is_named:
+            return x.astype(np.float32)
+        if self._are_counts:
+            x = normalized_counts(x, self._address)
+        if not self.absent:
+            return x[:, self._columns].astype(np.float32)
+        known = x[:, self._columns[self._columns >= 0]]
+        filled = np.tile(self._model.backend.get_buffer("mean").cpu().numpy(), (x.shape[0], 1))
+        filled[:, self._columns >= 0] = known.toarray() if sp.issparse(known) else known
+        return filled
+
+
+def is_by_genes(slot: object) -> bool:
+    """Whether a matrix lies in a file gene by gene (csc), where cells cannot be read without all others."""
+    return not sp.issparse(slot) and getattr(slot, "format", "") == "csc"
+
+
+def read_like(adata: AnnData, model: DiffAug, *, name: str = "adata") -> Matrix:
+    """The cells of :class:`NewCells` as one matrix; they have to be in memory."""
+    check_adata(adata, name)
+    (x,) = NewCells(adata, model, name=name)
+    return x
+
+
+def _check_scale(found: MatrixKind, trained: str, address: str) -> None:
+    """Refuse values on another scale than the training cells'."""
+    kind = found.kind
+    if kind == "counts" and trained == "scaled":
+        raise ValueError(
+            f"This model was fitted on scaled values, found raw counts in `{address}`. "
+            "Scale them as the training cells were."
+        )
+    if kind == "counts" and trained == "log":
+        raise ValueError(
+            f"This model was fitted on log-normalised values, found raw counts in `{address}`. "
+            "Normalise them as the training cells were (`diffaug.pp.recipe`)."
+        )
+    if kind == "scaled" and trained in ("counts", "log"):
+        raise ValueError(
+            f"This model was fitted on log-normalised values, found scaled ones (down to {found.min:.3g}) in "
+            f"`{address}`. Use the values before `sc.pp.scale`."
+        )
+    if kind == "other" and trained in ("counts", "log"):
+        raise ValueError(
+            f"This model was fitted on log-normalised values, found values up to {found.max:.3g} in `{address}`. "
+            "Log-transform them as the training cells were (`sc.pp.log1p`)."
+        )
+    if kind in ("log", "other") and trained == "scaled":
+        raise ValueError(
+            f"This model was fitted on scaled values, found none below 0 in `{address}`. "
+            "Scale them as the training cells were."
+        )
+
+
+def _check_share(found: float, expected: float, address: str) -> None:
+    """Refuse counts whose sums are not comparable with those of the training cells."""
+    if found > _SHARE_FACTOR * expected:
+        raise ValueError(
+            f"Expected about {expected:.0%} of the counts in `{address}` on the model's genes, as in training, found "
+            f"{found:.0%}: the cells seem to be cut to fewer genes, and would be normalised to another scale. "
+            "Hand over the counts of all measured genes."
+        )
