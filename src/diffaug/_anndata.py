@@ -61,6 +61,8 @@ class Source:
         which are comparable only if about the same genes were measured.
     totals
         Where the counts are known or could be read back: those of each cell on all genes, and on ``features``.
+    levels
+        For logarithms: mean of ``expm1(x)`` of each feature, by which new cells of another scale are noticed.
     """
 
     x: Matrix
@@ -71,6 +73,7 @@ class Source:
     sparse: bool
     share: float | None = None
     totals: tuple[np.ndarray, np.ndarray] | None = None
+    levels: np.ndarray | None = None
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class Source:
             "totals": None
             if self.totals is None
             else dict(zip(_TOTALS, (t.tolist() for t in self.totals), strict=True)),
+            "levels": None if self.levels is None else self.levels.tolist(),
         }
 
 
@@ -114,6 +118,23 @@ def obs_column(adata: AnnData, key: str, argument: str) -> pd.Series:
             f"Expected complete values in `adata.obs[{key!r}]`, found {int(column.isna().sum())} missing. Fill or filter them."
         )
     return column
+
+
+def batches_of(adata: AnnData, batch_key: str) -> pd.Categorical:
+    """Batches as scanpy takes them to choose genes: text, every one there, each of two cells or more."""
+    if batch_key not in adata.obs:
+        raise KeyError(f"Did not find `adata.obs[{batch_key!r}]`. Available columns: {list(adata.obs.columns)}.")
+    batches = adata.obs[batch_key]
+    missing = int(batches.isna().sum())
+    if missing:
+        raise ValueError(f"Expected a batch for every cell in `adata.obs[{batch_key!r}]`, found {missing} without one.")
+    sizes = batches.astype(str).value_counts()
+    if sizes.min() < 2:
+        raise ValueError(
+            f"Expected at least 2 cells in every batch of `adata.obs[{batch_key!r}]`, "
+            f"found {sizes.min()} in {sizes.idxmin()!r}. Merge or drop small batches first."
+        )
+    return pd.Categorical(batches.astype(str))
 
 
 def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, str]:
@@ -216,18 +237,32 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
     if kind == "counts" and adata.n_vars > N_TOP_GENES:
         import scanpy as sc
 
-        scratch = AnnData(x, obs=adata.obs[[batch_key]] if batch_key else None)
+        scratch = AnnData(x)
+        if batch_key is not None:
+            scratch.obs["batch"] = batches_of(adata, batch_key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sc.pp.highly_variable_genes(scratch, n_top_genes=N_TOP_GENES, batch_key=batch_key)
+            sc.pp.highly_variable_genes(
+                scratch, n_top_genes=N_TOP_GENES, batch_key=None if batch_key is None else "batch"
+            )
         logger.warning("selected %d highly variable genes of %d", N_TOP_GENES, adata.n_vars)
         return scratch.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)
     if adata.n_vars > MANY_GENES:
         logger.warning(
-            "training on all %d genes. Mark highly variable ones first for speed and quality: `diffaug.pp.recipe(adata)`.",
+            "training on all %d genes. Mark highly variable ones first for speed and quality: "
+            "`scanpy.pp.highly_variable_genes(adata, n_top_genes=%d)`.",
             adata.n_vars,
+            N_TOP_GENES,
         )
     return np.ones(adata.n_vars, dtype=bool)
+
+
+def _elsewhere(adata: AnnData, layer: str | None) -> str:
+    """Where counts or logarithms lie beside scaled values."""
+    for name in (name for name in adata.layers if name not in (None, layer)):
+        if describe_matrix(numeric_matrix(adata.layers[name], name)).kind in ("counts", "log"):
+            return f" `adata.layers[{name!r}]` looks like them: pass layer={name!r}."
+    return "" if adata.raw is None else " `adata.raw` may hold them: fit on `adata.raw.to_adata()`."
 
 
 def count_sums(counts: Matrix, mask: np.ndarray) -> np.ndarray:
@@ -238,6 +273,15 @@ def count_sums(counts: Matrix, mask: np.ndarray) -> np.ndarray:
 def count_share(sums: np.ndarray) -> float:
     """Share of all counts on some genes, from :func:`count_sums`."""
     return float(sums[1] / max(sums[0], 1.0))
+
+
+def level_sums(x: Matrix) -> np.ndarray:
+    """Sum over the cells of ``expm1(x)``, float64, shape ``(n_features,)``; in parts, as it is needed for nothing else."""
+    sums = np.zeros(x.shape[1])
+    for begin in range(0, x.shape[0], _CELLS_AT_ONCE):
+        part = x[begin : begin + _CELLS_AT_ONCE].astype(np.float64)
+        sums += np.asarray((part.expm1() if sp.issparse(part) else np.expm1(part)).sum(axis=0)).ravel()
+    return sums
 
 
 def _totals(counts: Matrix, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -323,7 +367,17 @@ def read_source(
             counts, x = x, normalized_counts(x, address)
         elif kind == "other":
             logger.warning(
-                "`%s` is neither counts nor log-normalised (see `diffaug.pp.recipe`); training on it as it is", address
+                "`%s` is neither counts nor log-normalised; training on it as it is. Fractional counts need "
+                "`scanpy.pp.normalize_total(adata, target_sum=%g)` and `scanpy.pp.log1p(adata)` first.",
+                address,
+                TARGET_SUM,
+            )
+        elif kind == "scaled":
+            logger.warning(
+                "`%s` holds values below 0, as scaled data do: training on them as they are, and made cells will have that "
+                "scale. Counts or logarithms are better.%s",
+                address,
+                _elsewhere(adata, layer),
             )
         mask = _selected_genes(adata, x, kind, batch_key)
         share = count_share(count_sums(counts, mask)) if kind == "counts" else None
@@ -339,7 +393,8 @@ def read_source(
         raise ValueError(f"Expected values that differ between cells in `{address}`, found every feature constant.")
     if n_constant:
         logger.warning("%d of %d features are the same in all cells and carry nothing", n_constant, x.shape[1])
-    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share, totals)
+    levels = level_sums(x) / x.shape[0] if kind in ("counts", "log") else None
+    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share, totals, levels)
 
 
 def cells_meta(model: object) -> dict[str, Any]:

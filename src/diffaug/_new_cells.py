@@ -13,25 +13,29 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from diffaug._anndata import (
+    TARGET_SUM,
     Matrix,
     cells_meta,
     check_adata,
     check_values,
     count_share,
     count_sums,
+    level_sums,
     matrix_slot,
     normalized_counts,
     numeric_matrix,
     require_unique_genes,
 )
 from diffaug._keys import MADE
-from diffaug._matrix import MatrixKind, describe_matrix, merged
+from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix, merged
 from diffaug._model import DiffAug
 
 logger = logging.getLogger(__name__)
 
 #: Counts on the model's genes may take so many times the share that they had in training.
 _SHARE_FACTOR = 1.5
+#: The same of the expression on the model's genes, up and down, where it is logarithms and not counts that are known.
+_LEVEL_FACTOR = 1.5
 #: Values, zeros included, that a piece of a file has at most: 128 MB of a dense matrix in float32.
 _VALUES_AT_ONCE = 1 << 25
 
@@ -80,7 +84,7 @@ class NewCells:
         self._model, self._features, self.absent = model, meta["features"], list[str]()
         self._is_named = meta["use_rep"] is None
         genes = adata.var_names
-        found, sums = self._look(genes.isin(self._features) if self._is_named else None)
+        found, sums, level = self._look(genes.isin(self._features) if self._is_named else None)
         check_values(found, self._address)
         if not self._is_named:
             if self._slot.shape[1] != len(self._features):
@@ -98,6 +102,9 @@ class NewCells:
         self._columns = genes.get_indexer(self._features)
         self.absent = [f for f, i in zip(self._features, self._columns, strict=True) if i < 0]
         self._check_genes(genes, missing, name)
+        if found.kind == "log" and meta.get("levels") is not None:  # models of before have none
+            known = np.asarray(meta["levels"])[self._columns >= 0]
+            _compare_levels(level / adata.n_obs, float(known.sum()), self._address)
 
     def __iter__(self) -> Iterator[Matrix]:
         """Float32 matrices, dense or csr, shape ``(n_cells_of_the_piece, n_features)``, in the order of the cells."""
@@ -110,15 +117,20 @@ class NewCells:
         for begin in range(0, self._n_obs, self._n_at_once):
             yield numeric_matrix(self._slot[begin : begin + self._n_at_once], self._address)
 
-    def _look(self, mask: np.ndarray | None) -> tuple[MatrixKind, np.ndarray]:
-        """What the values of all pieces are, and their sum on all genes and on those of ``mask``."""
-        parts, sums = [], np.zeros(2)
+    def _look(self, mask: np.ndarray | None) -> tuple[MatrixKind, np.ndarray, float]:
+        """What the values of all pieces are; of counts their sums (:func:`count_sums`), of logarithms that of ``expm1`` in ``mask``.
+
+        A piece of whole numbers may be one of logarithms, so both sums are taken wherever they can be.
+        """
+        parts, sums, level = [], np.zeros(2), 0.0
         for piece in self._pieces():
             part = describe_matrix(piece)
             parts.append((part, math.prod(piece.shape)))
             if mask is not None and part.kind == "counts":
                 sums += count_sums(piece, mask)
-        return merged(parts), sums
+            if mask is not None and 0 <= part.min <= part.max <= MAX_LOG and not part.n_nonfinite:
+                level += float(level_sums(piece[:, mask]).sum())
+        return merged(parts), sums, level
 
     def _check_genes(self, genes: pd.Index, missing: str, name: str) -> None:
         n_absent, n_features = len(self.absent), len(self._features)
@@ -189,6 +201,19 @@ def _check_scale(found: MatrixKind, trained: str, address: str) -> None:
         raise ValueError(
             f"This model was fitted on scaled values, found none below 0 in `{address}`. "
             "Scale them as the training cells were."
+        )
+
+
+def _compare_levels(found: float, expected: float, address: str) -> None:
+    """Say so where logarithms of new cells are of another total than the training cells'; cells of other types differ less."""
+    if not expected / _LEVEL_FACTOR <= found <= expected * _LEVEL_FACTOR:
+        logger.warning(
+            "on the model's genes `%s` holds %.3g times the expression of the training cells (means of `expm1`): if these are no "
+            "other types of cells, they were normalised to another total, and their embedding is wrong. Use the `target_sum` "
+            "of the training cells (%g in `diffaug.pp.recipe`; the median of each data set is scanpy's default).",
+            address,
+            found / expected,
+            TARGET_SUM,
         )
 
 

@@ -10,6 +10,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 
 import diffaug
@@ -177,6 +178,42 @@ def test_new_cells_land_among_their_type(logged: anndata.AnnData, small: dict) -
     distance = ((new.obsm["X_diffaug"][:, None] - train.obsm["X_diffaug"][None]) ** 2).sum(-1)
     nearest = train.obs["cell_type"].to_numpy()[distance.argmin(axis=1)]
     assert (nearest == new.obs["cell_type"].to_numpy()).mean() > 0.75  # a third by chance
+
+
+# --- cells of another total -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize(("target_sum", "warned"), [(1e4, False), (8e3, False), (5e3, True), (2e4, True), (None, True)])
+def test_logarithms_of_another_total_are_warned_of(
+    counts: anndata.AnnData,
+    model: DiffAug,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    target_sum: float | None,
+    warned: bool,
+    in_file: bool,
+) -> None:
+    """Without a total scanpy takes the median of the data set."""
+    sc.pp.normalize_total(counts, target_sum=target_sum)
+    sc.pp.log1p(counts)
+    if in_file:
+        counts.write_h5ad(tmp_path / "cells.h5ad")
+        counts = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with caplog.at_level(logging.WARNING, logger="diffaug"):
+        embed(counts, model)
+    assert ("they were normalised to another total" in caplog.text) == warned
+    if target_sum == 2e4:
+        assert "holds 2 times the expression of the training cells" in caplog.text
+
+
+def test_genes_that_are_filled_do_not_count_for_the_total(
+    logged: anndata.AnnData, model: DiffAug, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="diffaug"):
+        embed(logged[:, 25:].copy(), model, missing="fill")
+    assert "25 of 60 genes are missing" in caplog.text
+    assert "another total" not in caplog.text
 
 
 # --- cells in a file -------------------------------------------------------------------------------------------------

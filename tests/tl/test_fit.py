@@ -11,6 +11,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 
 import diffaug
@@ -244,6 +245,51 @@ def test_many_genes_are_advised_against(small: dict, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING, logger="diffaug"):
         run(anndata.AnnData(x), small, n_cycles=0)
     assert "training on all 5001 genes. Mark highly variable ones first" in caplog.text
+    assert "`scanpy.pp.highly_variable_genes(adata, n_top_genes=2000)`" in caplog.text
+
+
+@pytest.mark.parametrize("key", ["batch", "number", "more"])
+def test_genes_of_counts_are_chosen_by_batches(
+    counts: anndata.AnnData, small: dict, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Batches that are numbers, or of which one is never there, choose as those that scanpy takes."""
+    monkeypatch.setattr("diffaug._anndata.N_TOP_GENES", 20)
+    counts.obs["number"] = (counts.obs["batch"] == "batch_1").astype(int)
+    counts.obs["more"] = counts.obs["batch"].cat.add_categories("batch_never")
+    genes = run(counts, small, batch_key=key, n_cycles=0).meta["features"]
+    theirs = diffaug.pp.recipe(counts, n_top_genes=20, batch_key="batch", copy=True)
+    assert theirs is not None
+    assert genes == theirs.var_names[theirs.var["highly_variable"]].tolist()
+
+
+def test_a_batch_of_one_cell_cannot_choose_genes(
+    counts: anndata.AnnData, small: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffaug._anndata.N_TOP_GENES", 20)
+    counts.obs["batch"] = ["alone", *["other"] * 149]
+    with pytest.raises(
+        ValueError, match="Expected at least 2 cells in every batch .* found 1 in 'alone'. Merge or drop"
+    ):
+        run(counts, small, batch_key="batch")
+
+
+@pytest.mark.parametrize("where", ["nowhere", "raw", "layer"])
+def test_scaled_values_are_warned_of(
+    logged: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """The end of many a notebook: z-scores in X, what they were made of elsewhere."""
+    del logged.layers["counts"]
+    if where == "raw":
+        logged.raw = logged.copy()
+    if where == "layer":
+        logged.layers["kept"] = logged.X.copy()
+    logged.X = logged.X.toarray()
+    sc.pp.scale(logged)
+    with caplog.at_level(logging.WARNING, logger="diffaug"):
+        run(logged, small, n_cycles=0)
+    assert "`adata.X` holds values below 0, as scaled data do" in caplog.text
+    assert ("fit on `adata.raw.to_adata()`" in caplog.text) == (where == "raw")
+    assert ("`adata.layers['kept']` looks like them: pass layer='kept'" in caplog.text) == (where == "layer")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,13 @@ def parts(logged: anndata.AnnData, small: dict) -> tuple[DiffAug, anndata.AnnDat
     return fit(train, config=small, device="cpu", progress=False), train, fresh, held_out
 
 
+def test_cells_of_one_name_cannot_be_told_apart(parts: tuple) -> None:
+    model, train, *_ = parts
+    train.obs_names = [train.obs_names[0], *train.obs_names[:-1]]
+    with pytest.raises(ValueError, match=r"Expected unique names of cells in `train`, found .* more than once"):
+        generate(model, 5, train=train, strength=0.5)
+
+
 @pytest.mark.parametrize("output", ["log", "counts"])
 def test_a_generator_that_copies_is_stopped(parts: tuple, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: fresh real cells, drawn in the same way, pass."""

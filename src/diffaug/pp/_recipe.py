@@ -14,6 +14,7 @@ import scanpy as sc
 from anndata import AnnData, ImplicitModificationWarning
 from scipy import sparse
 
+from diffaug._anndata import batches_of
 from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE
 from diffaug._matrix import MatrixKind, describe_matrix
 
@@ -88,7 +89,7 @@ def recipe(
     counts, address = _find_counts(adata, layer)
     _check_counts(counts, address, adata)
     _check_counts_layer(adata, counts, layer)
-    batches = None if batch_key is None else _find_batches(adata, batch_key)
+    batches = None if batch_key is None else batches_of(adata, batch_key)
 
     # All work is done on the side, so that an error half-way (scanpy's, or of memory) leaves the input as it was.
     work = AnnData(_as_float(counts), var=pd.DataFrame(index=adata.var_names))
@@ -217,8 +218,9 @@ def _advice(adata: AnnData, address: str) -> str:
     if others:
         return f"`adata.layers[{others[0]!r}]` looks like counts: pass `layer={others[0]!r}`."
     return (
-        f"Pass the `layer` that holds them (available layers: {_layer_names(adata)}), "
-        "or leave `recipe` out if the data are prepared already."
+        f"Pass the `layer` that holds them (available layers: {_layer_names(adata)}), or leave `recipe` out: logarithms need "
+        "only `scanpy.pp.highly_variable_genes(adata, n_top_genes=2000)`, counts with fractions `scanpy.pp.normalize_total` and "
+        "`scanpy.pp.log1p` before it."
     )
 
 
@@ -238,22 +240,6 @@ def _check_counts_layer(adata: AnnData, counts: Any, layer: str | None) -> None:
         )
 
 
-def _find_batches(adata: AnnData, batch_key: str) -> pd.Categorical:
-    if batch_key not in adata.obs:
-        raise KeyError(f"Did not find `adata.obs[{batch_key!r}]`. Available columns: {list(adata.obs.columns)}.")
-    batches = adata.obs[batch_key]
-    missing = int(batches.isna().sum())
-    if missing:
-        raise ValueError(f"Expected a batch for every cell in `adata.obs[{batch_key!r}]`, found {missing} without one.")
-    sizes = batches.astype(str).value_counts()
-    if sizes.min() < 2:
-        raise ValueError(
-            f"Expected at least 2 cells in every batch of `adata.obs[{batch_key!r}]`, "
-            f"found {sizes.min()} in {sizes.idxmin()!r}. Merge or drop small batches first."
-        )
-    return pd.Categorical(batches.astype(str))
-
-
 def _as_float(counts: Any) -> Any:
     """Copy in floating point that scanpy can normalise in place."""
     if isinstance(counts, sparse.sparray):  # `normalize_total` of scanpy 1.11 fails on sparse arrays
@@ -262,7 +248,9 @@ def _as_float(counts: Any) -> Any:
 
 
 def _as_before(x: Any, counts: Any) -> Any:
-    """Normalised matrix as a sparse array where the counts were one."""
+    """Normalised matrix in the format of the counts; scanpy makes csr of csc, and fails on sparse arrays."""
+    if not sparse.issparse(counts):
+        return x
     if isinstance(counts, sparse.sparray):
         return (sparse.csr_array if counts.format == "csr" else sparse.csc_array)(x)
-    return x
+    return x.asformat(counts.format)

@@ -80,6 +80,11 @@ def training_cells(train: AnnData, model: DiffAug) -> TrainingCells:
     """The model's training cells among ``train``, by their names."""
     names = cells_meta(model)["cells"]["names"]
     x = read_like(train, model, name="train")
+    if not train.obs_names.is_unique:
+        raise ValueError(
+            f"Expected unique names of cells in `train`, found {train.obs_names[train.obs_names.duplicated()][0]!r} more than "
+            "once: nobody could say which one a synthetic cell is near to. Call `adata.obs_names_make_unique()` before the fit."
+        )
     own = train.obs_names.isin(names)
     if not own.any():
         raise ValueError(
