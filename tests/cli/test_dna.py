@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -149,6 +150,37 @@ def test_fit_on_a_part(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_array_equal(np.array([r[1:] for r in rows[1:]], dtype=np.float32), expected)
 
 
+def test_twin(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In both kinds of files beside the embedding of a fit without a twin, which it does not change; also after a cut."""
+    command = ["fit", "train.fa.gz", "--config", "tiny.toml", "--twin"]
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffAug, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+        assert main([*command, "-o", "e.npz", "--checkpoint", "run"]) == 1
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("diffaug.core.training.Trainer.a_step", None)
+        assert main([*command, "-o", "e.npz", "--checkpoint", "run"]) == 0
+    *_, went, proof = capsys.readouterr().err.splitlines()
+    model = dna.fit(Path("train.fa.gz"), config=tomllib.loads(TINY), twin=True, device="cpu", progress=False)
+    assert model.twin is not None
+    x = dna.encode(dna.read_sequences("train.fa.gz").sequences)
+    halves = [m.split_half_overlap(x, k=9).mean() for m in (model, model.twin)]  # of 20, the halves must not hold all
+    assert f": {halves[0]:.4f}, twin {halves[1]:.4f}, difference" in went and "interval over sequences" in went
+    assert proof.startswith("split_half_overlap is no proof") and "`diffaug.dna.split_probe`" in proof
+    with np.load("e.npz") as found, np.load("train.diffaug.npz") as without:
+        assert [*found] == ["semantic", "latent", "semantic_twin", "names"]
+        np.testing.assert_array_equal(found["semantic"], without["semantic"])
+        twins = found["semantic_twin"]
+        np.testing.assert_array_equal(twins, dna.embed(Path("train.fa.gz"), model.twin).semantic)
+        both = np.concatenate([found["semantic"], twins], axis=1)
+    assert not np.array_equal(both[:, :8], twins)
+    assert main([*command, "-o", "f.csv", "--quiet"]) == 0
+    with open("f.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["name", *(f"{name}_{i}" for name in ("semantic", "semantic_twin") for i in range(8))]
+    np.testing.assert_array_equal(np.array([r[1:] for r in rows], dtype=np.float32), both)
+
+
 def test_label_condition(work: Path) -> None:
     Path("label.toml").write_text(TINY.replace("[diffusion]", '[diffusion]\ncondition = "label"'))
     arguments = ["fit", "table.csv", "-o", "e.npz", "--config", "label.toml", "--quiet"]
@@ -252,6 +284,8 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("fit table.csv -o e.npz --split valid", "Expected a part of the split in ['test', 'train'], found 'valid'"),
         ("fit table.csv -o e.npz --split test", "Expected no sequence longer than those of the part 'test'"),
         ("fit table.csv -o e.npz --sequence-key dna", "Did not find the column 'dna'"),
+        ("fit train.fa.gz -o e.npz --twin --view-rate 0", "this fit is its own loop-off twin"),
+        ("fit train.fa.gz -o e.npz --twin --n-cycles 0", "this fit is its own loop-off twin"),
         ("fit bad.fa -o e.npz", "Ambiguous letters other than N are not read"),
         ("embed train.fa.gz --model none -o e.npz", "Expected the folder of a model that `fit` wrote, found nothing"),
         ("augment train.fa.gz --model train.diffaug.model -o v.txt", "Expected an output that ends in .fa"),

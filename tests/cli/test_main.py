@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cyclopts import App
 
 import diffaug
 from diffaug import tl
-from diffaug.cli import _look, _make, _options, _reproduce, _synthetic, main
-from diffaug.cli._app import Common, command
+from diffaug.cli import _dna, _look, _make, _options, _reproduce, _synthetic, _vision, main
+from diffaug.cli._app import Common, app, command
 from diffaug.cli._reproduce import Plan
 from diffaug.core.devices import respected_threads
 
@@ -113,14 +114,15 @@ def test_help_has_every_parameter_and_an_example(name: str, capsys: pytest.Captu
     assert "``" not in out and "Parameters\n" not in out  # markup was rendered
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_describes_every_parameter(name: str) -> None:
-    """A name without a line of help would pass the test above."""
-    names = [p for p in inspect.signature(COMMANDS[name]).parameters if p not in ("common", "plan")]
-    for documented, parameters in ((COMMANDS[name], names), (Plan, [*Plan.__dataclass_fields__])):
-        lines = inspect.getdoc(documented).splitlines()
-        for parameter in parameters:
-            assert lines[lines.index(parameter) + 1].startswith("    ")
+@pytest.mark.parametrize("program", [app, _dna.app, _vision.app], ids=lambda program: program.name[0])
+def test_help_describes_every_parameter(program: App) -> None:
+    """From the docstring or with its type; a name without a line of help would pass the test above."""
+    verbs = [name for name in program if not name.startswith("-")]
+    assert {"fit", "embed", "augment", "generate", "evaluate", "info", "reproduce"} <= set(verbs)
+    for verb in verbs:
+        options = [o for o in program[verb].assemble_argument_collection(parse_docstring=True) if not o.children]
+        assert len(options) > 3
+        assert [o.name for o in options if not o.parameter.help] == [], verb
 
 
 def test_a_command_without_an_example_is_refused() -> None:

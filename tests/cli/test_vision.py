@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ import diffaug
 from diffaug import vision
 from diffaug.cli import _vision
 from diffaug.cli._vision import main
+from diffaug.core.training import Trainer
 
 Listing = Callable[[Path], dict[str, bytes]]
 TINY = """
@@ -111,19 +116,19 @@ def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.Monk
 
     def spy(images: object, **options: object) -> diffaug.DiffAug:
         seen.update(options)
-        return real(images, **{**options, "config": TINY_DICT})  # type: ignore[arg-type]
+        return real(images, **{**options, "config": TINY_DICT, "twin": False})  # type: ignore[arg-type]
 
     TINY_DICT = {
         "training": {"warmup_epochs": 1, "mixed_epochs": 0, "n_cycles": 0},
         "domain": {"encoder_width": 0.0625},
     }
     monkeypatch.setattr(vision, "fit", spy)
-    flags = "--max-epochs 7 --n-cycles 0 --view-rate 0.25 --device cpu --seed 5 --preset paper --checkpoint run -o new.npz --model m"
-    assert main([*FIT, *flags.split()]) == 0
+    flags = "--max-epochs 7 --n-cycles 0 --view-rate 0.25 --twin --device cpu --seed 5 --preset paper --checkpoint run"
+    assert main([*FIT, *flags.split(), "-o", "new.npz", "--model", "m"]) == 0
     config = seen.pop("config")
     assert seen == {
-        "labels": None, "max_epochs": 7, "n_cycles": 0, "view_rate": 0.25, "device": "cpu", "random_state": 5,
-        "checkpoint": Path("run"), "progress": False,
+        "labels": None, "max_epochs": 7, "n_cycles": 0, "view_rate": 0.25, "twin": True, "device": "cpu",
+        "random_state": 5, "checkpoint": Path("run"), "progress": False,
     }  # fmt: skip
     assert isinstance(config, diffaug.Config)
     assert config.loss.name == "soft" and config.domain.generator_width == 4
@@ -132,6 +137,74 @@ def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.Monk
     assert main([*FIT, "-o", "again.npz", "--checkpoint", "photos.npz"]) == 2
     assert main(["fit", "files", "-o", "again.npz", "--checkpoint", "files/run"]) == 2  # among the images
     assert Path("photos.npz").is_file() and not Path("again.npz").exists()
+
+
+def test_twin_is_written_and_judged_beside_the_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model is that of a fit without a twin; what is said of the two is of these images, and ends with how to judge."""
+    command = [arg for arg in FIT if arg != "--quiet"]
+    assert main([*command, "-o", "new.npz", "--twin"]) == 0
+    *_, went, proof = capsys.readouterr().err.splitlines()
+    x, y, parts = (photos()[name] for name in ("images", "labels", "split"))
+    model = vision.fit(x, config=tomllib.loads(TINY), twin=True, device="cpu", progress=False)
+    assert model.twin is not None
+    halves = [m.split_half_overlap(x).mean() for m in (model, model.twin)]
+    assert f": {halves[0]:.4f}, twin {halves[1]:.4f}, difference" in went and "interval over images" in went
+    assert proof.startswith("split_half_overlap is no proof") and "`diffaug-vision evaluate` judges both" in proof
+    with np.load("new.npz") as new, np.load("photos.diffaug.npz") as without:
+        arrays = dict(new)
+        assert set(new) == {*without, "semantic_twin"}
+        np.testing.assert_array_equal(new["semantic"], without["semantic"])
+        np.testing.assert_array_equal(new["semantic_twin"], model.twin.embed(x).semantic)
+    assert not np.array_equal(arrays["semantic"], arrays["semantic_twin"])
+
+    arrays["semantic_twin"] = np.random.default_rng(0).normal(size=arrays["semantic"].shape)  # a row of its own is seen
+    np.savez("new.npz", **arrays)
+    ours, twins = (vision.evaluate(arrays[name], y, split=parts) for name in ("semantic", "semantic_twin"))
+    assert ours.linear > twins.linear
+    assert main(["evaluate", "new.npz", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.pop("twin") == pytest.approx(twins._asdict()) and found == pytest.approx(ours._asdict())
+    assert main(["evaluate", "new.npz"]) == 0
+    head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head == [*vision.Scores._fields]
+    for row, name, scores in zip(rows, ("model", "twin"), (ours, twins), strict=True):
+        assert row == [name, *(f"{v:.4f}" for v in scores[:5]), str(scores.n_train), str(scores.n_test)]
+
+
+def test_twin_of_a_part(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images are embedded by both; a log that is off is not written to, and the reading for it not made."""
+    monkeypatch.setattr(diffaug.DiffAug, "split_half_overlap", lambda *_, **__: pytest.fail("read"))
+    assert main([*FIT, "-o", "new.npz", "--split", "train", "--twin"]) == 0
+    with np.load("new.npz") as found:
+        assert found["semantic_twin"].shape == found["semantic"].shape == (40, 32)
+
+
+def test_fit_with_a_twin_that_was_cut_goes_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in the twin's training, after that of the model: the same command ends as one that was not cut."""
+    plain = [*FIT, "-o", "cut.npz", "--checkpoint", "run"]
+    command = [*plain, "--twin"]
+    assert main([*FIT, "-o", "uncut.npz", "--twin"]) == 0
+    run_twin = Trainer.run_twin
+
+    def interrupted(self: Trainer, *args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return run_twin(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run_twin", interrupted)
+        assert main(command) == 130
+    assert Path("run").is_file() and not Path("cut.npz").exists()
+    assert main(plain) == 2
+    assert "found one of another: twins=[0.0] and not []" in said(capsys)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "b_step", None)  # the model is trained
+        assert main(command) == 0
+    assert not Path("run").exists()
+    with np.load("cut.npz") as cut, np.load("uncut.npz") as uncut:
+        for name in ("semantic", "latent", "semantic_twin"):
+            np.testing.assert_array_equal(cut[name], uncut[name])
 
 
 def test_folder_of_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,6 +388,8 @@ def test_plot_of_a_generator_that_is_told_the_label(work: Path) -> None:
         ("fit photos.npz -o photos.npz", "Expected a new output, found the input itself: 'photos.npz'."),
         ("fit photos.npz -o x.npz --split val", "Expected a part among ['test', 'train'], found 'val'."),
         ("fit photos.npz -o x.npz --size 9", "Expected `size` with a folder of image files only"),
+        ("fit photos.npz -o x.npz --twin --view-rate 0", "Expected n_cycles and view_rate above 0 for twin=True"),
+        ("fit photos.npz -o x.npz --twin --n-cycles 0", "Expected n_cycles and view_rate above 0 for twin=True"),
         ("fit photos.npz -o x.npz --config bad.toml", "Expected settings of [domain] among"),
         ("embed photos.npz --model absent -o x.npz", "Expected the folder of a model that `fit` wrote, found nothing"),
         ("embed big.npy --model photos.diffaug.model -o x.npz", "This model was fitted on events of shape (8, 8, 3)"),

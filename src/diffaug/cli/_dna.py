@@ -11,12 +11,30 @@ from cyclopts import Parameter
 from diffaug.cli._app import Common, make_app, registrar
 from diffaug.cli._files import check_source, check_target_file
 from diffaug.cli._fit_files import fit_files, write_fit
-from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._options import (
+    Checkpoint,
+    Device,
+    Json,
+    MaxEpochs,
+    ModelFolder,
+    NCycles,
+    NotNegative,
+    Output,
+    Overwrite,
+    Positive,
+    Seed,
+    SettingsFile,
+    ViewRate,
+    load,
+    settings_of,
+    wants_progress,
+)
 from diffaug.cli._output import as_json, show
+from diffaug.cli._twin import arrays_of, say_gain
 from diffaug.core.storage import written_file
 
 if TYPE_CHECKING:
-    from diffaug._model import DiffAug, Embedding
+    from diffaug._model import DiffAug
     from diffaug.dna import SequenceTable
 
 app = make_app("diffaug-dna", "Embed DNA sequences without labels, and generate synthetic ones.")
@@ -56,20 +74,21 @@ def fit(
     sequence_key: str | None = None,
     label_key: str | None = None,
     preset: Literal["default", "paper"] = "default",
-    config: Path | None = None,
-    max_epochs: Positive | None = None,
-    n_cycles: NotNegative | None = None,
-    view_rate: Share | None = None,
-    checkpoint: Path | None = None,
-    device: str = "auto",
-    seed: NotNegative = 0,
+    config: SettingsFile = None,
+    max_epochs: MaxEpochs = None,
+    n_cycles: NCycles = None,
+    view_rate: ViewRate = None,
+    twin: bool = False,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    seed: Seed = 0,
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
     """Train on sequences: write their embedding, and the model.
 
     The embedding is an .npz file with the arrays ``semantic`` (the embedding), ``latent`` and ``names``, or a .csv file
-    with a name and the numbers of the embedding in each row.
+    with a name and the numbers of the embedding in each row. With ``--twin`` it has ``semantic_twin`` too.
 
     Parameters
     ----------
@@ -87,22 +106,9 @@ def fit(
         Column of a table with labels, for the setting ``condition = "label"`` only; otherwise no label is read.
     preset
         Settings to start from; ``paper`` has the publication's widths and epochs, which take long without a GPU.
-    config
-        TOML file with settings on top of the preset: tables loss, diffusion, training, domain. Flags win over it.
-        ``info`` prints the settings of a model in this form.
-    max_epochs
-        Cap on the epochs of all phases together; longer plans shrink in proportion.
-    n_cycles
-        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
-    view_rate
-        Probability (lambda) that a positive is a generated view after the warm-up.
-    checkpoint
-        File that keeps the state of the training, written about every ten minutes. If the command is stopped or killed, the
-        same command goes on from there, with the same result. Removed when the results are written.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
+    twin
+        Also train the loop-off twin, which never sees a generated view and is equal otherwise, and say what the views did, as
+        far as that is seen without labels. The twin's embedding goes to the array ``semantic_twin``, or to such columns.
     overwrite
         Replace existing results.
 
@@ -113,6 +119,9 @@ def fit(
 
     # the training part of a table
     diffaug-dna fit promoters.parquet --split train -o out.npz --model m
+
+    # what did the generated views do to these sequences?
+    diffaug-dna fit promoters.fa.gz --twin
 
     # a long training, which goes on when the command is repeated
     diffaug-dna fit promoters.fa.gz --preset paper --checkpoint run.ckpt
@@ -137,13 +146,18 @@ def fit(
         n_cycles=n_cycles,
         view_rate=view_rate,
         max_epochs=max_epochs,
+        twin=twin,
         config=settings,
         random_state=seed,
         device=device,
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, table.names, dna.embed(table, fitted)))
+    if twin:
+        from diffaug.dna._fit import events_of
+
+        say_gain(fitted, events_of(trained, fitted), "`diffaug.dna.split_probe` judges an embedding by labels")
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, table, fitted))
 
 
 @command
@@ -151,11 +165,11 @@ def embed(
     data: Path,
     /,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Output,
     sequence_key: str | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     """Embed sequences, new ones too, with a fitted model.
@@ -164,16 +178,10 @@ def embed(
     ----------
     data
         Sequences, none longer than the longest of the training.
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the embedding goes: .npz or .csv.
     sequence_key
         Column of a table with the sequences.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -182,10 +190,8 @@ def embed(
     check_target_file(output, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
     table, fitted = _read(data, sequence_key), _load(model, device)
 
-    from diffaug import dna
-
     with written_file(output) as fresh:
-        _write_embedding(fresh, table.names, dna.embed(table, fitted))
+        _write_embedding(fresh, table, fitted)
     show(output)
 
 
@@ -194,15 +200,15 @@ def augment(
     data: Path,
     /,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Output,
     n_views: Positive = 1,
     kind: Kind = "diffaug",
     strength: float = 1.0,
     sequence_key: str | None = None,
-    device: str = "auto",
-    seed: NotNegative = 0,
-    overwrite: bool = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     r"""Make views of given sequences: others that should mean the same.
@@ -211,8 +217,6 @@ def augment(
     ----------
     data
         Sequences, none longer than the longest of the training.
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the views go: FASTA or .csv, also with .gz. They are named after their sequence.
     n_views
@@ -223,12 +227,6 @@ def augment(
         For generated views, how far from the sequence they start, above 0 and up to 1 (pure noise).
     sequence_key
         Column of a table with the sequences.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -252,14 +250,14 @@ def augment(
 
 @command
 def generate(
-    model: Path,
+    model: ModelFolder,
     /,
     *,
     output: Output,
     n_obs: Positive,
-    device: str = "auto",
-    seed: NotNegative = 0,
-    overwrite: bool = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     """Generate synthetic sequences.
@@ -268,18 +266,10 @@ def generate(
 
     Parameters
     ----------
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the sequences go: FASTA or .csv, also with .gz.
     n_obs
         How many.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -360,7 +350,7 @@ def evaluate(
 
 @command
 def info(
-    path: Path | None = None, /, *, sequence_key: str | None = None, json: bool = False, common: Common = Common()
+    path: Path | None = None, /, *, sequence_key: str | None = None, json: Json = False, common: Common = Common()
 ) -> None:
     """Say what a model folder or a file of sequences holds; without a path, what is installed, for a report of a bug.
 
@@ -372,8 +362,6 @@ def info(
         Folder of a model, or a file of sequences. By default the versions, devices and threads of this installation.
     sequence_key
         Column of a table with the sequences. By default ``sequence`` or ``seq``.
-    json
-        Print JSON.
 
     Examples
     --------
@@ -430,17 +418,20 @@ def _load(folder: Path, device: str) -> DiffAug:
     return check_model(load(folder, device))
 
 
-def _write_embedding(target: Path, names: list[str], embedding: Embedding) -> None:
+def _write_embedding(target: Path, table: SequenceTable, model: DiffAug) -> None:
     import numpy as np
 
+    from diffaug import dna
+
+    arrays = arrays_of(model, lambda each: dna.embed(table, each))
     if target.suffix.lower() == ".npz":
-        np.savez(target, semantic=embedding.semantic, latent=embedding.latent, names=np.array(names))
+        np.savez(target, **arrays, names=np.array(table.names))
         return
     import csv
 
+    del arrays["latent"]
+    rows = np.concatenate([*arrays.values()], axis=1)
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", *(f"semantic_{i}" for i in range(embedding.semantic.shape[1]))])
-        writer.writerows(
-            [name, *map(repr, map(float, row))] for name, row in zip(names, embedding.semantic, strict=True)
-        )
+        writer.writerow(["name", *(f"{name}_{i}" for name, array in arrays.items() for i in range(array.shape[1]))])
+        writer.writerows([name, *map(repr, map(float, row))] for name, row in zip(table.names, rows, strict=True))

@@ -13,9 +13,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diffaug.core.trust import ViewTrust, view_share
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from diffaug._model import DiffAug
 
 PACKAGES = ("numpy", "scipy", "scanpy", "anndata", "lightning-fabric")
@@ -115,6 +119,16 @@ def installation_text(found: Mapping[str, Any]) -> str:
             f"(OMP_NUM_THREADS {'unset' if asked is None else f'= {asked}'})",
         ]
     )
+
+
+def counted(values: NDArray[Any] | None, names: Sequence[str] = ()) -> dict[str, int]:
+    """How many of each value, by its name: a value is a place in ``names`` where there are some, and -1 none of them."""
+    if values is None:
+        return {}
+    # A column of a table may hold values of several kinds, which have no order but as text.
+    keys, counts = np.unique(values.astype(str) if values.dtype == object else values, return_counts=True)
+    named = [names[k] if names and k >= 0 else str(k) for k in keys]
+    return {name: int(n) for name, n in zip(named, counts, strict=True)}
 
 
 def listed(items: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaug.cli._info import listed, model_facts, parameters_line, training_lines
+from diffaug.cli._info import counted, listed, model_facts, parameters_line, training_lines
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -31,17 +31,9 @@ def of_sequences(path: Path, table: SequenceTable) -> dict[str, Any]:
         "lengths": [min(lengths), max(lengths)],
         "n_with_unknown": sum("N" in s for s in table.sequences),
         "gc": round(float(dna.gc_content(table.sequences).mean()), 4),
-        "labels": _counted(table.labels),
-        "split": _counted(table.split),
+        "labels": counted(table.labels),
+        "split": counted(table.split),
     }
-
-
-def _counted(values: Any) -> dict[str, int]:
-    import numpy as np
-
-    if values is None:
-        return {}
-    return {str(k): int(n) for k, n in zip(*np.unique(values.astype(str), return_counts=True), strict=True)}
 
 
 def as_text(found: Mapping[str, Any]) -> str:

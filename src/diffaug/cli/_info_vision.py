@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaug.cli._info import listed, model_facts, parameters_line, training_lines
+from diffaug.cli._info import counted, listed, model_facts, parameters_line, training_lines
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -32,19 +32,9 @@ def of_images(path: Path, found: ImageSet) -> dict[str, Any]:
         "shape": list(found.images.shape[1:]),
         "range": [float(found.images.min()), float(found.images.max())] if len(found) else [],
         "dtype": str(found.images.dtype),
-        "labels": _counted(found.labels, found.classes),
-        "split": _counted(found.split),
+        "labels": counted(found.labels, found.classes),
+        "split": counted(found.split),
     }
-
-
-def _counted(values: Any, names: Sequence[str] = ()) -> dict[str, int]:
-    import numpy as np
-
-    if values is None:
-        return {}
-    keys, counts = np.unique(values, return_counts=True)
-    named = [names[k] if names and k >= 0 else str(k) for k in keys]
-    return {name: int(n) for name, n in zip(named, counts, strict=True)}
 
 
 def as_text(found: Mapping[str, Any]) -> str:

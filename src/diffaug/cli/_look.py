@@ -7,7 +7,7 @@ from typing import Literal
 
 from diffaug.cli._app import Common, command
 from diffaug.cli._files import check_target_file, check_target_folder, read_h5ad
-from diffaug.cli._options import NotNegative, Output, Positive, load, wants_progress
+from diffaug.cli._options import Device, Json, NotNegative, Output, Positive, Seed, load, wants_progress
 from diffaug.cli._output import PICTURES, as_json, show, use_files_for_pictures
 from diffaug.core.storage import written_file
 
@@ -230,7 +230,7 @@ def plot(
 
 
 @command
-def info(path: Path | None = None, /, *, json: bool = False, common: Common = Common()) -> None:
+def info(path: Path | None = None, /, *, json: Json = False, common: Common = Common()) -> None:
     """Say what a model folder or an .h5ad file holds; without a path, what is installed, for a report of a bug.
 
     Settings are printed as TOML, ready for ``fit --config``.
@@ -239,8 +239,6 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
     ----------
     path
         Folder of a model, or an .h5ad file. By default the versions, devices and threads of this installation.
-    json
-        Print JSON.
 
     Examples
     --------
@@ -262,8 +260,8 @@ def info(path: Path | None = None, /, *, json: bool = False, common: Common = Co
 def demo(
     *,
     output: Output = Path("diffaug-demo"),
-    device: str = "auto",
-    seed: NotNegative = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
@@ -276,10 +274,6 @@ def demo(
     ----------
     output
         Folder for everything that is made.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace the folder of an earlier demo.
 

@@ -10,7 +10,22 @@ from cyclopts import Parameter
 from diffaug.cli._app import Common, command
 from diffaug.cli._files import H5AD, check_source, check_target_file, read_h5ad, write_embedded, write_h5ad
 from diffaug.cli._fit_files import fit_files, write_fit
-from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._options import (
+    Checkpoint,
+    Device,
+    MaxEpochs,
+    ModelFolder,
+    NCycles,
+    Output,
+    Overwrite,
+    Positive,
+    Seed,
+    SettingsFile,
+    ViewRate,
+    load,
+    settings_of,
+    wants_progress,
+)
 from diffaug.cli._output import show
 
 
@@ -27,15 +42,15 @@ def fit(
     label_key: str | None = None,
     key_added: str | None = None,
     preset: Literal["default", "paper"] = "default",
-    config: Path | None = None,
-    max_epochs: Positive | None = None,
-    n_cycles: NotNegative | None = None,
-    view_rate: Share | None = None,
+    config: SettingsFile = None,
+    max_epochs: MaxEpochs = None,
+    n_cycles: NCycles = None,
+    view_rate: ViewRate = None,
     twin: bool = False,
     groupby: str | None = None,
-    checkpoint: Path | None = None,
-    device: str = "auto",
-    seed: NotNegative = 0,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    seed: Seed = 0,
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
@@ -64,27 +79,11 @@ def fit(
         Name of the results in ``obsm`` and ``uns``, instead of ``X_diffaug`` and ``diffaug``.
     preset
         Settings to start from; ``paper`` has the publication's widths and epochs, which take hours without a GPU.
-    config
-        TOML file with settings on top of the preset: tables loss, diffusion, training, domain. Flags win over it.
-        ``info`` prints the settings of a model in this form.
-    max_epochs
-        Cap on the epochs of all phases together; longer plans shrink in proportion.
-    n_cycles
-        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
-    view_rate
-        Probability (lambda) that a positive is a generated view after the warm-up.
     twin
         Also train the loop-off twin, which never sees a generated view and is equal otherwise, and say what the views did.
         The twin's embedding goes to ``obsm["X_diffaug_twin"]``, the comparison to ``uns["diffaug"]["loop_gain"]``.
     groupby
         With ``--twin``: column of ``obs`` with a label for every cell, which judge both; they are not used in training.
-    checkpoint
-        File that keeps the state of the training, written about every ten minutes. If the command is stopped or killed, the
-        same command goes on from there, with the same result. Removed when the results are written.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace existing results; also the input, if ``--output`` names it.
 
@@ -140,11 +139,11 @@ def embed(
     data: Path,
     /,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Output,
     key_added: str | None = None,
     missing: Literal["error", "fill"] = "error",
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
@@ -157,16 +156,12 @@ def embed(
     ----------
     data
         Cells, an .h5ad file.
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the cells with their embedding go.
     key_added
         Name of the results in ``obsm`` and ``uns``, instead of ``X_diffaug`` and ``diffaug``.
     missing
         What to do about genes that the model knows and the data lack: stop, or fill in their training mean.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
     overwrite
         Replace an existing output; also the input, if ``--output`` names it.
 
@@ -192,14 +187,14 @@ def augment(
     data: Path,
     /,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Output,
     n_views: Positive = 1,
     kind: Literal["diffaug", "mixup", "feature_swap", "mask", "noise", "thinning"] = "diffaug",
     strength: float = 1.0,
-    device: str = "auto",
-    seed: NotNegative = 0,
-    overwrite: bool = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     r"""Make views of given cells: other cells that should mean the same.
@@ -210,8 +205,6 @@ def augment(
     ----------
     data
         Cells, an .h5ad file with the model's genes.
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the views go.
     n_views
@@ -221,12 +214,6 @@ def augment(
         features, Gaussian noise, or binomial thinning of counts.
     strength
         For generated views, how far from the cell they start, above 0 and up to 1 (pure noise).
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from diffaug.cli._app import Common, command
 from diffaug.cli._files import read_toml
-from diffaug.cli._options import Output, Positive
+from diffaug.cli._options import Device, Output, Positive
 from diffaug.cli._output import as_json, show, use_files_for_pictures
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ class Plan:
         ends with its epoch, and goes on from there.
     report
         Markdown file for the page, beside the one in the folder. An earlier page of the same table or figure is replaced.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
     json
         Print JSON instead of a table.
     list
@@ -61,7 +59,7 @@ class Plan:
     max_epochs: Positive | None = None
     max_minutes: float | None = None
     report: Path | None = None
-    device: str = "auto"
+    device: Device = "auto"
     json: bool = False
     list: bool = False
     overwrite: bool = False

@@ -9,13 +9,23 @@ from cyclopts import Parameter, validators
 
 from diffaug.cli._app import Common, command
 from diffaug.cli._files import H5AD, check_target_file, read_h5ad, write_h5ad
-from diffaug.cli._options import NotNegative, Output, Positive, load, settings_of, wants_progress
+from diffaug.cli._options import (
+    Device,
+    ModelFolder,
+    Output,
+    Overwrite,
+    Positive,
+    Seed,
+    load,
+    settings_of,
+    wants_progress,
+)
 from diffaug.cli._output import show
 
 
 @command
 def generate(
-    model: Path,
+    model: ModelFolder,
     /,
     *,
     output: Output,
@@ -33,9 +43,9 @@ def generate(
     audit: bool = False,
     held_out: Path | None = None,
     donor_key: str | None = None,
-    device: str = "auto",
-    seed: NotNegative = 0,
-    overwrite: bool = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     r"""Generate synthetic cells.
@@ -45,8 +55,6 @@ def generate(
 
     Parameters
     ----------
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the synthetic cells go.
     n_obs
@@ -80,12 +88,6 @@ def generate(
     donor_key
         For ``--audit``: column of ``obs`` of ``--train`` and ``--held-out`` with donors. Being closer to the training cells
         than to cells of other donors is not taken for memory.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -160,8 +162,8 @@ def balance(
     preset: Literal["default", "paper"] = "default",
     config: Path | None = None,
     n_repeats: Positive = 3,
-    device: str = "auto",
-    seed: NotNegative = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
@@ -196,10 +198,6 @@ def balance(
         TOML file with settings on top of the preset.
     n_repeats
         Draws over which the measurement goes.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
     overwrite
         Replace an existing output; also the input, if ``--output`` names it.
 

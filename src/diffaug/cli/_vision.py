@@ -11,12 +11,30 @@ from cyclopts import Parameter
 from diffaug.cli._app import Common, make_app, registrar
 from diffaug.cli._files import check_source, check_target_file
 from diffaug.cli._fit_files import fit_files, write_fit
-from diffaug.cli._options import NotNegative, Output, Positive, Share, load, settings_of, wants_progress
+from diffaug.cli._options import (
+    Checkpoint,
+    Device,
+    Json,
+    MaxEpochs,
+    ModelFolder,
+    NCycles,
+    NotNegative,
+    Output,
+    Overwrite,
+    Positive,
+    Seed,
+    SettingsFile,
+    ViewRate,
+    load,
+    settings_of,
+    wants_progress,
+)
 from diffaug.cli._output import PICTURES, as_json, show, use_files_for_pictures
+from diffaug.cli._twin import TWIN, arrays_of, say_gain
 from diffaug.core.storage import MODEL_FOLDER, written_file
 
 if TYPE_CHECKING:
-    from diffaug._model import DiffAug, Embedding
+    from diffaug._model import DiffAug
     from diffaug.core.config import Config
     from diffaug.vision import ImageSet
 
@@ -25,6 +43,7 @@ command = registrar(app)
 
 ARRAYS = (".npz",)
 Kind = Literal["diffaug", "standard", "crop", "mixup"]
+Size = Annotated[Positive | None, Parameter(help="For a folder: bring images to this height and width.")]
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -41,16 +60,17 @@ def fit(
     *,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     model: Path | None = None,
-    size: Positive | None = None,
+    size: Size = None,
     split: str | None = None,
     preset: Literal["default", "paper"] = "default",
-    config: Path | None = None,
-    max_epochs: Positive | None = None,
-    n_cycles: NotNegative | None = None,
-    view_rate: Share | None = None,
-    checkpoint: Path | None = None,
-    device: str = "auto",
-    seed: NotNegative = 0,
+    config: SettingsFile = None,
+    max_epochs: MaxEpochs = None,
+    n_cycles: NCycles = None,
+    view_rate: ViewRate = None,
+    twin: bool = False,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    seed: Seed = 0,
     overwrite: bool = False,
     common: Common = Common(),
 ) -> None:
@@ -58,7 +78,7 @@ def fit(
 
     The embedding is an .npz file with the arrays ``semantic`` (the embedding) and ``latent``, and what is known of the
     images: ``labels``, ``class_names``, ``split``, ``names``. Labels are copied; only the setting ``condition = "label"``
-    reads them.
+    reads them. With ``--twin`` it has ``semantic_twin`` too.
 
     Parameters
     ----------
@@ -69,29 +89,14 @@ def fit(
         Where the embedding goes. By default beside the data: ``photos.diffaug.npz`` for ``photos.npz`` or ``photos/``.
     model
         Folder for the model. By default beside the output: ``photos.diffaug.model`` for ``photos.diffaug.npz``.
-    size
-        For a folder: bring images to this height and width.
     split
         Train on the images of this part, e.g. train, where the .npz file has an array ``split`` or the folder such folders;
         all are embedded.
     preset
         Settings to start from; ``paper`` has the publication's widths and epochs, which take days without a GPU.
-    config
-        TOML file with settings on top of the preset: tables loss, diffusion, training, domain. Flags win over it.
-        ``info`` prints the settings of a model in this form.
-    max_epochs
-        Cap on the epochs of all phases together; longer plans shrink in proportion.
-    n_cycles
-        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
-    view_rate
-        Probability (lambda) that a positive is a generated view after the warm-up.
-    checkpoint
-        File that keeps the state of the training, written about every ten minutes. If the command is stopped or killed, the
-        same command goes on from there, with the same result. Removed when the results are written.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
+    twin
+        Also train the loop-off twin, which never sees a generated view and is equal otherwise, and say what the views did, as
+        far as that is seen without labels. The twin's embedding goes to the array ``semantic_twin``; ``evaluate`` judges both.
     overwrite
         Replace existing results.
 
@@ -102,6 +107,10 @@ def fit(
 
     # a folder of image files of many sizes
     diffaug-vision fit photos/ --size 64 -o out.npz --model m
+
+    # did the generated views help on these images?
+    diffaug-vision fit photos.npz --twin
+    diffaug-vision evaluate photos.diffaug.npz
 
     # a long training, which goes on when the command is repeated
     diffaug-vision fit photos.npz --preset paper --checkpoint run.ckpt
@@ -122,13 +131,16 @@ def fit(
         n_cycles=n_cycles,
         view_rate=view_rate,
         max_epochs=max_epochs,
+        twin=twin,
         config=settings,
         random_state=seed,
         device=device,
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, found, fitted.embed(found.images)))
+    if twin:
+        say_gain(fitted, trained.images, "`diffaug-vision evaluate` judges both embeddings by labels")
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, found, fitted))
 
 
 @command
@@ -136,11 +148,11 @@ def embed(
     data: Path,
     /,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Output,
-    size: Positive | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
+    size: Size = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     """Embed images, new ones too, with a fitted model.
@@ -149,16 +161,8 @@ def embed(
     ----------
     data
         Images of the model's size: an .npy file, an .npz file with the array ``images``, or a folder of image files.
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the embedding goes, an .npz file.
-    size
-        For a folder: bring images to this height and width.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -168,7 +172,7 @@ def embed(
     fitted = _load(model, device)
     found = _read(data, size, common)
     with written_file(output) as fresh:
-        _write_embedding(fresh, found, fitted.embed(found.images))
+        _write_embedding(fresh, found, fitted)
     show(output)
 
 
@@ -177,15 +181,15 @@ def augment(
     data: Path,
     /,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Output,
     n_views: Positive = 1,
     kind: Kind = "diffaug",
     strength: float = 1.0,
-    size: Positive | None = None,
-    device: str = "auto",
-    seed: NotNegative = 0,
-    overwrite: bool = False,
+    size: Size = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     r"""Make views of given images: other images that should mean the same.
@@ -197,8 +201,6 @@ def augment(
     ----------
     data
         Images of the model's size: an .npy file, an .npz file with the array ``images``, or a folder of image files.
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the views go, an .npz file.
     n_views
@@ -208,14 +210,6 @@ def augment(
         mixup with another image.
     strength
         For generated views, how far from the image they start, above 0 and up to 1 (pure noise).
-    size
-        For a folder: bring images to this height and width.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -249,14 +243,14 @@ def augment(
 
 @command
 def generate(
-    model: Path,
+    model: ModelFolder,
     /,
     *,
     output: Output,
     n_obs: Positive,
-    device: str = "auto",
-    seed: NotNegative = 0,
-    overwrite: bool = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
     common: Common = Common(),
 ) -> None:
     """Generate synthetic images.
@@ -266,18 +260,10 @@ def generate(
 
     Parameters
     ----------
-    model
-        Folder of a model that ``fit`` wrote.
     output
         Where the images go, an .npz file.
     n_obs
         How many.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
-    seed
-        Equal seeds give equal results on one machine's CPU.
-    overwrite
-        Replace an existing output.
 
     Examples
     --------
@@ -300,14 +286,15 @@ def evaluate(
     /,
     *,
     probe: Literal["svm", "logistic"] = "svm",
-    json: bool = False,
+    json: Json = False,
     seed: NotNegative = 0,
     common: Common = Common(),
 ) -> None:
     """Judge an embedding by labels: a linear probe, neighbours and k-means.
 
     Where the file has an array ``split`` with train and test, the probes learn from the one part and are tested on the
-    other; else they are tested on random tenths.
+    other; else they are tested on random tenths. Of a file that ``fit --twin`` wrote, the model's embedding and the twin's
+    are judged in the same way; with ``--json`` the twin's scores stand under ``twin``.
 
     Parameters
     ----------
@@ -315,8 +302,6 @@ def evaluate(
         An .npz file that ``fit`` or ``embed`` wrote from images with labels.
     probe
         The linear probe: a linear SVM, or logistic regression, as in the linear evaluation of papers on images.
-    json
-        Print JSON.
     seed
         Of the splits and of k-means.
 
@@ -336,9 +321,19 @@ def evaluate(
     split = arrays.get("split")
     if split is not None and not {"train", "test"} <= set(split.astype(str).tolist()):
         split = None
-    found = vision.evaluate(arrays["semantic"], arrays["labels"], split=split, probe=probe, random_state=seed)
-    scores = found._asdict()
-    show(as_json(scores) if json else "\n".join(_score_line(k, v) for k, v in scores.items()))
+    embeddings = {"model": "semantic", "twin": TWIN}
+    scores = {
+        row: vision.evaluate(arrays[name], arrays["labels"], split=split, probe=probe, random_state=seed)._asdict()
+        for row, name in embeddings.items()
+        if name in arrays
+    }
+    model, twin = scores["model"], scores.get("twin")
+    if json:
+        show(as_json(model if twin is None else {**model, "twin": twin}))
+    elif twin is None:
+        show("\n".join(f"{name:8} {_number(value)}" for name, value in model.items()))
+    else:
+        show(_table(scores))
 
 
 @command
@@ -351,7 +346,7 @@ def plot(
     n_images: Positive = 8,
     n_views: Positive = 2,
     kind: list[Kind] | None = None,
-    size: Positive | None = None,
+    size: Size = None,
     device: str = "auto",
     seed: NotNegative = 0,
     overwrite: bool = False,
@@ -373,8 +368,6 @@ def plot(
         With ``--model``: rows of views of each kind.
     kind
         With ``--model``: kind of views (repeat it for others); by default diffaug and standard.
-    size
-        For a folder: bring images to this height and width.
     device
         Of the model: auto, cpu, cuda, cuda:1 or mps.
     seed
@@ -415,7 +408,7 @@ def info(
     /,
     *,
     size: Positive | None = None,
-    json: bool = False,
+    json: Json = False,
     common: Common = Common(),
 ) -> None:
     """Say what a model folder or a file of images holds; without a path, what is installed, for a report of a bug.
@@ -429,8 +422,6 @@ def info(
         installation.
     size
         For a folder of images: bring them to this height and width.
-    json
-        Print JSON.
 
     Examples
     --------
@@ -486,15 +477,22 @@ def _load(folder: Path, device: str) -> DiffAug:
     return fitted
 
 
-def _write_embedding(target: Path, images: ImageSet, embedding: Embedding) -> None:
+def _write_embedding(target: Path, images: ImageSet, model: DiffAug) -> None:
     import numpy as np
 
     known = {"labels": images.labels, "split": images.split, "names": images.names}
     if images.classes:
         known["class_names"] = np.array(images.classes)
     arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
-    np.savez(target, semantic=embedding.semantic, latent=embedding.latent, **arrays)
+    np.savez(target, **arrays_of(model, lambda each: each.embed(images.images)), **arrays)
 
 
-def _score_line(name: str, value: float) -> str:
-    return f"{name:8} {value:.4f}" if isinstance(value, float) else f"{name:8} {value}"
+def _table(scores: dict[str, dict[str, float]]) -> str:
+    """Embeddings as rows, their scores as columns."""
+    head = f"{'':5}  " + "  ".join(f"{name:>7}" for name in scores["model"])
+    rows = (f"{row:5}  " + "  ".join(f"{_number(v):>7}" for v in found.values()) for row, found in scores.items())
+    return "\n".join([head, *rows])
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -140,7 +140,8 @@ def check_model(model: DiffAug) -> DiffAug:
     return model
 
 
-def _events(sequences: Sequences, model: DiffAug) -> NDArray[np.float32]:
+def events_of(sequences: Sequences, model: DiffAug) -> NDArray[np.float32]:
+    """One-hot events of a model of DNA, as its own methods take them."""
     return encode(text_of(sequences), length=check_model(model).event_shape[1])
 
 
@@ -163,7 +164,7 @@ def embed(sequences: Sequences, model: DiffAug) -> Embedding:
     TypeError, ValueError
         The sequences cannot be read, or the model is of another domain.
     """
-    return model.embed(_events(sequences, model))
+    return model.embed(events_of(sequences, model))
 
 
 def augment(
@@ -212,7 +213,7 @@ def augment(
     """
     given = None if labels is None else np.asarray(labels)
     views = model.augment(
-        _events(sequences, model),
+        events_of(sequences, model),
         n_views,
         kind=kind,
         labels=given,

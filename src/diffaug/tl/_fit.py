@@ -15,9 +15,10 @@ from anndata import AnnData
 from diffaug._anndata import obs_column, pack_obs, read_source, write_embedding
 from diffaug._keys import LOOP_GAIN, Keys
 from diffaug._model import DiffAug, resolve_config
+from diffaug._twin import compare_with_twin, log_gain
 from diffaug.backends import get_backend
 from diffaug.core.config import Config
-from diffaug.tl._twin import compare_with_twin, label_values, log_gain
+from diffaug.tl._twin import label_values
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def fit(
     more: dict[str, Any] = {}
     if model.twin is not None:
         gain = compare_with_twin(model, source.x, judges)
-        log_gain(gain)
+        log_gain(gain, model.backend.events, "Give `groupby` to judge by labels of the cells")
         more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
     write_embedding(adata, model, model.embed(source.x), keys, **more)
     if model.twin is not None:
