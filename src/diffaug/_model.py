@@ -21,6 +21,8 @@ from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import (
     Embedding,
     embed_events,
+    fewer_at_a_time,
+    memory_of_training,
     model_space,
     resolve_config,
     training_events,
@@ -30,7 +32,8 @@ from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, 
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
-from diffaug.core.inference import draw, encode
+from diffaug.core.inference import draw, encode, events_at_once
+from diffaug.core.memory import enough_memory
 from diffaug.core.plan import EpochRecord, blocks_of
 from diffaug.core.probes import split_half_overlap
 from diffaug.core.resume import ResumableRun
@@ -178,12 +181,48 @@ class DiffAug:
             seed, other data. The file then stays as it is.
         OSError
             ``checkpoint`` cannot be read, or there is no place to write it.
+        diffaug.core.memory.OutOfMemory
+            The device or the computer has too little memory; ``checkpoint`` keeps what it holds.
         KeyboardInterrupt, diffaug.core.timebox.OutOfTime
             Ctrl-C, or the end of the checkpoint's time, with the state kept in ``checkpoint``.
         """
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
+        plan = self._asked.training
+        n_views = plan.n_views if plan.n_cycles and plan.view_rate else 0
+        sizes = dict(zip(("batch_size", "generator_batch_size"), plan.batch_sizes(n_obs), strict=True))
+        needs = memory_of_training(self._backend_cls, n_obs, event_shape, n_views, sizes)
+        with enough_memory(self.device, *needs, kept=None if file is None else file.path):
+            self._fit(
+                x,
+                event_shape,
+                batch=batch,
+                labels=labels,
+                max_epochs=max_epochs,
+                twin=twin,
+                sweep=sweep,
+                file=file,
+                progress=progress,
+            )
+        self._say_view_share()
+        return self
+
+    def _fit(
+        self,
+        x: Any,
+        event_shape: tuple[int, ...],
+        *,
+        batch: np.ndarray | None,
+        labels: np.ndarray | None,
+        max_epochs: int | None,
+        twin: bool,
+        sweep: Iterable[float],
+        file: CheckpointFile | None,
+        progress: bool,
+    ) -> None:
+        """:meth:`fit` on checked events, in a frame of its own: see :func:`diffaug.core.memory.enough_memory`."""
+        n_obs = x.shape[0]
         config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
         rates = sweep_rates(sweep, twin=twin, plan=config.training)
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
@@ -233,8 +272,6 @@ class DiffAug:
                 twins = {rate: self._twin(run, rate, progress) for rate in twin_rates}
                 self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
                 run.finish()
-        self._say_view_share()
-        return self
 
     def _say_view_share(self) -> None:
         """Say the lambda in force, and what it means where it is low."""
@@ -362,11 +399,11 @@ class DiffAug:
             rows = np.sort(
                 np.random.default_rng(whole_number("random_state", random_state)).permutation(rows)[:max_obs]
             )
-        with tuned_cpu():
-            data = torch.cat(list(model_space(backend, x[rows], self.device)))
+        what = f"the two embeddings of {len(rows):,} {backend.events}"
+        with enough_memory(self.device, what, "Lower `max_obs`."), tuned_cpu():
             shared = split_half_overlap(
                 lambda events: encode(self._encoder, events).semantic,
-                data,
+                torch.cat(list(model_space(backend, x[rows], self.device))),
                 self._stream("augment", random_state),
                 k=whole_number("k", k, 1),
                 n_splits=whole_number("n_splits", n_splits, 1),
@@ -422,15 +459,21 @@ class DiffAug:
                 "no such start. Leave out the one or the other."
             )
         stream = self._stream("augment", random_state)
-        with tuned_cpu(), torch.no_grad():
+        at_once = self._drawn_at_once if kind == "diffaug" else x.shape[0] * n_views
+        what = f"views (n_views={n_views}) of {x.shape[0]:,} {backend.events}"
+        with enough_memory(self.device, what, fewer_at_a_time(at_once)), tuned_cpu(), torch.no_grad():
             if kind == "diffaug":
                 self._require_generator()
                 views = self._generated_views(x, n_views, labels, strength, stream, progress)
             else:
-                data = torch.cat(list(model_space(backend, x, self.device)))
-                index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
-                views = backend.from_model(backend.hand_views(data, kind=kind)(index, stream))
-        return views.reshape(-1, n_views, *self.event_shape)
+                views = self._hand_made_views(x, n_views, kind, stream)
+            return views.reshape(-1, n_views, *self.event_shape)
+
+    def _hand_made_views(self, x: Any, n_views: int, kind: str, stream: torch.Generator) -> np.ndarray:
+        """Hand-made views of each event, one event after the other."""
+        data = torch.cat(list(model_space(self.backend, x, self.device)))
+        index = torch.arange(len(data), device=self.device).repeat_interleave(n_views)
+        return self.backend.from_model(self.backend.hand_views(data, kind=kind)(index, stream))
 
     def _generated_views(
         self,
@@ -489,16 +532,25 @@ class DiffAug:
             )
         stream = self._stream("generate", random_state)
         source = self._rows_at_random(n_obs, random_state) if source is None else _checked_rows(source, self.n_obs)
+        what = f"{len(source):,} synthetic {self.backend.events}"
+        with enough_memory(self.device, what, fewer_at_a_time(self._drawn_at_once)), tuned_cpu():
+            return Samples(self._generated(source, stream, progress), source)
+
+    def _generated(self, source: np.ndarray, stream: torch.Generator, progress: bool) -> np.ndarray:
+        """New events under the conditions of these training events, made chunk by chunk."""
         made = []
-        with tuned_cpu():
-            parts = np.array_split(source, math.ceil(len(source) / _BATCH))
-            for rows in _shown(parts, len(parts), "generate", progress):
-                index = torch.as_tensor(rows, device=self.device)
-                cond, strata = self._conditions[index], None if self._strata is None else self._strata[index]
-                if self.config.diffusion.condition == "noise":
-                    cond = torch.randn(cond.shape, generator=stream, device=self.device)
-                made.append(self._drawn(cond, strata, stream))
-        return Samples(np.concatenate(made), source)
+        parts = np.array_split(source, math.ceil(len(source) / _BATCH))
+        for rows in _shown(parts, len(parts), "generate", progress):
+            index = torch.as_tensor(rows, device=self.device)
+            cond, strata = self._conditions[index], None if self._strata is None else self._strata[index]
+            if self.config.diffusion.condition == "noise":
+                cond = torch.randn(cond.shape, generator=stream, device=self.device)
+            made.append(self._drawn(cond, strata, stream))
+        return np.concatenate(made)
+
+    @property
+    def _drawn_at_once(self) -> int:
+        return min(_BATCH, events_at_once(self.event_shape))
 
     def _rows_at_random(self, n: int | None, seed: int) -> np.ndarray:
         """Rows of training events, each about equally often."""
@@ -621,11 +673,12 @@ class DiffAug:
         backend = backend_cls(config.domain, tuple(header.event_shape))
         model._backend, model._encoder = backend, backend.make_encoder()
         model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(header.n_cond)
-        for part, module in model._modules().items():
-            saved.fill(part, module)
-            module.to(model.device).eval().requires_grad_(False)
-        model._conditions, strata = saved.conditions().to(model.device), saved.strata()
-        model._strata = None if strata is None else strata.to(model.device)
+        with enough_memory(model.device, f"the model in {str(path)!r}"):
+            for part, module in model._modules().items():
+                saved.fill(part, module)
+                module.to(model.device).eval().requires_grad_(False)
+            model._conditions, strata = saved.conditions().to(model.device), saved.strata()
+            model._strata = None if strata is None else strata.to(model.device)
         model.n_obs, model._has_generator, model.meta = header.n_obs, header.has_generator, header.meta
         model.history = saved.history()
         return model

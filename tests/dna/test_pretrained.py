@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from diffaug import dna
 from diffaug.backends._hyena import HyenaBackbone
+from diffaug.core.memory import OutOfMemory
 
 HYENA = {
     "model_type": "hyenadna",
@@ -126,6 +127,20 @@ def test_hyena_weights_are_where_they_belong(hyena: Path) -> None:
     changed = np.abs(model.embed(SEQUENCES) - other.embed(SEQUENCES)).max(axis=1)
     assert (changed[:2] < 1e-6).all()
     assert changed[2] > 1e-3
+
+
+def test_too_little_memory(hyena: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> torch.Tensor:
+        return torch.empty(10**15)
+
+    model = dna.load_pretrained(hyena, device="cpu")
+    monkeypatch.setattr(HyenaBackbone, "forward", too_large)
+    wanted = r"^Expected the embedding of sequences of up to 16 bases to fit .*Lower `batch_size`, which is 2, or crop"
+    with pytest.raises(OutOfMemory, match=wanted):
+        model.embed(SEQUENCES, batch_size=2)
+    monkeypatch.setattr(HyenaBackbone, "to", too_large)
+    with pytest.raises(OutOfMemory, match="^Expected the hyenadna model to fit into the memory of this computer"):
+        dna.load_pretrained(hyena, device="cpu")
 
 
 def test_hyena_position_features_of_the_file_are_used(hyena: Path) -> None:

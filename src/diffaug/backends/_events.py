@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from diffaug.backends._base import Backend
 from diffaug.core.arguments import check_length
 from diffaug.core.config import Config, config_from_dict
-from diffaug.core.inference import encode
+from diffaug.core.inference import encode, events_at_once
+from diffaug.core.memory import enough_memory, size_text
 
 
 class Embedding(NamedTuple):
@@ -54,6 +56,31 @@ def training_events(
     return event_shape, n_obs, None if batch is None else np.unique(batch, return_inverse=True)[1]
 
 
+def memory_of_training(
+    backend: type[Backend], n_obs: int, event_shape: tuple[int, ...], n_views: int, batch_sizes: Mapping[str, int]
+) -> tuple[str, str]:
+    """A training for :func:`diffaug.core.memory.enough_memory`: what it is, and what would take less memory.
+
+    ``n_views`` are the generated views of each event that lie beside the events, ``batch_sizes`` the settings by name.
+    """
+    size = math.prod(event_shape)
+    held = [f"{size_text(4 * n_obs * size)} of {backend.events}"]
+    if n_views:
+        held.append(f"{size_text(4 * n_obs * size * n_views)} of generated views (n_views={n_views})")
+    batches = [f"{name}={value}" for name, value in batch_sizes.items()]
+    settings = [*["n_views"] * (n_views > 1), *batch_sizes]
+    return (
+        f"the training on {n_obs:,} {backend.events} of {size:,} values",
+        f"It holds {', '.join(held)} and the work of a step ({', '.join(batches)}). Lower {' or '.join(settings)}, or take "
+        f"fewer {backend.events}, fewer values (genes, pixels, bases) of each, or smaller networks.",
+    )
+
+
+def fewer_at_a_time(at_once: int) -> str:
+    """What would take less memory where a fitted model works on so many events at once."""
+    return f"Up to {at_once:,} are worked on at once, and the results of all are kept. Ask for fewer at a time."
+
+
 def model_space(backend: Backend, x: Any, device: torch.device, chunk: int = 4096) -> Iterator[Tensor]:
     """Chunks of user data in the model space of a fitted domain, on the device."""
     shape = backend.event_shape_of(x)
@@ -67,6 +94,8 @@ def model_space(backend: Backend, x: Any, device: torch.device, chunk: int = 409
 
 def embed_events(encoder: nn.Module, backend: Backend, x: Any, device: torch.device) -> Embedding:
     """Embedding of user data under a fitted encoder."""
-    parts = [encode(encoder, chunk) for chunk in model_space(backend, x, device)]
-    semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
-    return Embedding(semantic, latent)
+    advice = fewer_at_a_time(events_at_once(backend.event_shape))
+    with enough_memory(device, f"the embedding of {backend.events}", advice):
+        parts = [encode(encoder, chunk) for chunk in model_space(backend, x, device)]
+        semantic, latent = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in (0, 1))
+        return Embedding(semantic, latent)

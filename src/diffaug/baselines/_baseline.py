@@ -7,14 +7,14 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffaug.backends import Backend, get_backend
-from diffaug.backends._events import Embedding, embed_events, resolve_config, training_events
+from diffaug.backends._events import Embedding, embed_events, memory_of_training, resolve_config, training_events
 from diffaug.baselines._byol import BYOL
 from diffaug.baselines._dino import DINO
 from diffaug.baselines._dlme import DLME
@@ -30,8 +30,12 @@ from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, settings_from_dict
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
 from diffaug.core.inference import encode
+from diffaug.core.memory import enough_memory
 from diffaug.core.plan import EpochRecord
 from diffaug.core.views import HandViews, one_kind_each
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _METHODS: dict[str, type[Method]] = {method.name: method for method in (SimCLR, MoCo, BYOL, SimSiam, DINO, DLME)}
 #: Names of the methods.
@@ -177,8 +181,30 @@ class Baseline:
         config = dataclasses.replace(self._asked, training=plan)
         fabric = make_fabric(self._device_name, plan.precision)
         backend = self._backend_cls(config.domain, event_shape)
+        n_views = 0
         if generated is not None:
             _check_generated(backend, generated, n_obs)
+            n_views = generated.shape[1]
+        sizes = {"batch_size": min(plan.batch_size, n_obs)}
+        needs = memory_of_training(self._backend_cls, n_obs, event_shape, n_views, sizes)
+        with enough_memory(self.device, *needs, kept=None if file is None else file.path):
+            self._fit(x, backend, fabric, config, batch=batch, generated=generated, file=file, progress=progress)
+        return self
+
+    def _fit(
+        self,
+        x: Any,
+        backend: Backend,
+        fabric: Fabric,
+        config: Config,
+        *,
+        batch: np.ndarray | None,
+        generated: np.ndarray | None,
+        file: CheckpointFile | None,
+        progress: bool,
+    ) -> None:
+        """:meth:`fit` on checked events, in a frame of its own: see :func:`diffaug.core.memory.enough_memory`."""
+        plan, n_obs = config.training, x.shape[0]
         backend.prepare(x)
         kinds = self.views or (backend.settled(batched=batch is not None).views,)
         with tuned_cpu():
@@ -209,7 +235,6 @@ class Baseline:
                 history = _train(trainer, kept, self.method, progress)
         self._backend, self._encoder = backend, method.encoder.eval()
         self.config, self.history, self.n_obs, self.hand_made = config, history, n_obs, kinds
-        return self
 
     def _identity(self, data: Tensor, kinds: Sequence[str]) -> dict[str, Any]:
         """What makes a fit the one it is, besides its settings and numbers."""

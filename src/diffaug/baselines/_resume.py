@@ -67,11 +67,9 @@ class Kept:
         history: list[Record] = []
         if self._saved is not None:
             assert self.file is not None
-            try:
+            with self.file.taken_up():
                 trainer.load_state(self._saved["trainer"])
                 history = [kind(**record) for record in self._saved["history"]]
-            except (LookupError, TypeError, ValueError, RuntimeError) as error:
-                raise self.file.misfit(error) from error
             yield from list(history)
 
         def state() -> dict[str, Any]:

@@ -16,8 +16,7 @@ from diffaug.core.batches import pair_probes, shuffled_batches
 from diffaug.core.config import TrainingConfig
 from diffaug.core.devices import random_streams
 from diffaug.core.learner import Learner, Patience, finite_loss
-from diffaug.core.plan import EpochRecord
-from diffaug.core.training import STREAMS
+from diffaug.core.plan import STREAMS, EpochRecord
 from diffaug.core.views import HandViews, drop_features
 
 if TYPE_CHECKING:

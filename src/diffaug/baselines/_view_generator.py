@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.backends import Backend, get_backend
-from diffaug.backends._events import model_space, resolve_config, training_events
+from diffaug.backends._events import fewer_at_a_time, memory_of_training, model_space, resolve_config, training_events
 from diffaug.baselines._baseline import Baseline
 from diffaug.baselines._event_networks import Layout, Values, layout_of
 from diffaug.baselines._gan import Critic, GANGenerator, GANSettings, critic_loss, generator_loss
@@ -27,9 +27,9 @@ from diffaug.core.checkpoint import CheckpointFile, checkpoint_file
 from diffaug.core.config import Config, TrainingConfig, settings_from_dict
 from diffaug.core.devices import make_fabric, random_streams, seeded_init, tuned_cpu
 from diffaug.core.ema import EMA
-from diffaug.core.inference import encode, events_at_once
+from diffaug.core.inference import calibration_index, encode, events_at_once
 from diffaug.core.learner import Learner, finite_loss
-from diffaug.core.training import calibration_index
+from diffaug.core.memory import enough_memory
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -164,8 +164,6 @@ class ViewGenerator:
         -------
         The generator itself.
         """
-        from tqdm.auto import tqdm
-
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, _ = training_events(self._backend_cls, x, None)
         plan = self._asked.training.resolve(n_obs, max_epochs)
@@ -177,6 +175,27 @@ class ViewGenerator:
             )
         config = dataclasses.replace(self._asked, training=plan)
         fabric = make_fabric(self._device_name, plan.precision)
+        sizes = {"generator_batch_size": plan.batch_sizes(n_obs)[1]}
+        needs = memory_of_training(self._backend_cls, n_obs, event_shape, 0, sizes)
+        with enough_memory(self.device, *needs, kept=None if file is None else file.path):
+            self._fit(x, event_shape, fabric, config, n_epochs, file=file, progress=progress)
+        return self
+
+    def _fit(
+        self,
+        x: Any,
+        event_shape: tuple[int, ...],
+        fabric: Fabric,
+        config: Config,
+        n_epochs: int,
+        *,
+        file: CheckpointFile | None,
+        progress: bool,
+    ) -> None:
+        """:meth:`fit` on checked events, in a frame of its own: see :func:`diffaug.core.memory.enough_memory`."""
+        from tqdm.auto import tqdm
+
+        plan, n_obs = config.training, x.shape[0]
         backend = self._backend_cls(config.domain, event_shape)
         backend.prepare(x)
         with tuned_cpu():
@@ -207,7 +226,6 @@ class ViewGenerator:
                 some = data[calibration_index(n_obs, data.device)]
                 backend.calibrate(_drawn(maker, some, maker.random["calibration"]), backend.strata(some))
         self._backend, self._maker, self.config, self.history = backend, maker, config, history
-        return self
 
     def augment(self, x: Any, n_views: int = 1, *, random_state: int = 0) -> np.ndarray:
         """Views of given events, as :meth:`diffaug.DiffAug.augment` returns them.
@@ -229,13 +247,18 @@ class ViewGenerator:
             raise RuntimeError("Expected a fitted generator, found one that was never fitted. Call `fit` first.")
         n_views = whole_number("n_views", n_views, 1)
         stream = random_streams(whole_number("random_state", random_state), ("augment",), self.device)["augment"]
+        what = f"views (n_views={n_views}) of {self._backend.events}"
+        at_once = events_at_once(self._backend.event_shape)
+        with enough_memory(self.device, what, fewer_at_a_time(at_once)), tuned_cpu():
+            return self._generated_views(self._backend, x, n_views, stream)
+
+    def _generated_views(self, backend: Backend, x: Any, n_views: int, stream: torch.Generator) -> np.ndarray:
         made = []
-        with tuned_cpu():
-            for chunk in model_space(self._backend, x, self.device):
-                each = chunk.repeat_interleave(n_views, dim=0)
-                drawn = _drawn(self._maker, each, stream)
-                made.append(self._backend.from_model(self._backend.from_generator(drawn, self._backend.strata(each))))
-        return np.concatenate(made).reshape(-1, n_views, *self._backend.event_shape)
+        for chunk in model_space(backend, x, self.device):
+            each = chunk.repeat_interleave(n_views, dim=0)
+            drawn = _drawn(self._maker, each, stream)
+            made.append(backend.from_model(backend.from_generator(drawn, backend.strata(each))))
+        return np.concatenate(made).reshape(-1, n_views, *backend.event_shape)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from diffaug.core.devices import device_name
+from diffaug.core.memory import is_out_of_memory
 from diffaug.core.storage import file_written_whole, remove_leftovers
 from diffaug.core.timebox import OutOfTime
 
@@ -208,12 +209,21 @@ class CheckpointFile:
         """The file of a training that is a part of this one, under the same name with a suffix."""
         return CheckpointFile(self.path.with_name(self.path.name + suffix), self.minutes, until=self.until)
 
-    def misfit(self, error: Exception) -> ValueError:
-        """What to raise where ``error`` says that the state in the file is none of the training that it was made for."""
-        return ValueError(
-            f"Expected a state of this version of diffaug in {str(self.path)!r}, found another: "
-            f"{' '.join(str(error).split())[:200]}. Use the version that wrote it, or delete it or give another path."
-        )
+    @contextlib.contextmanager
+    def taken_up(self) -> Iterator[None]:
+        """A block that goes to the state in the file; an error says that it is none of the training that it was made for.
+
+        Too little memory says nothing against the file, and passes.
+        """
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"Expected a state of this version of diffaug in {str(self.path)!r}, found another: "
+                f"{' '.join(str(error).split())[:200]}. Use the version that wrote it, or delete it or give another path."
+            ) from error
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -266,6 +276,8 @@ class CheckpointFile:
             if not isinstance(document, dict) or document.get("format") != FORMAT:
                 raise ValueError("another kind of content")
         except _UNREADABLE as error:
+            if is_out_of_memory(error):
+                raise
             what = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(
                 f"Expected a checkpoint of diffaug in {name!r}, found a damaged or a foreign file ({what}). "

@@ -14,6 +14,8 @@ from diffaug.core.samplers import sample
 
 #: See :func:`events_at_once`. Vectors of up to 2,048 features are drawn 2,048 at a time, whatever the second number.
 _MOST_AT_ONCE, _NUMBERS_AT_ONCE = 4096, 1 << 22
+#: See :func:`calibration_index`: draws in all, and under the condition of one event.
+_N_CALIBRATION, _MOST_CALIBRATIONS = 2048, 4
 
 
 def events_at_once(event_shape: tuple[int, ...]) -> int:
@@ -68,3 +70,9 @@ def draw(
             )
         )
     return torch.cat(drawn)
+
+
+def calibration_index(n_obs: int, device: torch.device) -> Tensor:
+    """Events under whose conditions a trained generator is sampled for a domain's ``calibrate``, each about equally often."""
+    n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * n_obs)
+    return torch.arange(n_drawn, device=device) * n_obs // n_drawn

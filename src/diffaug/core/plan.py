@@ -1,4 +1,4 @@
-"""What a training consists of: its phases in their order, the place in them, and the record of an epoch."""
+"""What a training consists of: random streams, phases in their order, the place in them, and the record of an epoch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from typing import Literal, NamedTuple
 from diffaug.core.config import TrainingConfig
 
 Phase = Literal["A", "B", "fill", "joint"]
+
+#: Random streams of a run, each with its own numbers. New ones come last, so that the others keep theirs.
+STREAMS = (
+    "order",
+    "hand",
+    "mix",
+    "generator_order",
+    "noise",
+    "bank",
+    "condition",
+    "dropout",
+    "space",
+    "calibration",
+    "trust",
+    "network",
+)
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,8 @@ class ResumableRun:
         self._is_new = True  # the file does not have the end yet
         if file is None or saved is None:
             return
-        try:
+        with file.taken_up():
             self._load(saved)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise file.misfit(error) from error
         n_twin = sum(len(twin.history) for twin in self.twins.values())
         logger.info(
             "Going on from %r: %d epochs are done%s",

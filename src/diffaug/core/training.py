@@ -19,10 +19,10 @@ from diffaug.core.config import Config
 from diffaug.core.devices import random_streams, seeded_init
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.ema import EMA
-from diffaug.core.inference import draw, encode
+from diffaug.core.inference import calibration_index, draw, encode
 from diffaug.core.learner import Learner, Patience, finite_loss
 from diffaug.core.networks import Encoding
-from diffaug.core.plan import EpochRecord, Place, blocks_of, known_epochs
+from diffaug.core.plan import STREAMS, EpochRecord, Place, blocks_of, known_epochs
 from diffaug.core.schedules import NoiseSchedule
 from diffaug.core.trust import ViewTrust
 from diffaug.core.views import HandViews, drop_features
@@ -30,29 +30,8 @@ from diffaug.core.views import HandViews, drop_features
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Random streams of a run, each with its own numbers. New ones come last, so that the others keep theirs.
-STREAMS = (
-    "order",
-    "hand",
-    "mix",
-    "generator_order",
-    "noise",
-    "bank",
-    "condition",
-    "dropout",
-    "space",
-    "calibration",
-    "trust",
-    "network",
-)
+#: Those of an A epoch.
 _A_STREAMS = ("order", "hand", "mix", "dropout")
-_N_CALIBRATION, _MOST_CALIBRATIONS = 2048, 4  # in all, and under the condition of one event
-
-
-def calibration_index(n_obs: int, device: torch.device) -> Tensor:
-    """Events whose conditions are drawn under for ``calibrate``, each about equally often."""
-    n_drawn = min(_N_CALIBRATION, _MOST_CALIBRATIONS * n_obs)
-    return torch.arange(n_drawn, device=device) * n_obs // n_drawn
 
 
 class Trainer:

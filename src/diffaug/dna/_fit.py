@@ -94,6 +94,8 @@ def fit(
         or of another run.
     OSError
         ``checkpoint`` cannot be read, or there is no place to write it.
+    diffaug.core.memory.OutOfMemory
+        The device or the computer has too little memory.
 
     Examples
     --------

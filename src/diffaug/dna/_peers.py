@@ -18,9 +18,12 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
 from diffaug.backends import get_backend
+from diffaug.backends._events import fewer_at_a_time
 from diffaug.backends.dna import DNAConfig
 from diffaug.core.devices import make_fabric, seeded_init, tuned_cpu
 from diffaug.core.inference import encode as run_encoder
+from diffaug.core.inference import events_at_once
+from diffaug.core.memory import enough_memory
 from diffaug.dna._files import SequenceTable
 from diffaug.dna._kmers import kmer_counts
 from diffaug.dna._sequences import check_sequences, crop, encode
@@ -131,10 +134,11 @@ def random_embedding(
     with seeded_init(random_state):
         encoder = backend.make_encoder()
     where = make_fabric(device).device
-    encoder.to(where)
-    with tuned_cpu():
+    advice = fewer_at_a_time(events_at_once(backend.event_shape))
+    with enough_memory(where, f"the embedding of {backend.events}", advice), tuned_cpu():
+        encoder.to(where)
         parts = [run_encoder(encoder, backend.to_model(x[i : i + 2048]).to(where)) for i in range(0, len(x), 2048)]
-    return torch.cat([p.semantic for p in parts]).cpu().numpy()
+        return torch.cat([p.semantic for p in parts]).cpu().numpy()
 
 
 def _parts(table: SequenceTable) -> tuple[SequenceTable, SequenceTable, Labels, Labels]:
@@ -217,11 +221,12 @@ def _cnn(
     a, b = _same_length(check_sequences(train), check_sequences(test), least=64)
     where = make_fabric(device).device
     with seeded_init(seed):
-        network = BenchmarkCNN(a.shape[2], len(classes)).to(where)
-    optimizer = torch.optim.Adam(network.parameters())
+        network = BenchmarkCNN(a.shape[2], len(classes))
     random = torch.Generator().manual_seed(seed)
     x, target = torch.as_tensor(a), torch.as_tensor(codes)
-    with tuned_cpu():
+    what = f"the benchmark's network for sequences of {a.shape[2]:,} bases"
+    with enough_memory(where, what, "Crop the sequences."), tuned_cpu():
+        optimizer = torch.optim.Adam(network.to(where).parameters())
         for _ in range(n_epochs):
             for index in torch.randperm(len(x), generator=random).split(batch_size):
                 if len(index) < 2:  # batch normalisation needs two

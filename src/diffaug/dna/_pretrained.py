@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffaug.backends._hyena import BASE_TOKENS, N_TOKENS, HyenaBackbone
 from diffaug.core.devices import make_fabric, tuned_cpu
+from diffaug.core.memory import enough_memory
 from diffaug.dna._sequences import check_sequences
 
 _HYENA_UNKNOWN = 11  # the row of N in HyenaDNA's table
@@ -71,7 +72,8 @@ class PretrainedEncoder:
     ) -> None:
         self.name, self.max_length = name, max_length
         self._device = make_fabric(device).device
-        self._network, self._pooled = network.to(self._device).eval().requires_grad_(False), pooled
+        with enough_memory(self._device, f"the {name} model"):
+            self._network, self._pooled = network.to(self._device).eval().requires_grad_(False), pooled
         self.n_parameters = sum(p.numel() for p in network.parameters())
 
     def __repr__(self) -> str:
@@ -103,7 +105,9 @@ class PretrainedEncoder:
                 f"Expected sequences of at most {self.max_length} bases for this {self.name} model, found {longest}. "
                 "Crop them, e.g. with `diffaug.dna.crop`."
             )
-        with tuned_cpu(), torch.no_grad():
+        what = f"the embedding of sequences of up to {longest:,} bases"
+        advice = f"Lower `batch_size`, which is {batch_size}, or crop the sequences."
+        with enough_memory(self._device, what, advice), tuned_cpu(), torch.no_grad():
             parts = [
                 self._pooled(self._network, text[i : i + batch_size], self._device).cpu()
                 for i in range(0, len(text), batch_size)

@@ -118,6 +118,8 @@ def fit(
         run. Nothing is written then.
     OSError
         ``checkpoint`` cannot be read, or there is no place to write it.
+    diffaug.core.memory.OutOfMemory
+        The device or the computer has too little memory.
 
     Examples
     --------

@@ -75,6 +75,8 @@ def fit(
         run.
     OSError
         ``checkpoint`` cannot be read, or there is no place to write it.
+    diffaug.core.memory.OutOfMemory
+        The device or the computer has too little memory.
     ImportError
         The extra ``vision`` is not installed, which hand-made views need.
 
