@@ -87,8 +87,8 @@ CASES: dict[str, Case] = {
     },
     **{f"DNA, {p}, {n} bases": Case("dna", p, n, 64) for p in ("default", "paper") for n in (101, 300)},
     **{
-        f"attention {name}, {n} bases": Case("dna", "default", n, 8, {"attention_up_to": most}, CHOICE_STAGES)
-        for n in (251, 509, 1024) for name, most in (("up to 128", 128), ("on all maps", None))
+        f"attention {name}, {n} bases": Case("dna", "default", n, 8, {"attention": kind}, CHOICE_STAGES)
+        for n in (251, 509, 1024) for name, kind in (("up to 128", "coarse"), ("on all maps", "full"))
     },
     **{f"FFT, {n} bases": Case("dna", "default", n, 32, stages=("fft",)) for n in (251, 300, 509)},
 }  # fmt: skip

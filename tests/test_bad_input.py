@@ -355,6 +355,8 @@ SETTINGS: list[Row] = [
     ("one_timestep", nothing, fit_settings(diffusion={"n_timesteps": 1}), ValueError, "Expected `n_timesteps` of at least 2, found 1"),
     ("no_steps", nothing, fit_settings(diffusion={"n_steps": 0}), ValueError, "Expected `n_steps` in 1 .. 1000, found 0"),
     ("too_many_steps", nothing, fit_settings(diffusion={"n_steps": 1001}), ValueError, "Expected `n_steps` in 1 .. 1000, found 1001"),
+    ("eta_unread", nothing, fit_settings(diffusion={"eta": 0.5}), ValueError,
+     "Expected `eta` of 0 for `sampler` 'dpmpp_2m', which does not read it, found 0.5. Set `sampler` to 'ddim'"),
     ("large_eta", nothing, fit_settings(diffusion={"eta": 1.5}), ValueError, r"Expected `eta` in \[0, 1\], found 1.5"),
     ("no_memory", nothing, fit_settings(diffusion={"ema_decay": 1.0}), ValueError, r"Expected `ema_decay` in \[0, 1\), found 1.0"),
     ("guidance_alone", nothing, fit_settings(diffusion={"guidance_scale": 2.0}), ValueError, "Expected `condition_dropout` above 0 .*found 0"),

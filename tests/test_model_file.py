@@ -76,6 +76,39 @@ def test_loaded_model_is_the_same(model: DiffAug, saved: Path) -> None:
         assert isinstance(record.seconds, float)
 
 
+def test_a_loaded_model_fits_other_data_by_what_was_asked(saved: Path) -> None:
+    """Epochs that a fit took from its own data are not those of another."""
+    steps = {"warmup_steps": 40, "generator_steps": 20, "mixed_steps": 20, "encoder_passes": 0, "generator_passes": 0}
+    asked = DiffAug({**CONFIG, "training": steps}, device="cpu")
+    few = asked.fit(expression(40), max_epochs=2, progress=False).save(saved.with_name("few"))
+    loaded = DiffAug.load(few, device="cpu")
+    assert loaded.asked == asked.asked and loaded.asked.training.warmup_epochs is None
+    assert loaded.config == asked.config and loaded.config.training.warmup_epochs is not None
+    again, fresh = (
+        model.fit(expression(600), progress=False) for model in (loaded, DiffAug(asked.asked, device="cpu"))
+    )
+    assert again.config == fresh.config != asked.config
+    assert again.fingerprint == fresh.fingerprint
+
+
+def test_a_model_of_before_was_asked_for_what_it_has(saved: Path) -> None:
+    document = json.loads((saved / "config.json").read_text())
+    del document["asked"]
+    (saved / "config.json").write_text(json.dumps(document))
+    loaded = DiffAug.load(saved, device="cpu")
+    assert loaded.asked == loaded.config
+
+
+def test_what_grows_with_the_events_stands_on_one_line(model: DiffAug, tmp_path: Path) -> None:
+    """The settings stay readable."""
+    big = DiffAug(CONFIG, device="cpu")
+    big.meta["cells"] = list(range(5000))
+    big.fit(expression(40), max_epochs=1, progress=False)
+    text = (big.save(tmp_path / "big") / "config.json").read_text()
+    assert json.loads(text)["meta"]["cells"] == big.meta["cells"]
+    assert '"view_rate"' in text and text.count("\n") < 200
+
+
 def test_load_in_another_process(model: DiffAug, saved: Path, tmp_path: Path) -> None:
     """Equal to the bit there, too."""
     x = expression(30, seed=2)

@@ -462,6 +462,7 @@ def write_embedding(adata: AnnData, model: DiffAug | Baseline, embedding: Embedd
             "random_state": model.random_state,
             "input": {k: model.meta[k] for k in _INPUT if model.meta[k] is not None},
         },
+        "asked": model.asked.to_dict(),
         "history": history,
         "versions": versions(),
         "genes": np.array(model.meta["features"], dtype=object).astype(str),
@@ -501,6 +502,7 @@ def new_anndata(
         "n_obs_trained": model.n_obs,
         "model_fingerprint": model.fingerprint,
         "params": model.config.to_dict(),
+        "asked": model.asked.to_dict(),
         "versions": versions(),
     }
     return made

@@ -74,7 +74,9 @@ class DiffAug:
     Attributes
     ----------
     config
-        The settings; after :meth:`fit` with the numbers of epochs filled in.
+        The settings; after :meth:`fit` with what it takes from the data, such as the numbers of epochs, filled in.
+    asked
+        The settings as they were given, for a fit of other data.
     history
         List of :class:`diffaug.core.plan.EpochRecord`.
     sweep
@@ -109,7 +111,7 @@ class DiffAug:
     ) -> None:
         self._backend_cls = get_backend(backend)
         self.config = resolve_config(config, self._backend_cls)
-        self._asked = self.config  # fit fills in epochs for its own data; the next fit must not inherit them
+        self.asked = self.config  # what a fit fills in is for its own data; the next one must not inherit it
         self.random_state = whole_number("random_state", random_state)
         self.device = make_fabric(device).device
         self._device_name = device
@@ -189,7 +191,7 @@ class DiffAug:
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
-        plan = self._asked.training
+        plan = self.asked.training
         n_views = plan.n_views if plan.n_cycles and plan.view_rate else 0
         sizes = dict(zip(("batch_size", "generator_batch_size"), plan.batch_sizes(n_obs), strict=True))
         needs = memory_of_training(self._backend_cls, n_obs, event_shape, n_views, sizes)
@@ -223,7 +225,7 @@ class DiffAug:
     ) -> None:
         """:meth:`fit` on checked events, in a frame of its own: see :func:`diffaug.core.memory.enough_memory`."""
         n_obs = x.shape[0]
-        config = dataclasses.replace(self._asked, training=self._asked.training.resolve(n_obs, max_epochs))
+        config = dataclasses.replace(self.asked, training=self.asked.training.resolve(n_obs, max_epochs))
         rates = sweep_rates(sweep, twin=twin, plan=config.training)
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)
@@ -285,7 +287,8 @@ class DiffAug:
         """A twin: it differs by its encoder, its history and its view_rate."""
         twin = copy.copy(self)
         twin.config = self.config.updated("training", view_rate=view_rate)
-        twin._asked, twin.sweep, twin.meta = twin.config, {}, dict(self.meta)
+        twin.asked = self.asked.updated("training", view_rate=view_rate)
+        twin.sweep, twin.meta = {}, dict(self.meta)
         for _ in _shown(run.twin(view_rate), run.trainer.n_twin_epochs, f"twin {view_rate:g}", progress, unit="epoch"):
             pass
         trained = run.twins[view_rate]
@@ -640,6 +643,7 @@ class DiffAug:
             has_generator=self._has_generator,
             random_state=self.random_state,
             config=self.config.to_dict(),
+            asked=self.asked.to_dict(),
             meta=self.meta,
         )
         return write_model(path, header, tensors, self.history, overwrite=overwrite)
@@ -670,6 +674,7 @@ class DiffAug:
         header, backend_cls = saved.header, get_backend(saved.header.backend)
         config = saved.settings(backend_cls)
         model = cls(config, backend=header.backend, random_state=header.random_state, device=device)
+        model.asked = saved.asked(backend_cls)
         backend = backend_cls(config.domain, tuple(header.event_shape))
         model._backend, model._encoder = backend, backend.make_encoder()
         model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(header.n_cond)

@@ -10,9 +10,10 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ from diffaug.core.plan import EpochRecord
 from diffaug.core.storage import MODEL_FOLDER, written_whole
 
 FORMAT, SCHEMA_VERSION = "diffaug", 2
+#: Parts of ``config.json`` that are longer stand on one line, which takes half the room.
+_LONGEST_LINE = 5000
 #: Columns of the history that models saved before them lack.
 _LATER_COLUMNS = {"news", "faith", "realism"}
 
@@ -37,6 +40,7 @@ class Header(NamedTuple):
     has_generator: bool
     random_state: int
     config: dict
+    asked: dict
     meta: dict
 
 
@@ -51,11 +55,22 @@ class SavedModel(NamedTuple):
     tensors: dict[str, Tensor]
 
     def settings(self, backend: type[Backend]) -> Config:
-        """The settings; raises ``ValueError`` where this version knows others."""
-        given = self.header.config
+        """The settings of the training; raises ``ValueError`` where this version knows others."""
+        with self._fitting():
+            given = self.header.config
+            return config_from_dict({**given, "domain": backend.settings_of_older(given["domain"])}, backend.Settings)
+
+    def asked(self, backend: type[Backend]) -> Config:
+        """The settings as they were given to the model, before a fit filled in what it takes from its data."""
+        if not self.header.asked:
+            return self.settings(backend)
+        with self._fitting():
+            return config_from_dict(self.header.asked, backend.Settings)
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
         try:
-            domain = backend.settings_of_older(given["domain"])
-            return config_from_dict({**given, "domain": domain}, backend.Settings)
+            yield
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected settings that fit this version of diffaug in {str(self.folder)!r}, found others: {error.args[0]}"
@@ -101,7 +116,7 @@ def write_model(
     target = _folder(path)
     with written_whole(target, kind=MODEL_FOLDER, overwrite=overwrite) as folder:
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, folder / "weights.safetensors")
-        (folder / "config.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        (folder / "config.json").write_text(_json_text(document), encoding="utf-8")
         with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(f.name for f in dataclasses.fields(EpochRecord))
@@ -128,6 +143,17 @@ def read_model(path: object) -> SavedModel:
     return SavedModel(folder, header, tensors)
 
 
+def _json_text(document: Mapping[str, Any]) -> str:
+    """JSON with a line for each setting, but not for each training event."""
+    parts = []
+    for key, value in document.items():
+        text = json.dumps(value)
+        if len(text) <= _LONGEST_LINE:
+            text = json.dumps(value, indent=1).replace("\n", "\n ")
+        parts.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def _folder(path: object) -> Path:
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise TypeError(f"Expected `path` to name a folder, found {path!r}.")
@@ -146,6 +172,7 @@ def _read_header(file: Path) -> Header:
             f"Expected a model of schema version {SCHEMA_VERSION}, found {document.get('schema_version')} in {str(file)!r}. "
             "Use the diffaug version that wrote it, or a newer one."
         )
+    document.setdefault("asked", {})  # models of before do not know
     for key, kind in _KINDS.items():
         if key not in document:
             raise ValueError(f"Expected {list(_KINDS)} in {str(file)!r}, found no {key!r}.")

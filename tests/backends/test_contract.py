@@ -14,7 +14,7 @@ import torch
 from diffaug import DiffAug
 from diffaug.backends import available_backends, get_backend
 from diffaug.core.checkpoint import CheckpointFile
-from diffaug.core.config import Config, config_from_dict
+from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, config_from_dict
 from diffaug.core.devices import seeded_init
 from diffaug.core.inference import encode
 
@@ -53,6 +53,10 @@ def test_default_preset(backend: str) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.domain.__setattr__(dataclasses.fields(cls.Settings)[0].name, 3)
     assert config_from_dict(config.to_dict(), cls.Settings) == config
+    # A plain dictionary, as TOML, has no None: what is not there has to be what it stands for.
+    for part in (LossConfig, DiffusionConfig, TrainingConfig, cls.Settings):
+        for field in dataclasses.fields(part):
+            assert "None" not in str(field.type) or field.default is None, field.name
     with pytest.raises(ValueError, match=r"Expected a preset among \[.*'default'.*\], found 'best'"):
         cls.preset("best")
 

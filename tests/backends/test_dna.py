@@ -53,7 +53,7 @@ def generator(seed: int = 0) -> torch.Generator:
         ({"max_length": 0}, "`max_length` of at least 1"),
         ({"generator_widths": (8, 8, 8)}, r"`generator_widths` of four multiples of 4, found \(8, 8, 8\)"),
         ({"generator_widths": (8, 8, 8, 6)}, "four multiples of 4"),
-        ({"attention_up_to": -1}, "`attention_up_to` of at least 0 or None, found -1"),
+        ({"attention_up_to": -1}, "`attention_up_to` of at least 0, found -1"),
         ({"combined": ("mutation",)}, "`combined` of two or more of"),
         ({"combined": ("mutation", "mutation")}, "`combined` of two or more of"),
         ({"combined": ("mutation", "mixup")}, r"`combined` of two or more of .*found \['mutation', 'mixup'\]"),
@@ -83,7 +83,7 @@ def test_presets() -> None:
         "epsilon",
     )
     assert paper.domain.generator_widths == (16, 32, 64, 64)
-    assert paper.domain.attention_up_to is None
+    assert paper.domain.attention == "full"
 
 
 # --- what it refuses -------------------------------------------------------------------------------------------------
@@ -268,3 +268,11 @@ def test_hand_views_keep_lengths() -> None:
         views = made.hand_views(torch.as_tensor(x), kind=kind)(torch.arange(20), generator())
         real = (torch.as_tensor(x) != 0).any(dim=1)
         assert torch.equal((views != 0).any(dim=1), real), kind
+
+
+def test_a_model_of_before_keeps_its_attention() -> None:
+    """None, which stood for attention everywhere, was not written."""
+    older = DNABackend.settings_of_older
+    assert older({"depth": 2})["attention"] == "full"
+    assert older({"attention_up_to": 64})["attention"] == "coarse"
+    assert older({"attention": "full", "attention_up_to": 64})["attention"] == "full"

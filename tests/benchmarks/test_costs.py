@@ -153,7 +153,7 @@ def test_all_cases_have_settings_that_hold(monkeypatch: pytest.MonkeyPatch) -> N
         cls = get_backend(case.backend)
         cls(case.config().domain, cls.event_shape_of(case.events(2)))
         assert str(case.size) in name
-    assert _costs.CASES["attention on all maps, 509 bases"].config().domain.attention_up_to is None
+    assert _costs.CASES["attention on all maps, 509 bases"].config().domain.attention == "full"
 
 
 @pytest.mark.parametrize(

@@ -403,6 +403,8 @@ def test_info_of_a_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert found["genes"] == [f"gene{i}" for i in range(5)]
     assert found["n_parameters"] == model.n_parameters
     assert found["settings"] == json.loads(json.dumps(model.config.to_dict()))
+    assert found["asked"] == json.loads(json.dumps(model.asked.to_dict()))
+    assert found["settings"]["training"]["warmup_epochs"] == 4 and "warmup_epochs" not in found["asked"]["training"]
     assert found["groups"] == {"cell_type": 2, "batch": 2}
     assert found["input"]["kind"] == "counts" and found["input"]["sparse"] is True
     assert [(p["phase"], p["cycle"], p["epochs"]) for p in found["phases"]] == [
@@ -443,7 +445,8 @@ def test_info_of_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "cells.diffaug.h5ad"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"^fill +1 +0 ", text, flags=re.MULTILINE) and "uns['diffaug'], written by fit (diffaug" in text
-    assert tomllib.loads(text[text.index("[loss]") :]) == model["settings"]
+    assert cells["results"]["diffaug"]["asked"] == model["asked"]
+    assert tomllib.loads(text[text.index("[loss]") :]) == model["asked"]
 
 
 def test_info_of_other_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

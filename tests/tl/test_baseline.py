@@ -42,7 +42,7 @@ def test_fields_written_and_nothing_else(
 def test_record_and_h5ad(logged: anndata.AnnData, small: dict, tmp_path: Path) -> None:
     model = run(logged, "moco", small, views=("mixup", "thinning"), random_state=7)
     record = logged.uns["moco"]
-    assert set(record) == {"params", "history", "versions", "genes", "method", "settings", "views", "n_views"}
+    assert set(record) == {"params", "asked", "history", "versions", "genes", "method", "settings", "views", "n_views"}
     assert (record["method"], record["views"], record["n_views"]) == ("moco", ["mixup", "thinning"], 0)
     assert record["settings"] == {"temperature": 0.2, "queue_size": 4096, "momentum": 0.99}
     assert record["params"]["random_state"] == 7

@@ -46,7 +46,7 @@ def test_fields_written_and_nothing_else(
 def test_record(logged: anndata.AnnData, small: dict) -> None:
     model = run(logged, small, random_state=7, n_cycles=2, view_rate=0.25)
     record = logged.uns["diffaug"]
-    assert set(record) == {"params", "history", "versions", "genes"}
+    assert set(record) == {"params", "asked", "history", "versions", "genes"}
     params = record["params"]
     assert params["random_state"] == 7
     assert params["training"]["n_cycles"] == model.config.training.n_cycles == 2
@@ -87,7 +87,7 @@ def test_h5ad_round_trip(logged: anndata.AnnData, small: dict, summarise: Callab
     before, after = summarise(logged), summarise(back)
     assert after["obsm/X_diffaug"] == before["obsm/X_diffaug"]
     record = back.uns["diffaug"]
-    assert set(record) == {"params", "history", "versions", "genes"}
+    assert set(record) == {"params", "asked", "history", "versions", "genes"}
     expected = pd.DataFrame(logged.uns["diffaug"]["history"])
     pd.testing.assert_frame_equal(pd.DataFrame(record["history"])[expected.columns], expected, check_dtype=False)
     assert list(record["genes"]) == list(logged.uns["diffaug"]["genes"])

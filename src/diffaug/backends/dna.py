@@ -57,8 +57,11 @@ class DNAConfig:
         Longest sequence to accept: time and memory grow with the length.
     generator_widths
         Channels of the U-Net at full, half, fourth and eighth length.
+    attention
+        ``"full"``: self-attention in the U-Net on every map but the full-length one, as in the paper's listing; ``"coarse"``: on
+        those of at most ``attention_up_to`` positions.
     attention_up_to
-        Attention in the U-Net works on maps of at most so many positions; ``None`` for all, as in the paper's listing.
+        See ``attention``.
     views
         Hand-made views, see :mod:`diffaug.backends._dna_views`. ``"evoaug"`` applies two of ``combined`` to each
         sequence, drawn at random.
@@ -81,7 +84,8 @@ class DNAConfig:
     filter_width: int = 64
     max_length: int = 1024
     generator_widths: tuple[int, ...] = (32, 64, 128, 128)
-    attention_up_to: int | None = 128
+    attention: Literal["coarse", "full"] = "coarse"
+    attention_up_to: int = 128
     views: ViewKind = "evoaug"
     combined: tuple[str, ...] = ("translocation", "insertion", "deletion", "mutation")
     largest_segment: int = 20
@@ -97,8 +101,8 @@ class DNAConfig:
         widths = self.generator_widths
         if len(widths) != 4 or any(w < 4 or w % 4 for w in widths):
             raise ValueError(f"Expected `generator_widths` of four multiples of 4, found {widths}.")
-        if self.attention_up_to is not None and self.attention_up_to < 0:
-            raise ValueError(f"Expected `attention_up_to` of at least 0 or None, found {self.attention_up_to}.")
+        if self.attention_up_to < 0:
+            raise ValueError(f"Expected `attention_up_to` of at least 0, found {self.attention_up_to}.")
         if len(set(self.combined)) < 2 or any(kind not in _COMBINABLE for kind in self.combined):
             raise ValueError(f"Expected `combined` of two or more of {list(_COMBINABLE)}, found {list(self.combined)}.")
         if not 0 < self.mutation_rate <= 0.75:
@@ -154,7 +158,7 @@ def paper_config() -> Config:
             adapt_view_rate=False,
             input_dropout=0.0,
         ),
-        domain=DNAConfig(generator_widths=(16, 32, 64, 64), attention_up_to=None),
+        domain=DNAConfig(generator_widths=(16, 32, 64, 64), attention="full"),
     )
 
 
@@ -202,6 +206,11 @@ class DNABackend(Backend):
         if name not in PRESETS:
             raise ValueError(f"Expected a preset among {list(PRESETS)}, found {name!r}.")
         return PRESETS[name]()
+
+    @classmethod
+    def settings_of_older(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Models of before had attention everywhere where they name no limit."""
+        return {"attention": "coarse" if "attention_up_to" in values else "full", **values}
 
     @classmethod
     def event_shape_of(cls, x: Any) -> tuple[int, ...]:
@@ -258,7 +267,8 @@ class DNABackend(Backend):
 
     def make_denoiser(self, n_cond: int) -> nn.Module:
         """The one-dimensional U-Net."""
-        return UNet1d(len(BASES), n_cond, self.settings.generator_widths, self.settings.attention_up_to)
+        s = self.settings
+        return UNet1d(len(BASES), n_cond, s.generator_widths, s.attention_up_to if s.attention == "coarse" else None)
 
     def hand_views(self, data: Tensor, *, kind: str | None = None, batch: np.ndarray | None = None) -> HandViews:
         """EvoAug's views, or mixup with a sequence of similar words."""

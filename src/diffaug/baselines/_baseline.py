@@ -111,7 +111,7 @@ class Baseline:
         self._method_cls = _METHODS[check_method(method)]
         self._backend_cls = get_backend(backend)
         self.config = resolve_config(config, self._backend_cls)
-        self._asked = self.config  # fit fills in epochs for its own data; the next fit must not inherit them
+        self.asked = self.config  # what a fit fills in is for its own data; the next one must not inherit it
         self.views = _kinds(views, self._backend_cls.view_kinds)
         self.settings = settings_from_dict(
             self._method_cls.Settings, settings or {}, method, self._method_cls.default_settings(self.config)
@@ -174,11 +174,11 @@ class Baseline:
         """
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
-        plan = self._asked.training.resolve(n_obs, max_epochs)
+        plan = self.asked.training.resolve(n_obs, max_epochs)
         plan = dataclasses.replace(plan, view_rate=view_rate)  # checks it, also where it is not used
         if generated is None:
             plan = dataclasses.replace(plan, view_rate=0.0)
-        config = dataclasses.replace(self._asked, training=plan)
+        config = dataclasses.replace(self.asked, training=plan)
         fabric = make_fabric(self._device_name, plan.precision)
         backend = self._backend_cls(config.domain, event_shape)
         n_views = 0

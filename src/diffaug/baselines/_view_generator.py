@@ -125,7 +125,7 @@ class ViewGenerator:
         self._maker_cls = _MAKERS[kind]
         self._backend_cls = get_backend(backend)
         self.config = resolve_config(config, self._backend_cls)
-        self._asked = self.config  # fit fills in epochs for its own data; the next fit must not inherit them
+        self.asked = self.config  # what a fit fills in is for its own data; the next one must not inherit it
         self.settings: Any = settings_from_dict(self._maker_cls.Settings, settings or {}, kind)
         self.random_state = whole_number("random_state", random_state)
         self.device = make_fabric(device).device
@@ -166,14 +166,14 @@ class ViewGenerator:
         """
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, _ = training_events(self._backend_cls, x, None)
-        plan = self._asked.training.resolve(n_obs, max_epochs)
+        plan = self.asked.training.resolve(n_obs, max_epochs)
         n_epochs = plan.n_cycles * (plan.generator_epochs or 0)
         if n_epochs < 1:
             raise ValueError(
                 f"Expected epochs of the generator, found n_cycles={plan.n_cycles} and "
                 f"generator_epochs={plan.generator_epochs}. Set both to at least 1."
             )
-        config = dataclasses.replace(self._asked, training=plan)
+        config = dataclasses.replace(self.asked, training=plan)
         fabric = make_fabric(self._device_name, plan.precision)
         sizes = {"generator_batch_size": plan.batch_sizes(n_obs)[1]}
         needs = memory_of_training(self._backend_cls, n_obs, event_shape, 0, sizes)

@@ -36,6 +36,7 @@ def model_facts(folder: Path, model: DiffAug, own: Mapping[str, Any]) -> dict[st
         "n_parameters": model.n_parameters,
         "random_state": model.random_state,
         "settings": model.config.to_dict(),
+        "asked": model.asked.to_dict(),
         "phases": phases(history),
         "views": views(history, model.config.to_dict(), model.backend.events),
     }
@@ -142,8 +143,8 @@ def parameters_line(found: Mapping[str, Any]) -> str:
 
 
 def training_lines(found: Mapping[str, Any]) -> list[str]:
-    """How a model was trained, and its settings."""
-    return [*phase_lines(found["phases"]), *view_lines(found["views"]), *toml_lines(found["settings"])]
+    """How a model was trained, and the settings it was asked for: what a fit fills in belongs to its data."""
+    return [*phase_lines(found["phases"]), *view_lines(found["views"]), *toml_lines(found["asked"])]
 
 
 def phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:

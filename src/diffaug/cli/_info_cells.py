@@ -50,15 +50,19 @@ def _result(record: Mapping[str, Any]) -> dict[str, Any]:
     """One of the records that fit, embed, augment and generate leave in ``uns``."""
     columns = record.get("history", {})
     rows = [dict(zip(columns, map(_scalar, row), strict=True)) for row in zip(*columns.values(), strict=True)]
-    params = record.get("params", {})
-    settings = {k: {name: _scalar(v) for name, v in params[k].items()} for k in SECTIONS if k in params}
+    settings = _settings(record.get("params", {}))
     return {
         "made_by": str(record.get("made_by", "embed" if "n_filled_genes" in record else "fit")),
         "versions": {k: str(v) for k, v in record["versions"].items()},
         "settings": settings,
+        "asked": _settings(record["asked"]) if "asked" in record else settings,  # files of before do not know
         "phases": phases(rows),
         "views": views(rows, settings, "cells"),
     }
+
+
+def _settings(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {k: {name: _scalar(v) for name, v in record[k].items()} for k in SECTIONS if k in record}
 
 
 def _scalar(value: Any) -> Any:

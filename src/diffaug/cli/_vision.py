@@ -413,7 +413,8 @@ def info(
 ) -> None:
     """Say what a model folder or a file of images holds; without a path, what is installed, for a report of a bug.
 
-    Settings are printed as TOML, ready for ``fit --config``.
+    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data, say,
+    are not among them. With ``--json`` both are there.
 
     Parameters
     ----------

@@ -140,6 +140,11 @@ class DiffusionConfig:
         _check(self.guidance_scale >= 0, "`guidance_scale` of at least 0", self.guidance_scale)
         _check(self.clip_x0 is None or self.clip_x0 > 0, "`clip_x0` above 0 or None", self.clip_x0)
         _check(0 <= self.ema_decay < 1, "`ema_decay` in [0, 1)", self.ema_decay)
+        if self.eta != 0 and self.sampler != "ddim":
+            raise ValueError(
+                f"Expected `eta` of 0 for `sampler` {self.sampler!r}, which does not read it, found {self.eta}. Set `sampler` to "
+                "'ddim'."
+            )
         if self.guidance_scale != 1 and self.condition_dropout == 0:
             raise ValueError(
                 f"Expected `condition_dropout` above 0 for `guidance_scale` {self.guidance_scale}, found 0: "
@@ -166,7 +171,7 @@ class TrainingConfig:
     encoder_passes, generator_passes
         Where the epochs are ``None``: the warm-up, all mixed phases together, and all B phases together go over the data
         at least so often, as far as that takes no more than ``max_steps`` steps. Large sets need more steps than
-        small ones.
+        small ones. Phases have whole epochs, one at least, so that sets of more than ``max_steps`` batches take more steps.
     max_steps
         See ``encoder_passes``.
     batch_size
