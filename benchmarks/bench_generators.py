@@ -130,7 +130,7 @@ within the table.
 
 ## Pictures
 
-Default fit of all of mca_bladder, 2,100 synthetic cells; the eight most variable genes.
+Fit of all of mca_bladder with the default of that time, 2,100 synthetic cells; the eight most variable genes.
 
 ![Violins of eight genes, real beside synthetic](../_static/mca_bladder_violin.png)
 

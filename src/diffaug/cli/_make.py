@@ -72,7 +72,8 @@ def fit(
     use_rep
         Key of ``obsm`` to train on instead of genes.
     batch_key
-        Column of ``obs`` with batches that the embedding shall mix.
+        Column of ``obs`` with batches that the embedding shall mix: hand-made views then lead from batch to batch. Generated ones do
+        not, and after the warm-up they may be all views; ``--view-rate 0`` leaves them out.
     label_key
         Column of ``obs`` with labels, for the setting ``condition = "label"`` only; otherwise no label is read.
     key_added

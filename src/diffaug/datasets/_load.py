@@ -124,7 +124,7 @@ def path(name: str, *, progress: bool = True) -> Path:
     if folder is None:
         raise FileNotFoundError(
             f"Expected the environment variable {DATA_VARIABLE} to name the folder with {m.file!r}, found it unset. "
-            f"There is no download of {name!r}. Sets that need no file: {list(EMBEDDED)}."
+            f"There is no download of {name!r} (source: {m.source or 'not known'}). Sets that need no file: {list(EMBEDDED)}."
         )
     raise FileNotFoundError(
         f"Did not find {m.file!r} of data set {name!r} in {DATA_VARIABLE} ({str(folder)!r}), and there is no download of it. "
