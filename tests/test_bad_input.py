@@ -224,6 +224,16 @@ def backed(s: Scene) -> None:
     s.adata = anndata.read_h5ad(s.folder / "a.h5ad", backed="r")
 
 
+def backed_part(s: Scene) -> None:
+    backed(s)
+    s.adata = s.adata[:10]
+
+
+def backed_without_values(s: Scene) -> None:
+    s.adata.X = None
+    backed(s)
+
+
 def backed_by_genes(s: Scene) -> None:
     s.adata.X = sp.csc_matrix(s.adata.X)
     backed(s)
@@ -409,6 +419,9 @@ USE: list[Row] = [
     ("model_of_arrays", nothing, embed("arrays"), ValueError, "Expected a model fitted by `tl.fit`, found one fitted on arrays"),
     ("array_to_embed", nothing, lambda s: diffaug.tl.embed(s.x, s.model()), TypeError, "Expected `adata` to be an AnnData, found ndarray"),
     ("no_cells_to_embed", replaced(lambda a: a[:0].copy()), embed(), ValueError, "with cells and genes, found 0 cells"),
+    ("part_of_backed_to_embed", backed_part, embed(), ValueError,
+     "Expected `adata` whole, found a part of one that is backed by a file. Call `adata.to_memory"),
+    ("backed_without_values_to_embed", backed_without_values, embed(), ValueError, "Expected values in `adata.X`, found none"),
     ("backed_by_genes_to_embed", backed_by_genes, embed(), ValueError,
      r"Expected `adata.X` stored cell by cell \(dense or csr\), found it stored gene by gene \(csc\)"),
     ("backed_to_augment", backed, lambda s: diffaug.tl.augment(s.adata, s.model()), ValueError,

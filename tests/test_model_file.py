@@ -91,6 +91,13 @@ def test_a_loaded_model_fits_other_data_by_what_was_asked(saved: Path) -> None:
     assert again.fingerprint == fresh.fingerprint
 
 
+def test_a_model_of_before_may_have_an_eta_that_nothing_read(saved: Path) -> None:
+    document = json.loads((saved / "config.json").read_text())
+    document["config"]["diffusion"]["eta"] = 0.5
+    (saved / "config.json").write_text(json.dumps(document))
+    assert DiffAug.load(saved, device="cpu").config.diffusion.eta == 0
+
+
 def test_a_model_of_before_was_asked_for_what_it_has(saved: Path) -> None:
     document = json.loads((saved / "config.json").read_text())
     del document["asked"]

@@ -99,6 +99,10 @@ def check_adata(adata: object, name: str = "adata", *, on_disk: bool = False) ->
         raise TypeError(f"Expected `{name}` to be an AnnData, found {type(adata).__name__}.")
     if adata.isbacked and not on_disk:
         raise ValueError(f"Expected `{name}` in memory, found it backed by a file. Call `{name}.to_memory()` first.")
+    if adata.isbacked and adata.is_view:  # nothing can be written to it
+        raise ValueError(
+            f"Expected `{name}` whole, found a part of one that is backed by a file. Call `{name}.to_memory()` first."
+        )
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(f"Expected `{name}` with cells and genes, found {adata.n_obs} cells x {adata.n_vars} genes.")
     return adata
@@ -154,9 +158,18 @@ def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple
                 f"Did not find `adata.layers[{layer!r}]`. Available layers: {[k for k in adata.layers if k]}."
             )
         return adata.layers[layer], f"adata.layers[{layer!r}]"
-    if adata.X is None:
+    x = main_matrix(adata)
+    if x is None:
         raise ValueError("Expected values in `adata.X`, found none. Name a `layer` or a `use_rep`.")
-    return adata.X, "adata.X"
+    return x, "adata.X"
+
+
+def main_matrix(adata: AnnData) -> Any:
+    """``.X``, or ``None`` where there is none; of a file without it anndata raises what h5py does."""
+    try:
+        return adata.X
+    except KeyError:
+        return None
 
 
 def checked_matrix(x: Any, address: str) -> Matrix:
@@ -203,16 +216,25 @@ def require_unique_genes(adata: AnnData) -> None:
         )
 
 
+def n_empty_cells(counts: Matrix) -> int:
+    """Cells without any count."""
+    return int((np.asarray(counts.sum(axis=1)).ravel() == 0).sum())
+
+
+def check_none_empty(n_empty: int, address: str) -> None:
+    """Refuse cells without any count, which cannot be normalised."""
+    if n_empty:
+        raise ValueError(
+            f"Expected counts in every cell of `{address}`, found {n_empty} empty cells. "
+            "Call `sc.pp.filter_cells(adata, min_counts=1)` first."
+        )
+
+
 def normalized_counts(x: Matrix, address: str) -> Matrix:
     """Counts to log1p of counts per ``TARGET_SUM``, through scanpy; a new matrix."""
     import scanpy as sc
 
-    empty = np.asarray(x.sum(axis=1)).ravel() == 0
-    if empty.any():
-        raise ValueError(
-            f"Expected counts in every cell of `{address}`, found {int(empty.sum())} empty cells. "
-            "Call `sc.pp.filter_cells(adata, min_counts=1)` first."
-        )
+    check_none_empty(n_empty_cells(x), address)
     scratch = AnnData(x.astype(np.float32))
     sc.pp.normalize_total(scratch, target_sum=TARGET_SUM)
     sc.pp.log1p(scratch)
@@ -260,7 +282,11 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
 def _elsewhere(adata: AnnData, layer: str | None) -> str:
     """Where counts or logarithms lie beside scaled values."""
     for name in (name for name in adata.layers if name not in (None, layer)):
-        if describe_matrix(numeric_matrix(adata.layers[name], name)).kind in ("counts", "log"):
+        try:
+            found = describe_matrix(adata.layers[name])
+        except (TypeError, ValueError):  # a layer of text, say, which nobody asked for
+            continue
+        if found.kind in ("counts", "log"):
             return f" `adata.layers[{name!r}]` looks like them: pass layer={name!r}."
     return "" if adata.raw is None else " `adata.raw` may hold them: fit on `adata.raw.to_adata()`."
 

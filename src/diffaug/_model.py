@@ -76,7 +76,7 @@ class DiffAug:
     config
         The settings; after :meth:`fit` with what it takes from the data, such as the numbers of epochs, filled in.
     asked
-        The settings as they were given, for a fit of other data.
+        The settings as they were given, for a fit of other data. A cap by ``max_epochs`` is none of them.
     history
         List of :class:`diffaug.core.plan.EpochRecord`.
     sweep

@@ -58,7 +58,11 @@ class SavedModel(NamedTuple):
         """The settings of the training; raises ``ValueError`` where this version knows others."""
         with self._fitting():
             given = self.header.config
-            return config_from_dict({**given, "domain": backend.settings_of_older(given["domain"])}, backend.Settings)
+            diffusion = given["diffusion"]
+            if diffusion.get("sampler") != "ddim":
+                diffusion = {**diffusion, "eta": 0.0}  # models of before may have one that nothing read
+            domain = backend.settings_of_older(given["domain"])
+            return config_from_dict({**given, "diffusion": diffusion, "domain": domain}, backend.Settings)
 
     def asked(self, backend: type[Backend]) -> Config:
         """The settings as they were given to the model, before a fit filled in what it takes from its data."""

@@ -17,11 +17,14 @@ from diffaug._anndata import (
     Matrix,
     cells_meta,
     check_adata,
+    check_none_empty,
     check_values,
     count_share,
     count_sums,
     level_sums,
+    main_matrix,
     matrix_slot,
+    n_empty_cells,
     normalized_counts,
     numeric_matrix,
     require_unique_genes,
@@ -84,7 +87,7 @@ class NewCells:
         self._model, self._features, self.absent = model, meta["features"], list[str]()
         self._is_named = meta["use_rep"] is None
         genes = adata.var_names
-        found, sums, level = self._look(genes.isin(self._features) if self._is_named else None)
+        found, sums, level, n_empty = self._look(genes.isin(self._features) if self._is_named else None)
         check_values(found, self._address)
         if not self._is_named:
             if self._slot.shape[1] != len(self._features):
@@ -96,6 +99,7 @@ class NewCells:
         require_unique_genes(adata)
         self._are_counts = found.kind == meta["kind"] == "counts"
         if self._are_counts:
+            check_none_empty(n_empty, self._address)
             _check_share(count_share(sums), meta["count_share"], self._address)
         else:
             _check_scale(found, meta["kind"], self._address)
@@ -117,20 +121,22 @@ class NewCells:
         for begin in range(0, self._n_obs, self._n_at_once):
             yield numeric_matrix(self._slot[begin : begin + self._n_at_once], self._address)
 
-    def _look(self, mask: np.ndarray | None) -> tuple[MatrixKind, np.ndarray, float]:
+    def _look(self, mask: np.ndarray | None) -> tuple[MatrixKind, np.ndarray, float, int]:
         """What the values of all pieces are; of counts their sums (:func:`count_sums`), of logarithms that of ``expm1`` in ``mask``.
 
-        A piece of whole numbers may be one of logarithms, so both sums are taken wherever they can be.
+        The last is the number of empty cells. A piece of whole numbers may be one of logarithms, so both sums are taken
+        wherever they can be.
         """
-        parts, sums, level = [], np.zeros(2), 0.0
+        parts, sums, level, n_empty = [], np.zeros(2), 0.0, 0
         for piece in self._pieces():
             part = describe_matrix(piece)
             parts.append((part, math.prod(piece.shape)))
             if mask is not None and part.kind == "counts":
                 sums += count_sums(piece, mask)
+            n_empty += n_empty_cells(piece) if part.min == 0 else 0
             if mask is not None and 0 <= part.min <= part.max <= MAX_LOG and not part.n_nonfinite:
                 level += float(level_sums(piece[:, mask]).sum())
-        return merged(parts), sums, level
+        return merged(parts), sums, level, n_empty
 
     def _check_genes(self, genes: pd.Index, missing: str, name: str) -> None:
         n_absent, n_features = len(self.absent), len(self._features)
@@ -165,6 +171,12 @@ class NewCells:
 def is_by_genes(slot: object) -> bool:
     """Whether a matrix lies in a file gene by gene (csc), where cells cannot be read without all others."""
     return not sp.issparse(slot) and getattr(slot, "format", "") == "csc"
+
+
+def can_stay_in_file(adata: AnnData, model: DiffAug) -> bool:
+    """Whether :class:`NewCells` takes ``adata``, which is backed by a file, for this model as it is."""
+    meta = cells_meta(model)
+    return meta["layer"] is not None or meta["use_rep"] is not None or not is_by_genes(main_matrix(adata))
 
 
 def read_like(adata: AnnData, model: DiffAug, *, name: str = "adata") -> Matrix:
@@ -206,7 +218,7 @@ def _check_scale(found: MatrixKind, trained: str, address: str) -> None:
 
 def _compare_levels(found: float, expected: float, address: str) -> None:
     """Say so where logarithms of new cells are of another total than the training cells'; cells of other types differ less."""
-    if not expected / _LEVEL_FACTOR <= found <= expected * _LEVEL_FACTOR:
+    if expected > 0 and not expected / _LEVEL_FACTOR <= found <= expected * _LEVEL_FACTOR:
         logger.warning(
             "on the model's genes `%s` holds %.3g times the expression of the training cells (means of `expm1`): if these are no "
             "other types of cells, they were normalised to another total, and their embedding is wrong. Use the `target_sum` "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,52 @@ def test_embedding_leaves_the_matrix_as_it_lies_in_the_file(
         assert same_cells(found, without_embedding(adata))
         with h5py.File(path) as file:
             assert (file["X"] if store == "dense" else file["X/data"]).compression == "gzip"
+
+
+def test_embedding_leaves_what_it_does_not_know_as_it_lies_in_the_file(work: Path) -> None:
+    """Compression, and a table that today's anndata reads and does not write."""
+    shutil.copy("cells.h5ad", "file.h5ad")
+    with h5py.File("file.h5ad", "r+") as file:
+        file.create_dataset("obsm/X_kept", data=np.ones((120, 50), np.float32), compression="gzip")
+        file["obsm/X_kept"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        before = file["obsm/X_kept"].id.get_storage_size()
+    assert main(["embed", "file.h5ad", "--model", "cells.diffaug.model", "-o", "file.h5ad", "--overwrite"]) == 0
+    with h5py.File("file.h5ad") as file:
+        assert file["obsm/X_kept"].compression == "gzip" and file["obsm/X_kept"].id.get_storage_size() == before
+    assert set(anndata.read_h5ad("file.h5ad").obsm) == {"X_kept", "X_diffaug", "X_diffaug_latent"}
+
+
+@pytest.mark.filterwarnings("ignore:Element '/.*was written without encoding metadata", "ignore:'/obs'")
+def test_a_file_of_before_keeps_the_names_of_its_groups(work: Path) -> None:
+    """Until anndata 0.7 `obs` was one array, and the names of its categories lay in `uns`."""
+    adata = anndata.read_h5ad("cells.h5ad")
+    kinds = adata.obs["cell_type"].astype("category")
+    rows = list(zip(map(str, adata.obs_names), kinds.cat.codes, strict=True))
+    del adata.obs
+    adata.write_h5ad("old.h5ad")
+    with h5py.File("old.h5ad", "r+") as file:
+        for name in list(file.attrs):
+            del file.attrs[name]
+        del file["obs"]
+        file.create_dataset("obs", data=np.array(rows, dtype=[("index", h5py.string_dtype()), ("cell_type", "i1")]))
+        file["uns"].create_dataset("cell_type_categories", data=list(kinds.cat.categories), dtype=h5py.string_dtype())
+    before = anndata.read_h5ad("old.h5ad").obs["cell_type"].astype(str).tolist()
+    assert before == kinds.astype(str).tolist()
+    assert main(["embed", "old.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad"]) == 0
+    assert anndata.read_h5ad("new.h5ad").obs["cell_type"].astype(str).tolist() == before
+
+
+def test_embedding_a_file_without_x(work: Path) -> None:
+    adata = anndata.read_h5ad("cells.h5ad")
+    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5)).astype(np.float32)
+    adata.write_h5ad("reps.h5ad")
+    call = ["fit", "reps.h5ad", "--use-rep", "X_pca", "--config", "tiny.toml", "-o", "fitted.h5ad"]
+    assert main(call) == 0
+    adata.X = None
+    adata.write_h5ad("bare.h5ad")
+    assert main(["embed", "bare.h5ad", "--model", "fitted.model", "-o", "new.h5ad"]) == 0
+    again, first = (anndata.read_h5ad(f).obsm["X_diffaug"] for f in ("new.h5ad", "fitted.h5ad"))
+    assert np.array_equal(again, first)
 
 
 def without_embedding(adata: anndata.AnnData) -> anndata.AnnData:

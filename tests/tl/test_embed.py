@@ -280,3 +280,47 @@ def test_what_the_values_are_is_decided_by_all_pieces(
         embed(broken, model)
     assert "X_diffaug" not in broken.obsm
     broken.file.close()
+
+
+def test_empty_cells_of_all_pieces_are_found_at_once(
+    counts: anndata.AnnData, small: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fitted(counts, small)
+    x = counts.X.toarray()
+    x[[3, 60, 149]] = 0
+    counts.X = sp.csr_matrix(x)
+    counts.write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr("diffaug._new_cells._VALUES_AT_ONCE", 10 * 60)
+    monkeypatch.setattr(DiffAug, "embed", lambda *_: pytest.fail("cells were embedded before all were looked at"))
+    in_file = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.raises(ValueError, match="found 3 empty cells"):
+        embed(in_file, model)
+    in_file.file.close()
+
+
+@pytest.mark.parametrize("how", [{"layer": "logged"}, {"use_rep": "X_pca"}])
+def test_layers_and_representations_of_cells_in_a_file(
+    logged: anndata.AnnData, small: dict, tmp_path: Path, how: dict[str, str]
+) -> None:
+    """Also where the file has no X at all."""
+    logged.layers["logged"] = logged.X.copy()
+    logged.obsm["X_pca"] = np.random.default_rng(0).normal(size=(150, 7)).astype(np.float32)
+    model = fitted(logged, small, **how)
+    logged.X = None
+    logged.write_h5ad(tmp_path / "cells.h5ad")
+    in_file = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    embed(in_file, model)
+    np.testing.assert_array_equal(in_file.obsm["X_diffaug"], logged.obsm["X_diffaug"])
+    in_file.file.close()
+
+
+def test_genes_that_the_training_cells_never_had(
+    logged: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no level to compare with."""
+    x = logged.X.toarray()
+    x[:, :3] = 0
+    model = fitted(anndata.AnnData(x, var=logged.var), small)
+    with caplog.at_level(logging.WARNING, logger="diffaug"):
+        embed(logged[:, :3].copy(), model, missing="fill")
+    assert "another total" not in caplog.text

@@ -285,6 +285,7 @@ def test_scaled_values_are_warned_of(
         logged.layers["kept"] = logged.X.copy()
     logged.X = logged.X.toarray()
     sc.pp.scale(logged)
+    logged.layers["words"] = np.full(logged.shape, "text")  # nobody asked for it
     with caplog.at_level(logging.WARNING, logger="diffaug"):
         run(logged, small, n_cycles=0)
     assert "`adata.X` holds values below 0, as scaled data do" in caplog.text

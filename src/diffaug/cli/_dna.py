@@ -153,11 +153,11 @@ def fit(
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, table, fitted))
     if twin:
         from diffaug.dna._fit import events_of
 
         say_gain(fitted, events_of(trained, fitted), "`diffaug.dna.split_probe` judges an embedding by labels")
-    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, table, fitted))
 
 
 @command
@@ -354,8 +354,8 @@ def info(
 ) -> None:
     """Say what a model folder or a file of sequences holds; without a path, what is installed, for a report of a bug.
 
-    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data, say,
-    are not among them. With ``--json`` both are there.
+    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data are
+    not among them, nor a cap by ``--max-epochs``. With ``--json`` those of the training are there too.
 
     Parameters
     ----------

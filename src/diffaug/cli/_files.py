@@ -13,6 +13,8 @@ from diffaug.core import storage
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from diffaug._keys import Keys
+
 H5AD = (".h5ad",)
 
 
@@ -171,15 +173,33 @@ def write_h5ad(adata: AnnData, target: Path) -> None:
         adata.write_h5ad(fresh)
 
 
-def write_embedded(adata: AnnData, source: Path, target: Path) -> None:
-    """Write ``source`` with the ``.obsm`` and ``.uns`` of ``adata``, whole or not at all; all else is copied as it lies there."""
-    import anndata
+def write_embedded(adata: AnnData, source: Path, target: Path, keys: Keys) -> None:
+    """Write ``source`` with what an embedding under ``keys`` added to ``adata``, whole or not at all.
+
+    All else is copied as it lies in the file: the matrix is never read, and what anndata reads but does not write stays.
+    """
+    if not _is_of_today(source):
+        write_h5ad(adata.to_memory() if adata.isbacked else adata, target)
+        return
     import h5py
+    from anndata.io import write_elem
 
     with storage.written_file(target) as fresh:
         shutil.copyfile(source, fresh)
         with h5py.File(fresh, "r+") as file:
-            for field in ("obsm", "uns"):
-                anndata.io.write_elem(file, field, dict(getattr(adata, field)))
+            for key in (keys.semantic, keys.latent):
+                write_elem(file["obsm"], key, adata.obsm[key])
+            write_elem(file["uns"], keys.uns, dict(adata.uns[keys.uns]))
+            if keys.twin in file["obsm"] and keys.twin not in adata.obsm:  # it belonged to an earlier fit
+                del file["obsm"][keys.twin]
         if adata.isbacked:
             adata.file.close()  # before its file is replaced, where the target is the source
+
+
+def _is_of_today(path: Path) -> bool:
+    """Whether single fields can be written into an .h5ad file; of anndata before 0.7 or so they depend on each other."""
+    import h5py
+
+    with h5py.File(path) as file:
+        fields = (file.get("obsm"), file.get("uns"))
+        return "encoding-type" in file.attrs and all(isinstance(field, h5py.Group) for field in fields)

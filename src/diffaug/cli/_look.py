@@ -233,8 +233,8 @@ def plot(
 def info(path: Path | None = None, /, *, json: Json = False, common: Common = Common()) -> None:
     """Say what a model folder or an .h5ad file holds; without a path, what is installed, for a report of a bug.
 
-    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data, say,
-    are not among them. With ``--json`` both are there.
+    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data are
+    not among them, nor a cap by ``--max-epochs``. With ``--json`` those of the training are there too.
 
     Parameters
     ----------

@@ -150,8 +150,9 @@ def embed(
 ) -> None:
     """Embed cells, new ones too, with a fitted model.
 
-    Values are read where the fit read them, and genes are aligned by name. The matrix is read in pieces and copied as it is, so
-    that files larger than the memory can be embedded; one that is stored gene by gene (csc) is read as a whole.
+    Values are read where the fit read them, and genes are aligned by name. ``X`` is read in pieces, and copied as it lies in the
+    file, so that it may be larger than the memory; layers and ``obsm`` are read as a whole, and so is an ``X`` that is stored gene
+    by gene (csc).
 
     Parameters
     ----------
@@ -174,12 +175,13 @@ def embed(
     adata, fitted = read_h5ad(data, backed=True), load(model, device)
 
     from diffaug import tl
-    from diffaug._new_cells import is_by_genes
+    from diffaug._keys import Keys
+    from diffaug._new_cells import can_stay_in_file
 
-    if is_by_genes(adata.X):
+    if not can_stay_in_file(adata, fitted):
         adata = adata.to_memory()
     tl.embed(adata, fitted, key_added=key_added, missing=missing)
-    write_embedded(adata, data, output)
+    write_embedded(adata, data, output, Keys(key_added))
     show(output)
 
 

@@ -138,9 +138,9 @@ def fit(
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
+    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, found, fitted))
     if twin:
         say_gain(fitted, trained.images, "`diffaug-vision evaluate` judges both embeddings by labels")
-    write_fit(files, fitted, lambda fresh: _write_embedding(fresh, found, fitted))
 
 
 @command
@@ -413,8 +413,8 @@ def info(
 ) -> None:
     """Say what a model folder or a file of images holds; without a path, what is installed, for a report of a bug.
 
-    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data, say,
-    are not among them. With ``--json`` both are there.
+    Settings are printed as TOML, ready for ``fit --config``, as they were asked for: the epochs that a fit takes from its data are
+    not among them, nor a cap by ``--max-epochs``. With ``--json`` those of the training are there too.
 
     Parameters
     ----------

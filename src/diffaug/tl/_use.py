@@ -36,7 +36,8 @@ def embed(
     ----------
     adata
         Annotated data with the model's genes, in any order and among others. ``.X`` may stay in a file
-        (``anndata.read_h5ad(path, backed="r")``), dense or csr: it is then read in pieces, twice. The results are in memory.
+        (``anndata.read_h5ad(path, backed="r")``), dense or csr: it is then read in pieces, twice. All else of it, and the results,
+        are in memory.
     model
         A model of :func:`diffaug.tl.fit` or ``DiffAug.load``.
     key_added
