@@ -162,6 +162,19 @@ def render(results: dict[str, Results], failed: Mapping[str, str]) -> None:
         means = means_of(table, ["set", key], scores)
         return "\n\n".join([given_, means, *([differences_of(table, key, apart)] if apart else [])])
 
+    generator = ""
+    if not results["generator"].table.empty:
+        generator = f"""\
+## The generator's target and batches
+
+Generators of one warm-up that have seen as many images, and differ in what they predict (`prediction_type`) and in the size of
+their batches (`generator_batch_size`). Roughness is the mean difference of neighbouring pixels beside that of the images: above 1
+is noise, below is blur. The steps said are those of the default's batches.
+
+{section("generator", "variant", ["class_kept", "roughness", "pixel_distance", "generator_seconds"], [])}
+
+"""
+
     machines = [r.table["machine"] for r in results.values() if "machine" in r.table]
     made_on = "; ".join(pd.concat(machines).unique()) if machines else "nothing was run yet"
     pictures = "\n\n".join(picture(name, results) for name in SETS)
@@ -210,15 +223,7 @@ Fits at lambda as asked (`adapt_view_rate=False`), so that harm is seen; those o
 
 {section("rate", "rate", ["linear", "knn", "kmeans", "effective_rank", "generated_share"], ["linear"])}
 
-## The generator's target and batches
-
-Generators of one warm-up that have seen as many images, and differ in what they predict (`prediction_type`) and in the size of
-their batches (`generator_batch_size`). Roughness is the mean difference of neighbouring pixels beside that of the images: above 1
-is noise, below is blur. The steps said are those of the default's batches.
-
-{section("generator", "variant", ["class_kept", "roughness", "pixel_distance", "generator_seconds"], [])}
-
-## Costs
+{generator}## Costs
 
 {cost_tables(results["cost"].table, failed)}
 """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,15 @@ def test_images_of_another_size_are_refused() -> None:
     for shape in ((9, 16, 16, 3), (9, 8, 8), (9, 8, 8, 1)):
         with pytest.raises(ValueError, match=r"fitted on events of shape \(8, 8, 3\), found"):
             model.embed(noise(*shape))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "given", "advice"), [((9, 8, 8), (9, 8, 8, 1), "x[..., 0]"), ((9, 8, 8, 1), (9, 8, 8), "x[..., None]")]
+)
+def test_grey_images_with_and_without_an_axis(fitted: tuple[int, ...], given: tuple[int, ...], advice: str) -> None:
+    model = DiffAug(TINY, backend="vision", device="cpu").fit(noise(*fitted), progress=False)
+    with pytest.raises(ValueError, match=rf"Hand over {re.escape(advice)}\.$"):
+        model.embed(noise(*given))
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -257,6 +257,31 @@ def test_augment(work: Path, model: diffaug.DiffAug, kind: str) -> None:
         assert arrays["source"].tolist() == np.repeat(np.arange(40), 2).tolist()
 
 
+def test_views_keep_what_is_known_of_their_images(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their part above all: on random tenths the views of one image would stand on both sides."""
+    arrays = photos()
+    np.savez("photos.npz", **arrays, names=np.array([f"photo {i}" for i in range(40)]))
+    assert main(["augment", "photos.npz", "--model", "photos.diffaug.model", "--n-views", "3", "-o", "views.npz"]) == 0
+    made = np.load("views.npz")
+    for name in ("split", "labels"):
+        assert made[name].tolist() == np.repeat(arrays[name], 3).tolist()
+    assert made["names"].tolist() == [f"photo {i // 3}" for i in range(120)]
+    assert main(["embed", "views.npz", "--model", "photos.diffaug.model", "-o", "embedded.npz"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "embedded.npz", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["n_train"], scores["n_test"]) == (72, 48)
+
+
+def test_parts_that_cannot_be_judged_are_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = dict(np.load("photos.diffaug.npz"))
+    np.savez("odd.npz", **{**arrays, "split": np.where(arrays["split"] == "test", "hold-out", "train")})
+    assert main(["evaluate", "odd.npz"]) == 2
+    assert "Expected rows of the parts 'train' and 'test' with labels, found ['hold-out', 'train']" in said(capsys)
+    np.savez("one.npz", **{**arrays, "split": np.full(40, "test")})  # of one part: random tenths
+    assert main(["evaluate", "one.npz"]) == 0
+
+
 def test_strength_reaches_the_call(work: Path) -> None:
     call = ["augment", "photos.npz", "--model", "photos.diffaug.model", "--strength", "0.01", "-o", "v.npz"]
     assert main(call) == 0

@@ -25,6 +25,16 @@ def test_separate_classes_are_found_and_mixed_ones_are_not() -> None:
         assert max(bad.linear, bad.knn) < 0.6 and bad.ari < 0.2
 
 
+def test_too_few_images_for_a_random_tenth_of_all_classes() -> None:
+    """Advice that can be followed here; with parts the same images are judged."""
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 10
+    with pytest.raises(
+        ValueError, match=r"at least 10 rows .* found 6 of 60. Hand over more rows with labels, or a `split`"
+    ):
+        evaluate(x, y)
+    assert evaluate(x, y, split=np.where(np.arange(60) < 40, "train", "test")).n_test == 20
+
+
 def test_given_parts_are_kept_apart() -> None:
     """The probes learn from the one and are tested on the other: labels of the test part that are turned count as wrong."""
     x, y = blobs()

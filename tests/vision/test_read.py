@@ -203,7 +203,7 @@ def test_train_and_test_around_the_classes_are_parts(folder: Path, tmp_path: Pat
     found = read_images(tmp_path / "set")
     assert found.classes == ("ant", "cat")
     assert found.labels is not None and found.labels.tolist() == [0, 0, 0, 1, 1, 1] * 2
-    assert found.split is not None and found.split.tolist() == ["Train"] * 6 + ["test"] * 6
+    assert found.split is not None and found.split.tolist() == ["train"] * 6 + ["test"] * 6
     assert found.names is not None and found.names[0] == "Train/ant/0.png"
     for part in ("Train", "test"):  # without classes
         for image in (tmp_path / "set" / part).rglob("*.png"):
@@ -221,6 +221,39 @@ def test_train_and_test_around_the_classes_are_parts(folder: Path, tmp_path: Pat
     shutil.rmtree(tmp_path / "set" / "test")
     shutil.rmtree(tmp_path / "set" / "other")
     assert read_images(tmp_path / "set").classes == ("Train",)  # one folder divides nothing
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        (("TRAIN", "Validation"), ("train", "test")),
+        (("train", "val"), ("train", "test")),
+        (("train", "valid", "test"), ("train", "val", "test")),
+        (("train",), ("train",)),
+    ],
+)
+def test_validation_images_are_the_test_part_where_there_is_none(
+    folder: Path, tmp_path: Path, given: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    """And one folder of such a name with classes in it is a part."""
+    for part in given:
+        shutil.copytree(folder, tmp_path / "set" / part)
+    found = read_images(tmp_path / "set")
+    assert found.classes == ("ant", "cat") and found.names is not None and found.split is not None
+    by_folder = {name.split("/")[0]: part for name, part in zip(found.names, found.split, strict=True)}
+    assert by_folder == dict(zip(given, parts, strict=True))
+
+
+def test_a_palette_of_greys_is_grey(tmp_path: Path) -> None:
+    """As GIF files have; one of colours is not, and makes all others three channels."""
+    grey = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+    for i in range(3):
+        Image.fromarray(grey).convert("P").save(tmp_path / f"{i}.gif")
+    found = read_images(tmp_path)
+    assert found.images.shape == (3, 8, 8)
+    np.testing.assert_array_equal(found.images[0], grey)
+    Image.fromarray(np.stack([grey, grey, 255 - grey], axis=2)).convert("P").save(tmp_path / "3.gif")
+    assert read_images(tmp_path).images.shape == (4, 8, 8, 3)
 
 
 def test_of_nested_folders_the_outermost_is_the_class(folder: Path) -> None:

@@ -85,7 +85,10 @@ def model_space(backend: Backend, x: Any, device: torch.device, chunk: int = 409
     """Chunks of user data in the model space of a fitted domain, on the device."""
     shape = backend.event_shape_of(x)
     if shape != backend.event_shape:
-        raise ValueError(f"This model was fitted on events of shape {backend.event_shape}, found {shape}.")
+        hint = ""
+        if {shape, backend.event_shape} == {shape[:2], (*shape[:2], 1)}:
+            hint = f" Hand over {'x[..., None]' if len(shape) == 2 else 'x[..., 0]'}."
+        raise ValueError(f"This model was fitted on events of shape {backend.event_shape}, found {shape}.{hint}")
     if x.shape[0] < 1:
         raise ValueError("Expected at least 1 event, found 0.")
     for begin in range(0, x.shape[0], chunk):

@@ -172,6 +172,13 @@ def view_lines(found: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
+def model_text(lines: Sequence[str], found: Mapping[str, Any]) -> str:
+    """What is known of a model, for people and for ``fit --config``: all but its settings are comments of TOML."""
+    facts = [*lines, *phase_lines(found["phases"]), *view_lines(found["views"])]
+    comments = [f"# {line}".rstrip() for line in "\n".join(facts).splitlines()]
+    return "\n".join([*comments, *toml_lines(found["asked"])])
+
+
 def toml_lines(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Settings as ``fit --config`` reads them."""
     # JSON's texts, numbers, booleans and lists are TOML's.

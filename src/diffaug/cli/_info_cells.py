@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffaug.cli._files import read_h5ad
-from diffaug.cli._info import listed, model_facts, parameters_line, phases, training_lines, views
+from diffaug.cli._info import listed, model_facts, model_text, parameters_line, phases, training_lines, views
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -88,9 +88,8 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"  trained on {slot} ({given['kind']}, {'sparse' if given['sparse'] else 'dense'}), seed {found['random_state']}",
             parameters_line(found),
             "  groups to generate by: " + (listed(found["groups"]) or "none"),
-            *training_lines(found),
         ]
-        return "\n".join(lines)
+        return model_text(lines, found)
     lines += [
         "  layers: " + (", ".join(found["layers"]) or "none"),
         "  obsm: " + (listed(found["obsm"]) or "none"),

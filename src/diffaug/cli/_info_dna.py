@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaug.cli._info import counted, listed, model_facts, parameters_line, training_lines
+from diffaug.cli._info import counted, listed, model_facts, model_text, parameters_line
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -45,7 +45,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     ]
     if found["kind"] == "model":
         seed = f"  seed {found['random_state']}"
-        return "\n".join([*lines, seed, parameters_line(found), *training_lines(found)])
+        return model_text([*lines, seed, parameters_line(found)], found)
     lines.append(f"  GC {found['gc']:.1%}")
     lines += [f"  {what}: " + listed(found[what]) for what in ("labels", "split") if found[what]]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaug.cli._info import counted, listed, model_facts, parameters_line, training_lines
+from diffaug.cli._info import counted, listed, model_facts, model_text, parameters_line
 
 if TYPE_CHECKING:
     from diffaug._model import DiffAug
@@ -43,7 +43,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines = [f"{found['kind']} {found['path']}", f"  {found['n_obs']} images of {shape}, values {bounds}"]
     if found["kind"] == "model":
         seed = f"  seed {found['random_state']}"
-        return "\n".join([*lines, seed, parameters_line(found), *training_lines(found)])
+        return model_text([*lines, seed, parameters_line(found)], found)
     for what in ("labels", "split"):
         if found[what]:
             lines.append(f"  {what}: " + listed(found[what]))

@@ -233,9 +233,7 @@ def augment(
         progress=wants_progress(common),
     )
     source = np.repeat(np.arange(len(found)), n_views)
-    arrays: dict[str, Any] = {} if found.labels is None else {"labels": found.labels[source]}
-    if found.classes:
-        arrays["class_names"] = np.array(found.classes)
+    arrays = _known(found, source)
     with written_file(output) as fresh:
         np.savez(fresh, images=views.reshape(-1, *views.shape[2:]), source=source, **arrays)
     show(output)
@@ -293,7 +291,7 @@ def evaluate(
     """Judge an embedding by labels: a linear probe, neighbours and k-means.
 
     Where the file has an array ``split`` with train and test, the probes learn from the one part and are tested on the
-    other; else they are tested on random tenths. Of a file that ``fit --twin`` wrote, the model's embedding and the twin's
+    other; without it, or where all are of one part, they are tested on random tenths. Of a file that ``fit --twin`` wrote, the model's embedding and the twin's
     are judged in the same way; with ``--json`` the twin's scores stand under ``twin``.
 
     Parameters
@@ -319,7 +317,7 @@ def evaluate(
         if name not in arrays:
             raise ValueError(f"Expected an array {name!r} in {str(embedded)!r}, found {sorted(arrays)}.")
     split = arrays.get("split")
-    if split is not None and not {"train", "test"} <= set(split.astype(str).tolist()):
+    if split is not None and len(set(split.tolist())) == 1:  # of one part: nothing to test on
         split = None
     embeddings = {"model": "semantic", "twin": TWIN}
     scores = {
@@ -481,11 +479,17 @@ def _load(folder: Path, device: str) -> DiffAug:
 def _write_embedding(target: Path, images: ImageSet, model: DiffAug) -> None:
     import numpy as np
 
-    known = {"labels": images.labels, "split": images.split, "names": images.names}
-    if images.classes:
-        known["class_names"] = np.array(images.classes)
-    arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
-    np.savez(target, **arrays_of(model, lambda each: each.embed(images.images)), **arrays)
+    known = _known(images, slice(None))
+    np.savez(target, **arrays_of(model, lambda each: each.embed(images.images)), **known)
+
+
+def _known(images: ImageSet, rows: Any) -> dict[str, Any]:
+    """Arrays of what is known of some images: ``labels``, ``split``, ``names`` and ``class_names``, as far as they are."""
+    import numpy as np
+
+    each = {"labels": images.labels, "split": images.split, "names": images.names}
+    known = {name: value[rows] for name, value in each.items() if value is not None}
+    return {**known, "class_names": np.array(images.classes)} if images.classes else known
 
 
 def _table(scores: dict[str, dict[str, float]]) -> str:

@@ -98,6 +98,12 @@ def evaluate(
         x, y, parts = x[known], y[known], None if parts is None else parts[known]
     as_codes(y, "labels", len(x))  # says where one is missing
     if parts is None:
+        n_test, n_classes = -(-len(y) // 10), len(np.unique(y))
+        if n_test < n_classes:
+            raise ValueError(
+                f"Expected a random tenth of at least {n_classes} rows to test on, one for each class, found {n_test} of {len(y)}. "
+                "Hand over more rows with labels, or a `split` into 'train' and 'test'."
+            )
         linear = metrics.linear_probe(x, y, classifier=probe, random_state=random_state)
         knn = metrics.knn_probe(x, y, k=k, random_state=random_state)
         n_test = -(-linear.n_obs // 10)

@@ -21,8 +21,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 #: Modes of Pillow with 8 bits a channel, and what is made of them.
 _MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB"}
 _MODES["YCbCr"] = "RGB"
-#: Folders of these names around all others are parts of a set, not classes.
-_PARTS = {"train", "test", "val", "valid", "validation"}
+#: Folders of these names, in any case, around all others are parts of a set, not classes; and what the parts are called.
+_PARTS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 #: What Pillow raises where an image is damaged, by the format; ``Image.DecompressionBombError`` besides.
 UNDECODABLE = (OSError, SyntaxError, EOFError, struct.error)
 
@@ -227,9 +227,14 @@ def _read_folder(folder: Path, size: int | None, progress: bool) -> ImageSet:
         logger.info("left out %d files that are no images by their ending, e.g. %s", len(others), others[0])
     names = [p.relative_to(folder) for p in files]
     folders = [name.parts[:-1] for name in names]
-    split = None
-    if all(folders) and len(tops := {parts[0] for parts in folders}) > 1 and {top.lower() for top in tops} <= _PARTS:
-        split = np.array([parts[0] for parts in folders])
+    split: NDArray[np.str_] | None = None
+    tops = {parts[0].lower() for parts in folders if parts}
+    # A single folder of such a name is a part only if there are classes in it.
+    if all(folders) and tops <= _PARTS.keys() and (len(tops) > 1 or all(len(parts) > 1 for parts in folders)):
+        given = [_PARTS[parts[0].lower()] for parts in folders]
+        if "test" not in given:  # the part to test on: without it the validation images are
+            given = ["test" if part == "val" else part for part in given]
+        split = np.array(given)
         folders = [parts[1:] for parts in folders]
     if any(folders) and not all(folders):
         flat = next(name for name, parts in zip(names, folders, strict=True) if not parts)
@@ -290,6 +295,9 @@ def _decoded(pillow: ModuleType, file: Path, size: int | None) -> NDArray[np.uin
             target = _MODES[image.mode]
             if image.mode == "P":
                 image = image.convert("RGBA")  # Pillow wants this step where the palette has a transparent colour
+                red, green, blue, _ = image.split()
+                if red.tobytes() == green.tobytes() == blue.tobytes():  # a GIF of greys
+                    target = "L"
             image = ImageOps.exif_transpose(image).convert(target)
             if size is not None:
                 image = ImageOps.fit(image, (size, size), pillow.Resampling.BICUBIC)
