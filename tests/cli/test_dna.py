@@ -181,12 +181,53 @@ def test_twin(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     np.testing.assert_array_equal(np.array([r[1:] for r in rows], dtype=np.float32), both)
 
 
-def test_label_condition(work: Path) -> None:
+def test_label_condition(work: Path, listing: Listing, capsys: pytest.CaptureFixture[str]) -> None:
+    """The generator is told the table's labels in `fit` and in `augment`; who has none is told what to do."""
     Path("label.toml").write_text(TINY.replace("[diffusion]", '[diffusion]\ncondition = "label"'))
-    arguments = ["fit", "table.csv", "-o", "e.npz", "--config", "label.toml", "--quiet"]
-    assert main(arguments) == 2
-    assert main([*arguments, "--label-key", "label"]) == 0
-    assert DiffAug.load("e.model", device="cpu").meta["condition_labels"] == ["a", "b"]
+    text = Path("table.csv").read_text()
+    Path("kind.csv").write_text(text.replace("label", "kind"))
+    Path("holes.csv").write_text(text.replace(",a,", ",,"))
+    fit = ["fit", "-o", "e.npz", "--config", "label.toml", "--quiet"]
+    augment = ["augment", "-o", "v.fa", "--model", "e.model", "--quiet"]
+    before = listing(work)
+    bad = (
+        (
+            "kind.csv",
+            "Expected labels in 'kind.csv' for the setting condition = 'label', found none. Name their column with",
+        ),
+        ("train.fa.gz", "--label-key; a FASTA file has none: give a .csv, .tsv or .parquet file."),
+        ("holes.csv", "Expected a label of each of the 20 sequences, found 10 without one"),
+    )
+    for name, message in bad:
+        assert main([*fit, name]) == 2
+        assert message in capsys.readouterr().err
+    assert listing(work) == before
+    assert main([*fit, "table.csv"]) == 0
+    model = DiffAug.load("e.model", device="cpu")
+    assert model.meta["condition_labels"] == ["a", "b"]
+    assert main([*fit, "kind.csv", "--label-key", "kind", "--overwrite"]) == 0
+    assert DiffAug.load("e.model", device="cpu").fingerprint == model.fingerprint
+    capsys.readouterr()
+    for name, message in bad:
+        assert main([*augment, name]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("v.fa").exists()
+    assert main([*augment, "table.csv"]) == 0
+    table = dna.read_sequences("table.csv")
+    expected = dna.augment(table, model, labels=table.labels, progress=False)
+    assert dna.read_sequences("v.fa").sequences == [v for each in expected for v in each]
+    other = dna.augment(table, model, labels=["a"] * 20, progress=False)
+    assert other != expected  # what the generator is told matters
+    for given in (["kind.csv", "--label-key", "kind"], ["kind.csv", "--kind", "mutation"]):
+        assert main([*augment, *given, "--overwrite"]) == 0
+
+
+def test_labels_are_not_read_without_that_setting(work: Path) -> None:
+    Path("holes.csv").write_text(Path("table.csv").read_text().replace(",a,", ",,"))
+    for name in ("table", "holes"):
+        assert main(["fit", f"{name}.csv", "--config", "tiny.toml", "--quiet"]) == 0
+        assert main(["augment", f"{name}.csv", "--model", f"{name}.diffaug.model", "-o", f"{name}.fa"]) == 0
+    assert Path("table.fa").read_bytes() == Path("holes.fa").read_bytes()
 
 
 # --- use -------------------------------------------------------------------------------------------------------------
@@ -253,6 +294,39 @@ def test_a_column_of_another_name(work: Path, capsys: pytest.CaptureFixture[str]
     assert found[0] == found[1]
 
 
+def test_names(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of another column than `name`, in every result that has names; who repeats them is told."""
+    lines = Path("table.csv").read_text().splitlines()
+    named = [f"{line},x{i // 2},y{i}" for i, line in enumerate(lines[1:])]
+    Path("named.csv").write_text("\n".join([f"{lines[0]},gene,id", *named]) + "\n")
+    assert main(["fit", "named.csv", "--name-key", "id", "--config", "tiny.toml", "--quiet"]) == 0
+    assert "names" not in capsys.readouterr().err.lower()
+    model = ["--model", "named.diffaug.model"]
+    said = "warning: Names that stand for more than one sequence: 10, e.g. 'x0' for 2."
+    for name, command in (
+        ("e", ["fit", "named.csv", "-o", "e.npz", "--config", "tiny.toml", "--quiet"]),
+        ("f", ["embed", "named.csv", "-o", "f.npz", *model]),
+        ("g", ["augment", "named.csv", "-o", "g.fa", "--kind", "mutation", *model]),
+    ):
+        assert main([*command, "--name-key", "gene"]) == 0
+        assert said in capsys.readouterr().err
+        found = dna.read_sequences("g.fa").names if name == "g" else np.load(f"{name}.npz")["names"].tolist()
+        assert [n.removesuffix("-view0") for n in found] == [f"x{i // 2}" for i in range(20)]
+    for key, n in (("gene", 10), ("id", 0)):
+        assert main(["info", "named.csv", "--name-key", key, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["n_repeated_names"] == n
+        assert main(["info", "named.csv", "--name-key", key]) == 0
+        assert ("names: 10 are repeated" in capsys.readouterr().out) == (n > 0)
+
+
+def test_ending_in_upper_case(work: Path) -> None:
+    shutil.copy("train.fa.gz", "big.fa.GZ")
+    assert main(["fit", "big.fa.GZ", "--config", "tiny.toml", "--quiet"]) == 0
+    assert Path("big.diffaug.npz").is_file() and Path("big.diffaug.model").is_dir()
+    assert main(["generate", "big.diffaug.model", "--n-obs", "3", "-o", "made.FA.GZ"]) == 0
+    assert len(dna.read_sequences("made.FA.GZ")) == 3
+
+
 def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "train.diffaug.model"]) == 0
     text = capsys.readouterr().out
@@ -267,6 +341,12 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["split"] == {"test": 6, "train": 14}
     assert main(["info", "table.csv"]) == 0
     assert "labels: a (10), b (10)" in capsys.readouterr().out
+    Path("holes.csv").write_text(Path("table.csv").read_text().replace(",a,", ",,"))
+    assert main(["info", "holes.csv", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["labels"], found["n_without_label"]) == ({"b": 10}, 10)
+    assert main(["info", "holes.csv"]) == 0
+    assert "labels: b (10); 10 missing" in capsys.readouterr().out
     assert main(["info"]) == 0
     assert "diffaug" in capsys.readouterr().out
 
@@ -286,7 +366,12 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("fit table.csv -o e.npz --sequence-key dna", "Did not find the column 'dna'"),
         ("fit train.fa.gz -o e.npz --twin --view-rate 0", "this fit is its own loop-off twin"),
         ("fit train.fa.gz -o e.npz --twin --n-cycles 0", "this fit is its own loop-off twin"),
-        ("fit bad.fa -o e.npz", "Ambiguous letters other than N are not read"),
+        (
+            "fit bad.fa -o e.npz",
+            "found 'R' at position 3 of sequence 0, 'a'. Ambiguous letters other than N are not read",
+        ),
+        ("fit p.bed", "`bedtools getfasta -s -fi genome.fa -bed p.bed -fo p.fa`"),
+        ("evaluate made.fa --train p.bed --held-out test.fa.gz -o r.json", "Cut them out of the genome first"),
         ("embed train.fa.gz --model none -o e.npz", "Expected the folder of a model that `fit` wrote, found nothing"),
         ("augment train.fa.gz --model train.diffaug.model -o v.txt", "Expected an output that ends in .fa"),
         ("augment train.fa.gz --model train.diffaug.model --strength 2 -o v.fa", "Expected `strength` in (0, 1]"),
@@ -301,6 +386,7 @@ def test_wrong_use(
     work: Path, listing: Listing, capsys: pytest.CaptureFixture[str], arguments: str, message: str
 ) -> None:
     Path("bad.fa").write_text(">a\nACGR\n")
+    Path("p.bed").write_text("chr1\t0\t9\n")
     before = listing(work)
     assert main(arguments.split()) == 2
     captured = capsys.readouterr()

@@ -91,13 +91,18 @@ def test_columns_by_name(tmp_path: Path) -> None:
         ("s.fa", ">a\nACGT\n>b\n", "found none for 'b'"),
         ("s.fa", ">\nACGT\n", "Expected a name behind '>' in line 1"),
         ("s.fa", "", "Expected at least one record in .*found none"),
-        ("s.fa", ">a\nACGU\n", r"found 'U' at position 3 of sequence 0.*\(in '.*s.fa'\)"),
+        ("s.fa", ">a\nACG\n>b\nACGU\n", r"found 'U' at position 3 of sequence 1, 'b'. .*RNA.* \(in '.*s.fa'\)"),
+        ("s.fa", ">a\nMKVLAAG\n", r"found 'M' at position 0 of sequence 0, 'a'. This looks like protein"),
+        ("s.csv", "name,sequence\np,ACGR\n", r"found 'R' at position 3 of sequence 0, 'p'. Ambiguous"),
+        ("s.csv", "sequence\nACGR\n", r"found 'R' at position 3 of sequence 0. Ambiguous"),
         ("s.csv", "", "Expected a readable .csv file"),
         ("s.csv", "sequence\n", r"Expected at least 1 sequence, found none. \(in "),
         ("s.csv", 'sequence\nACGT\n""\n', "found an empty one at place 1"),
         ("s.txt", "ACGT", "Expected a file that ends in .fa, .fasta, .* or .parquet, found 's.txt'"),
         ("s.gz", "ACGT", "found 's.gz'"),
         ("s.parquet.gz", "ACGT", "found 's.parquet.gz'"),
+        ("s.bed", "chr1\t0\t9\n", r"found 's.bed'. It has coordinates .* -fi genome.fa -bed .*/s.bed -fo .*/s.fa`"),
+        ("s.gff3.gz", "chr1\n", r"found 's.gff3.gz'. .* `bedtools getfasta -s .*/s.gff3.gz -fo .*/s.fa`"),
     ],
 )
 def test_bad_files(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -130,17 +135,20 @@ def test_no_file(tmp_path: Path) -> None:
         dna.read_sequences(write(tmp_path / "s.fa", FASTA), label_key="y")
 
 
-@pytest.mark.parametrize("name", ["o.fa", "o.fasta.gz", "o.csv", "o.csv.gz"])
+@pytest.mark.parametrize("name", ["o.fa", "o.fasta.gz", "o.csv", "o.csv.gz", "o.fa.GZ", "o.csv.GZ"])
 def test_write_and_read(tmp_path: Path, name: str) -> None:
     names = ["a", "b" if "fa" in name else 'with "quotes", and a comma']
     dna.write_sequences(tmp_path / name, ["ACGT", "NNA"], names)
     table = dna.read_sequences(tmp_path / name)
     assert (table.sequences, table.names) == (["ACGT", "NNA"], names)
+    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.lower().endswith(".gz")
 
 
 def test_bad_writes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Expected an output that ends in .*found 'o.parquet'"):
         dna.write_sequences(tmp_path / "o.parquet", ["A"], ["a"])
+    with pytest.raises(ValueError, match=r"found 'o.bed'.$"):  # advice on reading would be none here
+        dna.write_sequences(tmp_path / "o.bed", ["A"], ["a"])
     with pytest.raises(ValueError, match="Expected as many names as sequences, found 2 and 1"):
         dna.write_sequences(tmp_path / "o.fa", ["A"], ["a", "b"])
     for name in ("", " ", "two\nlines", "two\r"):  # would not be read back
@@ -164,6 +172,8 @@ def test_tables_of_ones_own() -> None:
     table = dna.SequenceTable(["ACGT", "TT"], ["a", "b"], labels=["x", "y"], split=["train", "test"])  # type: ignore[arg-type]
     assert table.part("test").sequences == ["TT"]
     assert table.part("test").labels == ["y"]
+    unlabelled = dna.SequenceTable(["ACGT", "TT"], ["a", "b"], labels=["x", float("nan")])  # type: ignore[arg-type]
+    assert unlabelled.labels is not None and unlabelled.labels[1] != "nan"
     for wrong in ({"names": ["a"]}, {"labels": np.array([1])}, {"split": np.array(["train"] * 3)}):
         with pytest.raises(ValueError, match=rf"Expected `{next(iter(wrong))}` of all 2 sequences, found [13]"):
             dna.SequenceTable(**{"sequences": ["ACGT", "TT"], "names": ["a", "b"], **wrong})

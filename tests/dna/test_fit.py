@@ -112,6 +112,12 @@ def test_the_page_has_the_settings_of_the_presets() -> None:
     assert said["epochs A, B, A"][1].startswith(epochs)
 
 
+def test_the_page_says_what_no_rows_are_of() -> None:
+    (paragraph,) = (p for p in PAGE.read_text(encoding="utf-8").split("\n\n") if "75.6 %" in p)
+    for said in ("49 %", "91.5 %", "an analysis of the published coordinates of which no rows were kept here"):
+        assert said in " ".join(paragraph.split())
+
+
 def test_settings(model: DiffAug) -> None:
     off = dna.fit(sequences(), config=SMALL, view_rate=0.0, n_cycles=1, max_epochs=3, device="cpu", progress=False)
     assert off.config.training.view_rate == 0
@@ -141,6 +147,15 @@ def test_labels_are_read_for_one_setting_only() -> None:
     assert len(views) == 3
     with pytest.raises(ValueError, match="Expected labels among"):
         dna.augment(sequences(3), model, labels=[0, 1, 7], progress=False)
+    for none in ("", None, np.nan):
+        unlabelled = [none, *map(str, labels[1:])]
+        with pytest.raises(
+            ValueError, match="each of the 24 sequences, found 1 without one .* at place 0. Leave these"
+        ):
+            dna.fit(sequences(), labels=unlabelled, config=config, device="cpu", progress=False)
+        with pytest.raises(ValueError, match="each of the 3 sequences, found 1 without one"):
+            dna.augment(sequences(3), model, labels=["0", none, "1"], progress=False)
+        dna.augment(sequences(3), model, kind="mutation", labels=["0", none, "1"], progress=False)  # not read
     # Control: without that setting labels change nothing.
     a, b = (dna.fit(sequences(), labels=y, config=SMALL, device="cpu", progress=False) for y in (None, labels))
     np.testing.assert_array_equal(dna.embed(sequences(), a).semantic, dna.embed(sequences(), b).semantic)

@@ -92,6 +92,19 @@ def test_lower_case_and_plain_reference(folder: Path, tmp_path: Path) -> None:
     check(dna.read_genomic_benchmark(folder, reference=write_genome(tmp_path / "g.fa", wrap=100, lower=True)))
 
 
+def test_endings_in_upper_case(folder: Path, texts: Path, genome: Path) -> None:
+    expected = dna.read_genomic_benchmark(folder, reference=genome)
+    for path in folder.rglob("*.csv.gz"):
+        path.rename(path.with_name(path.name.replace(".csv.gz", ".CSV.GZ")))
+    found = dna.read_genomic_benchmark(folder, reference=genome)
+    assert (found.sequences, found.names) == (expected.sequences, expected.names)
+    assert found.labels is not None and set(found.labels) == {"negative", "positive"}
+    expected = dna.read_genomic_benchmark(texts)
+    for path in texts.rglob("*.txt"):
+        path.rename(path.with_suffix(".TXT"))
+    assert dna.read_genomic_benchmark(texts).names == expected.names
+
+
 def test_a_reference_for_each_class(folder: Path, genome: Path, tmp_path: Path) -> None:
     check(dna.read_genomic_benchmark(folder, reference={"positive": genome, "negative": genome}))
     other = tmp_path / "other.fa"
@@ -208,10 +221,10 @@ def test_an_archive_with_a_password(texts: Path, tmp_path: Path) -> None:
 
 def test_bad_texts_are_named(texts: Path) -> None:
     (texts / "train" / "negative" / "10.txt").write_text("ACGR")
-    with pytest.raises(ValueError, match=r"'R' at position 3.*\(in 'train/negative/10' of '.*some_set'\)"):
+    with pytest.raises(ValueError, match=r"'R' at position 3.* 'train/negative/10'\. .*\(in '.*some_set'\)"):
         dna.read_genomic_benchmark(texts)
     (texts / "train" / "negative" / "10.txt").write_text("")
-    with pytest.raises(ValueError, match=r"found an empty one.*\(in 'train/negative/10' of"):
+    with pytest.raises(ValueError, match=r"found an empty one.* 'train/negative/10'\. \(in '.*some_set'\)"):
         dna.read_genomic_benchmark(texts)
 
 

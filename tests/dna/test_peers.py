@@ -119,6 +119,32 @@ def test_random_embedding(sets: dict[str, dna.SequenceTable]) -> None:
     assert len(np.unique(a.round(5), axis=0)) == 20
 
 
+@pytest.mark.parametrize("none", ["", " ", None, np.nan])
+def test_no_label_is_no_class(none: object) -> None:
+    """Rows without a label are refused where they count, and nowhere else."""
+    names, split = list("pqrstu"), ["train"] * 3 + ["test"] * 2 + ["other"]
+    x = np.eye(6)
+
+    def table(*labels: object) -> dna.SequenceTable:
+        return dna.SequenceTable(["ACGT"] * 6, names, list(labels), split)  # type: ignore[arg-type]
+
+    for labels, first in ((("a", "b", none, "a", none, "b"), "r"), (("a", "b", "b", none, none, "b"), "s")):
+        found = rf"each of the 5 sequences, found 2 without one \(empty or NaN\), the first '{first}'. Leave these"
+        with pytest.raises(ValueError, match=found):
+            dna.peer_score(table(*labels), "majority")
+        with pytest.raises(ValueError, match=found):
+            dna.split_probe(x, table(*labels))
+    assert dna.peer_score(table("a", "b", "b", "a", "b", none), "majority").accuracy == 0.5
+    assert dna.peer_score(table("nan", "b", "b", "b", "None", "a"), "majority").accuracy == 0.5  # texts as others
+
+
+def test_no_label_among_numbers() -> None:
+    split = np.array(["train", "train", "test", "test"])
+    table = dna.SequenceTable(["ACGT"] * 4, list("pqrs"), np.array([0, 1, np.nan, 1]), split)
+    with pytest.raises(ValueError, match="found 1 without one .* the first 'r'"):
+        dna.peer_score(table, "majority")
+
+
 def test_wrong_use(sets: dict[str, dna.SequenceTable]) -> None:
     table = sets["word"]
     with pytest.raises(ValueError, match=r"Expected `peer` in \['majority', .*'kmer6', 'onehot', 'cnn'\], found 'svm'"):

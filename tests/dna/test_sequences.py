@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,33 @@ def test_lists_arrays_and_columns(kind: Any) -> None:
 def test_bad_sequences(sequences: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         dna.encode(sequences)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        (["MKVLAAG"], r"found 'M' at position 0 of sequence 0. This looks like protein \(L stands for no nucleotide\)"),
+        (["MKV", "ACG", "EEFG"], r"found 'M' .* protein \(E stands"),  # the first has nothing but codes of nucleotides
+        (["ACGT" * 30, "ACGRE"], "found 'R' .* Ambiguous letters"),  # one by mistake makes no protein
+        (["ACGX"], "found 'X' at position 3 of sequence 0.$"),  # masked bases
+    ],
+)
+def test_protein(sequences: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_sequences(sequences)
+
+
+def test_every_letter_is_of_a_nucleotide_or_not() -> None:
+    """The IUPAC codes of nucleotides, X (which masks bases), and letters of amino acids alone: the alphabet, each once."""
+    from diffaug.dna._sequences import _IUPAC, _PROTEIN
+
+    assert sorted("ACGTNUX" + _IUPAC + _PROTEIN) == list(ascii_uppercase)
+
+
+def test_errors_name_the_sequence() -> None:
+    for wrong in ("", "NN", "ACR", 3):
+        with pytest.raises((TypeError, ValueError), match="(sequence|place) 1, 'q'"):
+            check_sequences(["ACG", wrong], ["p", "q"])
 
 
 def test_too_long_for_the_array() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -34,14 +35,29 @@ from diffaug.cli._twin import arrays_of, say_gain
 from diffaug.core.storage import written_file
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from diffaug._model import DiffAug
     from diffaug.dna import SequenceTable
 
 app = make_app("diffaug-dna", "Embed DNA sequences without labels, and generate synthetic ones.")
 command = registrar(app)
+logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = (".npz", ".csv")
 _SEQUENCES = tuple(f"{ending}{packed}" for ending in (".fa", ".fasta", ".fna", ".csv") for packed in ("", ".gz"))
+SequenceKey = Annotated[
+    str | None, Parameter(help="Column of a table with the sequences. By default ``sequence`` or ``seq``.")
+]
+NameKey = Annotated[
+    str | None, Parameter(help="Column of a table with names. By default ``name``, else rows are numbered.")
+]
+LabelKey = Annotated[
+    str | None,
+    Parameter(
+        help='Column of a table with labels, by default ``label``. They are read for the setting ``condition = "label"`` only.'
+    ),
+]
 Kind = Literal[
     "diffaug",
     "evoaug",
@@ -71,8 +87,9 @@ def fit(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     model: Path | None = None,
     split: str | None = None,
-    sequence_key: str | None = None,
-    label_key: str | None = None,
+    sequence_key: SequenceKey = None,
+    label_key: LabelKey = None,
+    name_key: NameKey = None,
     preset: Literal["default", "paper"] = "default",
     config: SettingsFile = None,
     max_epochs: MaxEpochs = None,
@@ -100,10 +117,6 @@ def fit(
         Folder for the model. By default beside the output: ``seqs.diffaug.model`` for ``seqs.diffaug.npz``.
     split
         Train on the rows of a table whose column ``split`` says so, e.g. train; all are embedded.
-    sequence_key
-        Column of a table with the sequences. By default ``sequence`` or ``seq``.
-    label_key
-        Column of a table with labels, for the setting ``condition = "label"`` only; otherwise no label is read.
     preset
         Settings to start from; ``paper`` has the publication's widths and epochs, which take long without a GPU.
     twin
@@ -133,7 +146,8 @@ def fit(
 
     from diffaug import dna
 
-    table = dna.read_sequences(data, sequence_key=sequence_key, label_key=label_key)
+    table = _read(data, sequence_key, label_key=label_key, name_key=name_key)
+    _say_repeated(table)
     trained = table if split is None else table.part(split)
     longest = max(map(len, trained.sequences))
     if any(len(s) > longest for s in table.sequences):  # before the training, and not after it
@@ -142,7 +156,7 @@ def fit(
         )
     fitted = dna.fit(
         trained,
-        labels=trained.labels if label_key is not None else None,
+        labels=_labels_of(trained, data) if settings.diffusion.condition == "label" else None,
         n_cycles=n_cycles,
         view_rate=view_rate,
         max_epochs=max_epochs,
@@ -167,7 +181,8 @@ def embed(
     *,
     model: ModelFolder,
     output: Output,
-    sequence_key: str | None = None,
+    sequence_key: SequenceKey = None,
+    name_key: NameKey = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     common: Common = Common(),
@@ -180,15 +195,14 @@ def embed(
         Sequences, none longer than the longest of the training.
     output
         Where the embedding goes: .npz or .csv.
-    sequence_key
-        Column of a table with the sequences.
 
     Examples
     --------
     diffaug-dna embed new.fa --model promoters.diffaug.model -o new.npz
     """
     check_target_file(output, suffixes=_EMBEDDINGS, overwrite=overwrite, sources=(data,))
-    table, fitted = _read(data, sequence_key), _load(model, device)
+    table, fitted = _read(data, sequence_key, name_key=name_key), _load(model, device)
+    _say_repeated(table)
 
     with written_file(output) as fresh:
         _write_embedding(fresh, table, fitted)
@@ -205,7 +219,9 @@ def augment(
     n_views: Positive = 1,
     kind: Kind = "diffaug",
     strength: float = 1.0,
-    sequence_key: str | None = None,
+    sequence_key: SequenceKey = None,
+    label_key: LabelKey = None,
+    name_key: NameKey = None,
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -225,8 +241,6 @@ def augment(
         Generated views, or for comparison hand-made ones.
     strength
         For generated views, how far from the sequence they start, above 0 and up to 1 (pure noise).
-    sequence_key
-        Column of a table with the sequences.
 
     Examples
     --------
@@ -234,13 +248,21 @@ def augment(
         -o views.fa
     """
     _check_sequences_target(output, overwrite, (data,))
-    table, fitted = _read(data, sequence_key), _load(model, device)
+    table, fitted = _read(data, sequence_key, label_key=label_key, name_key=name_key), _load(model, device)
+    _say_repeated(table)
 
     from diffaug import dna
 
-    progress = wants_progress(common)
+    told = kind == "diffaug" and fitted.config.diffusion.condition == "label"
     views = dna.augment(
-        table, fitted, n_views=n_views, kind=kind, strength=strength, random_state=seed, progress=progress
+        table,
+        fitted,
+        n_views=n_views,
+        kind=kind,
+        labels=_labels_of(table, data) if told else None,
+        strength=strength,
+        random_state=seed,
+        progress=wants_progress(common),
     )
     names = [f"{name}-view{i}" for name in table.names for i in range(n_views)]
     with written_file(output) as fresh:
@@ -350,7 +372,14 @@ def evaluate(
 
 @command
 def info(
-    path: Path | None = None, /, *, sequence_key: str | None = None, json: Json = False, common: Common = Common()
+    path: Path | None = None,
+    /,
+    *,
+    sequence_key: SequenceKey = None,
+    label_key: str | None = None,
+    name_key: NameKey = None,
+    json: Json = False,
+    common: Common = Common(),
 ) -> None:
     """Say what a model folder or a file of sequences holds; without a path, what is installed, for a report of a bug.
 
@@ -361,8 +390,8 @@ def info(
     ----------
     path
         Folder of a model, or a file of sequences. By default the versions, devices and threads of this installation.
-    sequence_key
-        Column of a table with the sequences. By default ``sequence`` or ``seq``.
+    label_key
+        Column of a table with labels. By default ``label``.
 
     Examples
     --------
@@ -378,7 +407,7 @@ def info(
         found = (
             _info_dna.of_model(path, _load(path, "cpu"))
             if path.is_dir()
-            else _info_dna.of_sequences(path, _read(path, sequence_key))
+            else _info_dna.of_sequences(path, _read(path, sequence_key, label_key=label_key, name_key=name_key))
         )
         text = _info_dna.as_text
     show(as_json(found) if json else text(found))
@@ -389,7 +418,7 @@ def info(
 
 def _stem(data: Path) -> str:
     """Name without its endings, .gz included."""
-    return Path(data.name.removesuffix(".gz")).stem
+    return Path(data.stem if data.suffix.lower() == ".gz" else data.name).stem
 
 
 def _check_sequences_target(target: Path, overwrite: bool, sources: tuple[Path, ...] = ()) -> None:
@@ -398,11 +427,37 @@ def _check_sequences_target(target: Path, overwrite: bool, sources: tuple[Path, 
     check_target_file(target, suffixes=(target.suffix.lower(),), overwrite=overwrite, sources=sources)
 
 
-def _read(data: Path, sequence_key: str | None = None) -> SequenceTable:
+def _read(
+    data: Path, sequence_key: str | None = None, *, label_key: str | None = None, name_key: str | None = None
+) -> SequenceTable:
     check_source(data, "a file of sequences")
     from diffaug import dna
 
-    return dna.read_sequences(data, sequence_key=sequence_key)
+    return dna.read_sequences(data, sequence_key=sequence_key, label_key=label_key, name_key=name_key)
+
+
+def _say_repeated(table: SequenceTable) -> None:
+    """Warn where rows of the result cannot be told apart by their names."""
+    from diffaug.dna._files import repeated_names
+
+    repeated = repeated_names(table.names)
+    if repeated:
+        logger.warning(
+            "Names that stand for more than one sequence: %d, e.g. %r for %d. Rows of the result are told apart by their order; "
+            "--name-key names another column of a table.",
+            len(repeated),
+            *next(iter(repeated.items())),
+        )
+
+
+def _labels_of(table: SequenceTable, data: Path) -> NDArray[Any]:
+    """Labels for a generator that is conditioned on them."""
+    if table.labels is None:
+        raise ValueError(
+            f"Expected labels in {str(data)!r} for the setting condition = 'label', found none. Name their column with "
+            "--label-key; a FASTA file has none: give a .csv, .tsv or .parquet file."
+        )
+    return table.labels
 
 
 def _read_one_of(data: Path, sequence_key: str | None) -> SequenceTable:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffaug.core.archives import GZIP_DAMAGE
+from diffaug.dna._labels import as_labels
 from diffaug.dna._sequences import check_sequences
 
 if TYPE_CHECKING:
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 FASTA = (".fa", ".fasta", ".fna", ".ffn")
 TABLES = (".csv", ".tsv", ".parquet")
+_COORDINATES = (".bed", ".gff", ".gff3", ".gtf")
 _SEQUENCE_KEYS = ("sequence", "seq")
+_AnyPath = TypeVar("_AnyPath", bound=PurePath)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class SequenceTable:
     names
         One of each.
     labels
-        Shape ``(n,)``, or ``None``.
+        Shape ``(n,)``, or ``None``. Empty text, ``None`` and NaN mean that a sequence has none.
     split
         ``"train"``, ``"test"`` or what else the file says, shape ``(n,)``, or ``None``.
 
@@ -49,9 +54,9 @@ class SequenceTable:
     split: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("labels", "split"):  # lists are taken too
+        for field, as_array in (("labels", as_labels), ("split", np.asarray)):  # lists are taken too
             if getattr(self, field) is not None:
-                object.__setattr__(self, field, np.asarray(getattr(self, field)))
+                object.__setattr__(self, field, as_array(getattr(self, field)))
         for field in ("names", "labels", "split"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.sequences):
@@ -82,15 +87,35 @@ class SequenceTable:
 
 
 def format_of(path: Path) -> str:
-    """Ending that says what a file is, without ``.gz``; raises ``ValueError`` for others."""
-    suffixes = [s.lower() for s in path.suffixes]
-    ending = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
-    if ending not in (*FASTA, *TABLES) or (ending == ".parquet" and suffixes[-1] == ".gz"):
-        raise ValueError(
-            f"Expected a file that ends in {', '.join((*FASTA, '.csv', '.tsv'))} (also with .gz) or .parquet, "
-            f"found {path.name!r}."
+    """Ending that says what a file to be read is, without ``.gz``; raises ``ValueError`` for others."""
+    ending = _ending(path)
+    if ending in (*FASTA, *TABLES) and not (ending == ".parquet" and is_gzipped(path)):
+        return ending
+    hint = ""
+    if ending in _COORDINATES:
+        bed, fasta = (shlex.quote(str(p)) for p in (path, without_gz(path).with_suffix(".fa")))
+        hint = (
+            " It has coordinates and no sequences. Cut them out of the genome first: "
+            f"`bedtools getfasta -s -fi genome.fa -bed {bed} -fo {fasta}`."
         )
-    return ending
+    raise ValueError(
+        f"Expected a file that ends in {', '.join((*FASTA, '.csv', '.tsv'))} (also with .gz) or .parquet, "
+        f"found {path.name!r}.{hint}"
+    )
+
+
+def is_gzipped(path: PurePath) -> bool:
+    """Whether a file's name ends in .gz, in upper or lower case."""
+    return path.suffix.lower() == ".gz"
+
+
+def without_gz(path: _AnyPath) -> _AnyPath:
+    """The path without the ending .gz, if it has it."""
+    return path.with_suffix("") if is_gzipped(path) else path
+
+
+def _ending(path: PurePath) -> str:
+    return without_gz(path).suffix.lower()
 
 
 def read_sequences(
@@ -135,16 +160,17 @@ def read_sequences(
         for name, sequence in read_fasta(path):
             names.append(name)
             sequences.append(sequence)
-        return SequenceTable(_checked(sequences, path), names)
+        return SequenceTable(checked(sequences, names, path), names)
     table = _read_table(path, ending)
     key = sequence_key or next((k for k in _SEQUENCE_KEYS if k in table.columns), _SEQUENCE_KEYS[0])
-    sequences = _checked(_column(table, key, path).tolist(), path)
-    labels = _optional(table, label_key, "label", path)
-    names_found = _optional(table, name_key, "name", path)
+    found = _column(table, key, path).tolist()
+    column = _optional(table, name_key, "name", path)
+    given = None if column is None else [str(n) for n in column]
+    sequences = checked(found, given, path)
     return SequenceTable(
         sequences,
-        [str(i) for i in range(len(sequences))] if names_found is None else [str(n) for n in names_found],
-        labels,
+        [str(i) for i in range(len(sequences))] if given is None else given,
+        _optional(table, label_key, "label", path),
         _optional(table, None, "split", path),
     )
 
@@ -194,7 +220,7 @@ def _joined(name: str, parts: list[str], path: Path) -> str:
 
 def _open_text(path: Path) -> IO[str]:
     encoding = "utf-8-sig"  # with or without the mark that some editors put at the start of a text
-    return gzip.open(path, "rt", encoding=encoding) if path.suffix.lower() == ".gz" else path.open(encoding=encoding)
+    return gzip.open(path, "rt", encoding=encoding) if is_gzipped(path) else path.open(encoding=encoding)
 
 
 def _read_table(path: Path, ending: str) -> pd.DataFrame:
@@ -228,11 +254,17 @@ def _optional(table: pd.DataFrame, key: str | None, default: str, path: Path) ->
     return np.asarray(_column(table, key or default, path))
 
 
-def _checked(sequences: list[Any], path: Path) -> list[str]:
+def checked(sequences: list[Any], names: list[str] | None, path: Path) -> list[str]:
+    """The sequences of a file in upper case; errors name the file and, where there are names, the record."""
     try:
-        return check_sequences(sequences)
+        return check_sequences(sequences, names)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} (in {str(path)!r})") from error
+
+
+def repeated_names(names: Sequence[str]) -> dict[str, int]:
+    """Names that stand for more than one sequence, with the number of these."""
+    return {name: count for name, count in Counter(names).items() if count > 1}
 
 
 def write_sequences(path: str | Path, sequences: Sequence[str], names: Sequence[str]) -> None:
@@ -255,7 +287,7 @@ def write_sequences(path: str | Path, sequences: Sequence[str], names: Sequence[
         The ending is another, the numbers differ, or a name is empty or has more than one line.
     """
     path = Path(path)
-    ending = format_of(path)
+    ending = _ending(path)
     if ending not in (*FASTA, ".csv"):
         raise ValueError(f"Expected an output that ends in {', '.join((*FASTA, '.csv'))}, found {path.name!r}.")
     if len(sequences) != len(names):
@@ -263,7 +295,7 @@ def write_sequences(path: str | Path, sequences: Sequence[str], names: Sequence[
     unfit = [n for n in names if n.splitlines() != [n] or not n.strip()] if ending in FASTA else []
     if unfit:
         raise ValueError(f"Expected names of one line in a FASTA file, found {unfit[0]!r}. Write a .csv file.")
-    with gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w") as file:
+    with gzip.open(path, "wt") if is_gzipped(path) else path.open("w") as file:
         if ending == ".csv":
             file.write("name,sequence\n")
             file.writelines(f"{_quoted(n)},{s}\n" for n, s in zip(names, sequences, strict=True))

@@ -15,6 +15,7 @@ from diffaug.backends import get_backend
 from diffaug.backends.dna import ViewKind
 from diffaug.core.config import Config
 from diffaug.dna._files import SequenceTable, read_sequences
+from diffaug.dna._labels import as_labels, label_names
 from diffaug.dna._sequences import check_sequences, decode, encode
 
 Sequences = Sequence[str] | NDArray[Any] | SequenceTable | Path
@@ -57,7 +58,8 @@ def fit(
         List, array or column of text, a table of :func:`diffaug.dna.read_sequences`, or a file as a ``Path``. Letters A,
         C, G, T and N, upper or lower case; an N counts as a quarter of each base. Lengths may differ.
     labels
-        Labels, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read.
+        One of each sequence, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read. Empty text,
+        ``None`` and NaN are no labels.
     n_cycles
         Times the generator is trained and its views shown to the encoder.
     view_rate
@@ -90,8 +92,8 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        A sequence is no text, is empty, too long (``domain.max_length``), or has other letters; or ``checkpoint`` is damaged
-        or of another run.
+        A sequence is no text, is empty, too long (``domain.max_length``), has other letters, or has no label where labels are
+        read; or ``checkpoint`` is damaged or of another run.
     OSError
         ``checkpoint`` cannot be read, or there is no place to write it.
     diffaug.core.memory.OutOfMemory
@@ -109,12 +111,13 @@ def fit(
     settings = resolve_config(config, get_backend("dna"))
     settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
     model = DiffAug(settings, backend="dna", random_state=random_state, device=device)
-    if settings.diffusion.condition == "label" and labels is None:
+    conditioned = settings.diffusion.condition == "label"
+    if conditioned and labels is None:
         raise ValueError(
             "Expected `labels` for condition='label' (ablation A1), found none. Give one of each sequence."
         )
     text = text_of(sequences)
-    given = None if labels is None else np.asarray(labels)
+    given = None if labels is None else label_names(labels) if conditioned else as_labels(labels)
     lengths = [len(s) for s in text]
     if max(lengths) > settings.domain.max_length:  # said before arrays of a chromosome's length are made
         raise ValueError(
@@ -195,7 +198,7 @@ def augment(
         :class:`diffaug.backends.dna.DNAConfig`. Of ``"noise"`` and ``"mixup"``, which are not one-hot, the largest weight
         of each position is taken; ``DiffAug.augment`` returns the weights.
     labels
-        Labels, for a model fitted with ``condition="label"``.
+        One of each sequence, for ``kind="diffaug"`` of a model fitted with ``condition="label"``; otherwise none is read.
     strength
         For ``"diffaug"``: 1 starts from pure noise, less keeps more of the sequence itself; in (0, 1].
     random_state
@@ -211,9 +214,10 @@ def augment(
     Raises
     ------
     TypeError, ValueError
-        The sequences cannot be read, or the model is of another domain.
+        The sequences cannot be read, labels that are read are missing or unknown to the model, or it is of another domain.
     """
-    given = None if labels is None else np.asarray(labels)
+    conditioned = kind == "diffaug" and check_model(model).config.diffusion.condition == "label"
+    given = None if labels is None else label_names(labels) if conditioned else as_labels(labels)
     views = model.augment(
         events_of(sequences, model),
         n_views,

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from diffaug.core.archives import ARCHIVE_DAMAGE, GZIP_DAMAGE
-from diffaug.dna._files import SequenceTable, read_fasta
-from diffaug.dna._sequences import check_sequences, reverse_complement
+from diffaug.dna._files import SequenceTable, checked, is_gzipped, read_fasta, without_gz
+from diffaug.dna._sequences import reverse_complement
 
 SPLITS = ("train", "test")
 _COLUMNS = ("region", "start", "end", "strand")
@@ -77,7 +77,7 @@ def read_genomic_benchmark(
     intervals: dict[tuple[str, str], list[Interval]] = {}
     texts: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for key, found in files.items():
-        if all(name.endswith(".txt") for name in found):
+        if all(_is_text(PurePosixPath(name)) for name in found):
             texts[key] = [(_stem(name), content.decode("ascii", "replace").strip()) for name, content in found.items()]
             texts[key].sort(key=lambda item: (len(item[0]), item[0]))
         else:
@@ -94,23 +94,11 @@ def _table(texts: Mapping[tuple[str, str], list[tuple[str, str]]], classes: list
     rows = [(name, text, label, split) for split in SPLITS for label in classes for name, text in texts[label, split]]
     names = [f"{split}/{label}/{name}" for name, _, label, split in rows]
     return SequenceTable(
-        _checked([text for _, text, _, _ in rows], names, path),
+        checked([text for _, text, _, _ in rows], names, path),
         names,
         np.array([label for _, _, label, _ in rows]),
         np.array([split for _, _, _, split in rows]),
     )
-
-
-def _checked(text: list[str], names: list[str], path: Path) -> list[str]:
-    try:
-        return check_sequences(text)
-    except ValueError:
-        for s, name in zip(text, names, strict=True):  # row numbers mean nothing where every row is a file
-            try:
-                check_sequences([s])
-            except ValueError as error:
-                raise ValueError(f"{error} (in {name!r} of {str(path)!r})") from error
-        raise
 
 
 def _names(intervals: list[Interval]) -> list[str]:
@@ -159,7 +147,12 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 def _wanted(file: PurePosixPath) -> bool:
     """Hidden files (of macOS' archives, say) are not wanted."""
-    return file.name.endswith((".csv", ".csv.gz", ".txt")) and not any(p.startswith((".", "__")) for p in file.parts)
+    kind = _is_text(file) or without_gz(file).suffix.lower() == ".csv"
+    return kind and not any(p.startswith((".", "__")) for p in file.parts)
+
+
+def _is_text(file: PurePosixPath) -> bool:
+    return file.suffix.lower() == ".txt"
 
 
 def _group(members: Iterator[tuple[PurePosixPath, bytes]], path: Path) -> _Files:
@@ -172,9 +165,9 @@ def _group(members: Iterator[tuple[PurePosixPath, bytes]], path: Path) -> _Files
             continue
         place = places[-1]
         below = file.parts[place + 1 :]
-        if len(below) == 1 and not file.name.endswith(".txt"):
-            label = file.name.removesuffix(".gz").removesuffix(".csv")
-        elif len(below) == 2 and file.name.endswith(".txt"):
+        if len(below) == 1 and not _is_text(file):
+            label = without_gz(file).stem
+        elif len(below) == 2 and _is_text(file):
             label = below[0]
         else:
             continue
@@ -201,7 +194,7 @@ def _stem(name: str) -> str:
 def _intervals(content: bytes, name: str, path: Path) -> list[Interval]:
     where = f"{name!r} of {str(path)!r}"
     try:
-        text = (gzip.decompress(content) if name.endswith(".gz") else content).decode("utf-8")
+        text = (gzip.decompress(content) if is_gzipped(PurePosixPath(name)) else content).decode("utf-8")
     except (*GZIP_DAMAGE, UnicodeDecodeError) as error:
         raise ValueError(f"Expected a whole table, found a damaged one: {where} ({error}).") from error
     rows = csv.DictReader(io.StringIO(text))

@@ -26,6 +26,7 @@ from diffaug.core.inference import events_at_once
 from diffaug.core.memory import enough_memory
 from diffaug.dna._files import SequenceTable
 from diffaug.dna._kmers import kmer_counts
+from diffaug.dna._labels import label_names
 from diffaug.dna._sequences import check_sequences, crop, encode
 from diffaug.metrics.probes import linear_classifier
 
@@ -66,7 +67,8 @@ def peer_score(table: SequenceTable, peer: str, *, random_state: int = 0, device
     Raises
     ------
     ValueError
-        There is no such peer, the set has no labels or no split, or the training part has one class only.
+        There is no such peer, the set has no labels or no split, a row of these parts has no label, or the training part
+        has one class only.
     """
     if peer not in PEERS:
         raise ValueError(f"Expected `peer` in {list(PEERS)}, found {peer!r}.")
@@ -147,10 +149,11 @@ def _parts(table: SequenceTable) -> tuple[SequenceTable, SequenceTable, Labels, 
     train, test = table.part("train"), table.part("test")
     assert train.labels is not None
     assert test.labels is not None
-    y = train.labels.astype(str)
+    labels = label_names(np.concatenate([train.labels, test.labels]), [*train.names, *test.names])
+    y, truth = labels[: len(train)], labels[len(train) :]
     if len(np.unique(y)) < 2:
         raise ValueError(f"Expected two or more classes in the training part, found {np.unique(y).tolist()}.")
-    return train, test, y, test.labels.astype(str)
+    return train, test, y, truth
 
 
 def _score(found: Labels, truth: Labels, n_train: int) -> SplitScore:

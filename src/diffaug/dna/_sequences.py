@@ -14,6 +14,8 @@ UNKNOWN = "N"
 _PADDING = 5  # a code of its own: 0 .. 3 are the bases, 4 is N
 _INVALID = 255
 _IUPAC = "RYSWKMBDHV"
+#: Letters of amino acids that stand for no nucleotide. X is left out: it also masks bases.
+_PROTEIN = "EFIJLOPQZ"
 #: Code of every byte, in upper and lower case.
 _CODES = np.full(256, _INVALID, dtype=np.uint8)
 for _code, _letter in enumerate(BASES + UNKNOWN):
@@ -23,8 +25,15 @@ _WEIGHTS = np.vstack([np.eye(4), np.full((1, 4), 0.25), np.zeros((1, 4))]).astyp
 _COMPLEMENT = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 
 
-def check_sequences(sequences: Any) -> list[str]:
+def check_sequences(sequences: Any, names: Sequence[str] | None = None) -> list[str]:
     """A list of sequences in upper case; raises for everything else.
+
+    Parameters
+    ----------
+    sequences
+        List, array or column of text.
+    names
+        One of each, for the errors.
 
     Raises
     ------
@@ -51,17 +60,24 @@ def check_sequences(sequences: Any) -> list[str]:
         raise ValueError("Expected at least 1 sequence, found none.")
     for i, s in enumerate(sequences):
         if not isinstance(s, str):
-            raise TypeError(f"Expected sequences as text, found {s!r} ({type(s).__name__}) at place {i}.")
+            raise TypeError(f"Expected sequences as text, found {s!r} ({type(s).__name__}) at place {_at(i, names)}.")
         if not s:
-            raise ValueError(f"Expected sequences of at least 1 base, found an empty one at place {i}.")
+            raise ValueError(f"Expected sequences of at least 1 base, found an empty one at place {_at(i, names)}.")
     joined = "".join(sequences)
     codes = _codes(joined)
     if codes is None or (codes == _INVALID).any():
-        _complain(sequences)
+        _complain(sequences, names)
     only_unknown = [i for i, s in enumerate(sequences) if not s.upper().strip(UNKNOWN)]
     if only_unknown:
-        raise ValueError(f"Expected at least one known base in a sequence, found only N at place {only_unknown[0]}.")
+        raise ValueError(
+            f"Expected at least one known base in a sequence, found only N at place {_at(only_unknown[0], names)}."
+        )
     return [s.upper() for s in sequences]
+
+
+def _at(i: int, names: Sequence[str] | None) -> str:
+    """A sequence by its number and, where there are names, by its name."""
+    return str(i) if names is None else f"{i}, {names[i]!r}"
 
 
 def _codes(text: str) -> NDArray[np.uint8] | None:
@@ -71,24 +87,30 @@ def _codes(text: str) -> NDArray[np.uint8] | None:
     return _CODES[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
 
 
-def _complain(sequences: Sequence[str]) -> None:
+def _complain(sequences: Sequence[str], names: Sequence[str] | None) -> None:
     known = set(BASES + BASES.lower() + UNKNOWN + UNKNOWN.lower())
     for i, s in enumerate(sequences):
         for position, letter in enumerate(s):
-            if letter in known:
-                continue
-            hint = ""
-            if letter.upper() == "U":
-                hint = " This looks like RNA: write T for U."
-            elif letter.upper() in _IUPAC:
-                hint = " Ambiguous letters other than N are not read: replace them by N, or leave the sequence out."
-            elif letter in "-.*":
-                hint = " This looks like an alignment: take the gaps out."
-            elif letter.isspace():
-                hint = " Strip white space first."
-            raise ValueError(
-                f"Expected the letters A, C, G, T and N, found {letter!r} at position {position} of sequence {i}.{hint}"
-            )
+            if letter not in known:
+                raise ValueError(
+                    f"Expected the letters A, C, G, T and N, found {letter!r} at position {position} of sequence "
+                    f"{_at(i, names)}.{_hint(letter, sequences)}"
+                )
+
+
+def _hint(letter: str, sequences: Sequence[str]) -> str:
+    """What to do about a letter that is not read."""
+    text = "".join(sequences).upper()
+    counts = {amino: text.count(amino) for amino in _PROTEIN}
+    if 20 * sum(counts.values()) >= len(text):  # in proteins a third of all letters; one by mistake in DNA is fewer
+        return f" This looks like protein ({max(counts, key=counts.__getitem__)} stands for no nucleotide). Give DNA."
+    if letter.upper() == "U":
+        return " This looks like RNA: write T for U."
+    if letter.upper() in _IUPAC:
+        return " Ambiguous letters other than N are not read: replace them by N, or leave the sequence out."
+    if letter in "-.*":
+        return " This looks like an alignment: take the gaps out."
+    return " Strip white space first." if letter.isspace() else ""
 
 
 def encode(sequences: Sequence[str], *, length: int | None = None) -> NDArray[np.float32]:
