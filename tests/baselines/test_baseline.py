@@ -100,10 +100,10 @@ def test_epochs_of_the_plan_by_steps() -> None:
     model = made(config={**SMALL, "training": {"warmup_steps": 4, "mixed_steps": 4, "batch_size": 50}})
     assert model.config.training.warmup_epochs is None
     model.fit(events(), progress=False)
-    twin = DiffAug(model._asked, device="cpu").config.training.resolve(N)
+    twin = DiffAug(model.asked, device="cpu").config.training.resolve(N)
     assert model.config.training.encoder_epochs == twin.encoder_epochs == len(model.history)
     model.fit(events(50), progress=False)  # the epochs are those of the new data
-    assert len(model.history) == model._asked.training.resolve(50).encoder_epochs
+    assert len(model.history) == model.asked.training.resolve(50).encoder_epochs
 
 
 def test_no_epoch_leaves_the_encoder_as_it_was_made() -> None:

@@ -37,9 +37,14 @@ def test_the_papers_sets_and_what_stands_in_for_them() -> None:
 
 
 def test_the_sets_that_flatter_the_defaults_are_those_of_the_notebook() -> None:
-    notebook = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
-    known = datasets.list_datasets("bio").index
-    assert {name for name in known if re.search(rf"\b{name}\b", notebook)} == set(_sets.TUNED_ON)
+    """And of the search; entry 22 is of sets that were only measured."""
+    docs = Path(__file__).parents[2] / "docs"
+    notebook = (docs / "experiments.md").read_text(encoding="utf-8")
+    searched = re.sub(r"^## 22\..*?(?=^## )", "", notebook, flags=re.MULTILINE | re.DOTALL)
+    assert len(searched) < len(notebook)
+    looked_at = {name for name in datasets.list_datasets("bio").index if re.search(rf"\b{name}\b", searched)}
+    looked_at |= set(pd.read_parquet(docs / "benchmarks" / "results" / "search.parquet")["set"])
+    assert looked_at == set(_sets.TUNED_ON)
 
 
 # --- choice ----------------------------------------------------------------------------------------------------------
