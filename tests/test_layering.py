@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS, ARRAYS_ONLY = "Imports point down", "The parts below the AnnData door know arrays only"
 METRICS, SIBLINGS = "Metrics know no model", "A backend knows no sibling"
+PREPARATION = "Preparation knows no model, and loads no torch"
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +34,7 @@ def checkout(tmp_path: Path) -> Path:
 def test_imports_keep_the_contracts() -> None:
     result = lint_imports(ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
-    for contract in (LAYERS, ARRAYS_ONLY, METRICS, SIBLINGS):
+    for contract in (LAYERS, ARRAYS_ONLY, PREPARATION, METRICS, SIBLINGS):
         assert f"{contract} KEPT" in result.stdout
 
 
@@ -52,6 +53,7 @@ def test_imports_keep_the_contracts() -> None:
         ("baselines/_simclr.py", "import anndata", ARRAYS_ONLY),
         ("backends/cells.py", "from diffaug import baselines", LAYERS),
         ("backends/planted.py", "from diffaug.backends.cells import CellsBackend", SIBLINGS),
+        ("pp/_recipe.py", "from diffaug._anndata import check_adata", PREPARATION),
         ("planted.py", "", LAYERS),  # a new part has to be placed in a layer
     ],
 )

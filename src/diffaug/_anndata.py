@@ -14,6 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
+from diffaug._fields import batches_of, layers_of_kind
 from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, Keys
 from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug._model import DiffAug
@@ -124,23 +125,6 @@ def obs_column(adata: AnnData, key: str, argument: str) -> pd.Series:
     return column
 
 
-def batches_of(adata: AnnData, batch_key: str) -> pd.Categorical:
-    """Batches as scanpy takes them to choose genes: text, every one there, each of two cells or more."""
-    if batch_key not in adata.obs:
-        raise KeyError(f"Did not find `adata.obs[{batch_key!r}]`. Available columns: {list(adata.obs.columns)}.")
-    batches = adata.obs[batch_key]
-    missing = int(batches.isna().sum())
-    if missing:
-        raise ValueError(f"Expected a batch for every cell in `adata.obs[{batch_key!r}]`, found {missing} without one.")
-    sizes = batches.astype(str).value_counts()
-    if sizes.min() < 2:
-        raise ValueError(
-            f"Expected at least 2 cells in every batch of `adata.obs[{batch_key!r}]`, "
-            f"found {sizes.min()} in {sizes.idxmin()!r}. Merge or drop small batches first."
-        )
-    return pd.Categorical(batches.astype(str))
-
-
 def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple[Any, str]:
     """The matrix asked for and its address."""
     if layer is not None and use_rep is not None:
@@ -162,6 +146,12 @@ def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple
     if x is None:
         raise ValueError("Expected values in `adata.X`, found none. Name a `layer` or a `use_rep`.")
     return x, "adata.X"
+
+
+def slot_of_model(adata: AnnData, meta: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """``layer`` and ``use_rep`` from which a model, by what was kept with it, reads these cells."""
+    # What `augment` and `generate` make has the model's input in `.X`.
+    return (None, None) if MADE in adata.uns else (meta["layer"], meta["use_rep"])
 
 
 def main_matrix(adata: AnnData) -> Any:
@@ -281,13 +271,9 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
 
 def _elsewhere(adata: AnnData, layer: str | None) -> str:
     """Where counts or logarithms lie beside scaled values."""
-    for name in (name for name in adata.layers if name not in (None, layer)):
-        try:
-            found = describe_matrix(adata.layers[name])
-        except (TypeError, ValueError):  # a layer of text, say, which nobody asked for
-            continue
-        if found.kind in ("counts", "log"):
-            return f" `adata.layers[{name!r}]` looks like them: pass layer={name!r}."
+    others = [name for name in layers_of_kind(adata, "counts", "log") if name != layer]
+    if others:
+        return f" `adata.layers[{others[0]!r}]` looks like them: pass layer={others[0]!r}."
     return "" if adata.raw is None else " `adata.raw` may hold them: fit on `adata.raw.to_adata()`."
 
 
@@ -332,8 +318,7 @@ def read_totals(adata: AnnData, model: DiffAug, name: str) -> tuple[np.ndarray, 
     """Counts of each cell on all its genes and on the model's, from counts or from log-normalised values."""
     meta = cells_meta(model)
     check_adata(adata, name)
-    made = MADE in adata.uns
-    raw, address = matrix_slot(adata, *((None, None) if made else (meta["layer"], meta["use_rep"])))
+    raw, address = matrix_slot(adata, *slot_of_model(adata, meta))
     x = checked_matrix(raw, address)
     mask = adata.var_names.isin(meta["features"])
     kind = describe_matrix(x).kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,8 @@ from diffaug._anndata import (
     normalized_counts,
     numeric_matrix,
     require_unique_genes,
+    slot_of_model,
 )
-from diffaug._keys import MADE
 from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix, merged
 from diffaug._model import DiffAug
 
@@ -41,6 +41,25 @@ _SHARE_FACTOR = 1.5
 _LEVEL_FACTOR = 1.5
 #: Values, zeros included, that a piece of a file has at most: 128 MB of a dense matrix in float32.
 _VALUES_AT_ONCE = 1 << 25
+
+
+class _Seen(NamedTuple):
+    """What all pieces of some cells are.
+
+    Attributes
+    ----------
+    kind
+        Summary of the values.
+    sums, n_empty
+        For counts: see :func:`count_sums`, and the number of cells without any.
+    level
+        For logarithms: sum of ``expm1`` on the model's genes.
+    """
+
+    kind: MatrixKind
+    sums: np.ndarray
+    n_empty: int
+    level: float
 
 
 class NewCells:
@@ -73,8 +92,7 @@ class NewCells:
         if missing not in ("error", "fill"):
             raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
         meta = cells_meta(model)
-        made = MADE in adata.uns  # what `augment` and `generate` make has the model's input in `.X`
-        layer, use_rep = (None, None) if made else (meta["layer"], meta["use_rep"])
+        layer, use_rep = slot_of_model(adata, meta)
         slot, self._address = matrix_slot(adata, layer, use_rep)
         self._on_disk = adata.isbacked and layer is None and use_rep is None
         if self._on_disk and is_by_genes(slot):
@@ -87,7 +105,8 @@ class NewCells:
         self._model, self._features, self.absent = model, meta["features"], list[str]()
         self._is_named = meta["use_rep"] is None
         genes = adata.var_names
-        found, sums, level, n_empty = self._look(genes.isin(self._features) if self._is_named else None)
+        seen = self._look(genes.isin(self._features) if self._is_named else None)
+        found = seen.kind
         check_values(found, self._address)
         if not self._is_named:
             if self._slot.shape[1] != len(self._features):
@@ -99,8 +118,8 @@ class NewCells:
         require_unique_genes(adata)
         self._are_counts = found.kind == meta["kind"] == "counts"
         if self._are_counts:
-            check_none_empty(n_empty, self._address)
-            _check_share(count_share(sums), meta["count_share"], self._address)
+            check_none_empty(seen.n_empty, self._address)
+            _check_share(count_share(seen.sums), meta["count_share"], self._address)
         else:
             _check_scale(found, meta["kind"], self._address)
         self._columns = genes.get_indexer(self._features)
@@ -108,7 +127,7 @@ class NewCells:
         self._check_genes(genes, missing, name)
         if found.kind == "log" and meta.get("levels") is not None:  # models of before have none
             known = np.asarray(meta["levels"])[self._columns >= 0]
-            _compare_levels(level / adata.n_obs, float(known.sum()), self._address)
+            _compare_levels(seen.level / adata.n_obs, float(known.sum()), self._address)
 
     def __iter__(self) -> Iterator[Matrix]:
         """Float32 matrices, dense or csr, shape ``(n_cells_of_the_piece, n_features)``, in the order of the cells."""
@@ -121,22 +140,21 @@ class NewCells:
         for begin in range(0, self._n_obs, self._n_at_once):
             yield numeric_matrix(self._slot[begin : begin + self._n_at_once], self._address)
 
-    def _look(self, mask: np.ndarray | None) -> tuple[MatrixKind, np.ndarray, float, int]:
-        """What the values of all pieces are; of counts their sums (:func:`count_sums`), of logarithms that of ``expm1`` in ``mask``.
-
-        The last is the number of empty cells. A piece of whole numbers may be one of logarithms, so both sums are taken
-        wherever they can be.
-        """
+    def _look(self, mask: np.ndarray | None) -> _Seen:
+        """Look at all pieces; ``mask`` marks the model's genes, where it has genes."""
         parts, sums, level, n_empty = [], np.zeros(2), 0.0, 0
         for piece in self._pieces():
             part = describe_matrix(piece)
             parts.append((part, math.prod(piece.shape)))
-            if mask is not None and part.kind == "counts":
+            if mask is None or part.n_nonfinite:
+                continue
+            # A piece of whole numbers may be one of logarithms, and one of zeros of either.
+            if part.is_integer and part.min >= 0:
                 sums += count_sums(piece, mask)
-            n_empty += n_empty_cells(piece) if part.min == 0 else 0
-            if mask is not None and 0 <= part.min <= part.max <= MAX_LOG and not part.n_nonfinite:
+                n_empty += n_empty_cells(piece)
+            if 0 <= part.min <= part.max <= MAX_LOG:
                 level += float(level_sums(piece[:, mask]).sum())
-        return merged(parts), sums, level, n_empty
+        return _Seen(merged(parts), sums, n_empty, level)
 
     def _check_genes(self, genes: pd.Index, missing: str, name: str) -> None:
         n_absent, n_features = len(self.absent), len(self._features)
@@ -175,8 +193,7 @@ def is_by_genes(slot: object) -> bool:
 
 def can_stay_in_file(adata: AnnData, model: DiffAug) -> bool:
     """Whether :class:`NewCells` takes ``adata``, which is backed by a file, for this model as it is."""
-    meta = cells_meta(model)
-    return meta["layer"] is not None or meta["use_rep"] is not None or not is_by_genes(main_matrix(adata))
+    return slot_of_model(adata, cells_meta(model)) != (None, None) or not is_by_genes(main_matrix(adata))
 
 
 def read_like(adata: AnnData, model: DiffAug, *, name: str = "adata") -> Matrix:

@@ -291,8 +291,8 @@ def evaluate(
     """Judge an embedding by labels: a linear probe, neighbours and k-means.
 
     Where the file has an array ``split`` with train and test, the probes learn from the one part and are tested on the
-    other; without it, or where all are of one part, they are tested on random tenths. Of a file that ``fit --twin`` wrote, the model's embedding and the twin's
-    are judged in the same way; with ``--json`` the twin's scores stand under ``twin``.
+    other; without it, or where all are of one part, they are tested on random tenths. Of a file that ``fit --twin`` wrote,
+    the model's embedding and the twin's are judged in the same way; with ``--json`` the twin's scores stand under ``twin``.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ import scanpy as sc
 from anndata import AnnData, ImplicitModificationWarning
 from scipy import sparse
 
-from diffaug._anndata import batches_of
+from diffaug._fields import batches_of, layers_of_kind
 from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE
 from diffaug._matrix import MatrixKind, describe_matrix
 
@@ -207,14 +207,7 @@ def _found(matrix: MatrixKind) -> str:
 
 def _advice(adata: AnnData, address: str) -> str:
     """Where the counts may be instead."""
-    others = [
-        name
-        for name, values in ((name, adata.layers[name]) for name in _layer_names(adata))
-        if address != f"adata.layers[{name!r}]"
-        and _is_matrix(values)
-        and values.dtype.kind in "buif"
-        and describe_matrix(values).kind == "counts"
-    ]
+    others = [name for name in layers_of_kind(adata, "counts") if address != f"adata.layers[{name!r}]"]
     if others:
         return f"`adata.layers[{others[0]!r}]` looks like counts: pass `layer={others[0]!r}`."
     return (

@@ -51,8 +51,8 @@ _TABLE1 = Artefact(
     notes=(
         *_PROTOCOL,
         "kmer4 and cnn learn from the labels of the training part themselves; their column `linear' is their accuracy.",
-        "Flaws of the paper's sets, found from their coordinates in an analysis of which no rows were kept: the length alone solves 91.5 % of "
-        "human_ensembl_regulatory; 75.6 % of the positive test intervals of human_enhancers_ensembl are training intervals; "
+        "Flaws of the paper's sets, found from their coordinates in an analysis of which no rows were kept: the length alone "
+        "solves 91.5 % of human_ensembl_regulatory; 75.6 % of the positive test intervals of human_enhancers_ensembl are training intervals; "
         "49 % of the test intervals of human_nontata_promoters overlap training ones. The paper's CNN row is shifted for "
         "human_enhancers_cohn and human_enhancers_ensembl.",
         "Genomic Benchmarks are distributed as coordinates, for which no file of sequences with a known checksum was found: "

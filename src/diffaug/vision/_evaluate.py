@@ -106,8 +106,7 @@ def evaluate(
             )
         linear = metrics.linear_probe(x, y, classifier=probe, random_state=random_state)
         knn = metrics.knn_probe(x, y, k=k, random_state=random_state)
-        n_test = -(-linear.n_obs // 10)
-        scores, sizes = (linear.accuracy, knn.accuracy), (linear.n_obs - n_test, n_test)
+        scores, sizes = (linear.accuracy, knn.accuracy), (len(y) - n_test, n_test)
     else:
         train, test = parts == "train", parts == "test"
         if not (train.any() and test.any()):
