@@ -175,7 +175,7 @@ def test_the_end_is_kept_until_it_is_deleted(tmp_path: Path, monkeypatch: pytest
         (
             {},
             {"batch": np.arange(80) % 2},
-            r"another: other data \(events, batches or labels\), domain.views='mask' and not 'mixup'\. Delete it or",
+            r"another: other data \(events, batches or labels\), domain.views='mask' and not 'mixup', diffusion.condition_on_batch=None and not True\. Delete it or",
         ),
     ],
 )

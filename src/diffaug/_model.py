@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from diffaug._model_file import Header, read_model, write_model
-from diffaug._model_fit import new_trainer, run_identity, sweep_rates
+from diffaug._model_fit import new_trainer, run_identity, sweep_rates, told_of_batches
 from diffaug.backends import Backend, get_backend
 from diffaug.backends._events import (
+    Batches,
     Embedding,
     embed_events,
     fewer_at_a_time,
@@ -28,6 +29,7 @@ from diffaug.backends._events import (
     training_events,
 )
 from diffaug.core.arguments import check_length, share, whole_number
+from diffaug.core.batch_condition import UNKNOWN, with_batch
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
@@ -149,6 +151,7 @@ class DiffAug:
             Events, shape ``(n_obs, *event)``; for cells a dense array or a csr matrix.
         batch
             Batch of each event, codes or names, shape ``(n_obs,)``; for cells, mixup views then lead from batch to batch.
+            Generated ones do so too: see ``condition_on_batch`` of :class:`diffaug.core.config.DiffusionConfig`.
         labels
             Labels, shape ``(n_obs,)``; used only with ``condition="label"`` (ablation A1).
         max_epochs
@@ -189,7 +192,7 @@ class DiffAug:
             Ctrl-C, or the end of the checkpoint's time, with the state kept in ``checkpoint``.
         """
         file = checkpoint_file(checkpoint, checkpoint_minutes)
-        event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
+        event_shape, n_obs, batches = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
         plan = self.asked.training
         n_views = plan.n_views if plan.n_cycles and plan.view_rate else 0
@@ -199,7 +202,7 @@ class DiffAug:
             self._fit(
                 x,
                 event_shape,
-                batch=batch,
+                batches=batches,
                 labels=labels,
                 max_epochs=max_epochs,
                 twin=twin,
@@ -215,7 +218,7 @@ class DiffAug:
         x: Any,
         event_shape: tuple[int, ...],
         *,
-        batch: np.ndarray | None,
+        batches: Batches | None,
         labels: np.ndarray | None,
         max_epochs: int | None,
         twin: bool,
@@ -230,8 +233,12 @@ class DiffAug:
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)
         one_hot = self._one_hot_of(labels) if config.diffusion.condition == "label" else None
-        settled = self._backend_cls(config.domain, event_shape).settled(batched=batch is not None)
+        settled = self._backend_cls(config.domain, event_shape).settled(batched=batches is not None)
         config = dataclasses.replace(config, domain=settled)
+        batch = None if batches is None else batches.codes
+        told = told_of_batches(config.diffusion, 0 if batches is None else len(batches.names))
+        if batches is not None:
+            config = config.updated("diffusion", condition_on_batch=told)
         backend = self._backend_cls(settled, event_shape)
         backend.prepare(x)
         with tuned_cpu():
@@ -270,6 +277,9 @@ class DiffAug:
                 self._condition_encoder = trainer.condition_encoder.eval()
                 self.config, self.history, self.n_obs = config, run.history, n_obs
                 self._conditions, self._strata = trainer.all_conditions(), trainer.strata
+                self.meta.pop("condition_batches", None)  # of an earlier fit
+                if batches is not None and told:
+                    self.meta["condition_batches"] = [str(name) for name in batches.names]
                 self.twin, self.sweep = None, {}
                 twins = {rate: self._twin(run, rate, progress) for rate in twin_rates}
                 self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
@@ -420,6 +430,7 @@ class DiffAug:
         *,
         kind: str = "diffaug",
         labels: np.ndarray | None = None,
+        batch: np.ndarray | str | None = None,
         strength: float = 1.0,
         random_state: int = 0,
         progress: bool = False,
@@ -436,6 +447,9 @@ class DiffAug:
             ``"diffaug"`` (generated) or one of the backend's hand-made kinds.
         labels
             Labels of ``x``, for a model fitted with ``condition="label"``.
+        batch
+            For a model whose generator is told of batches (:attr:`batches`): under which of them generated views are drawn,
+            one name for all or one for each event. ``None`` draws under none in particular.
         strength
             How far a generated view starts from the event itself: 1 starts from pure noise and knows the event only
             through its condition (and, of cells, the depth), less keeps more of its own values.
@@ -453,9 +467,12 @@ class DiffAug:
         strength = share("strength", strength)
         backend.event_shape_of(x)  # says what is wrong with an ``x`` that has no shape
         check_length("labels", labels, x.shape[0])
+        codes = self._batch_codes(batch, x.shape[0])
         kinds = ("diffaug", *backend.view_kinds)
         if kind not in kinds:
             raise ValueError(f"Expected `kind` in {list(kinds)}, found {kind!r}.")
+        if batch is not None and kind != "diffaug":
+            raise ValueError(f"Expected kind='diffaug' with `batch`, found {kind!r}. Leave out the one or the other.")
         if strength < 1 and kind != "diffaug":
             raise ValueError(
                 f"Expected kind='diffaug' for `strength` below 1, found {kind!r} (strength={strength:g}): a hand-made view has "
@@ -467,7 +484,7 @@ class DiffAug:
         with enough_memory(self.device, what, fewer_at_a_time(at_once)), tuned_cpu(), torch.no_grad():
             if kind == "diffaug":
                 self._require_generator()
-                views = self._generated_views(x, n_views, labels, strength, stream, progress)
+                views = self._generated_views(x, n_views, labels, codes, strength, stream, progress)
             else:
                 views = self._hand_made_views(x, n_views, kind, stream)
             return views.reshape(-1, n_views, *self.event_shape)
@@ -483,6 +500,7 @@ class DiffAug:
         x: Any,
         n_views: int,
         labels: np.ndarray | None,
+        codes: np.ndarray,
         strength: float,
         stream: torch.Generator,
         progress: bool,
@@ -492,9 +510,9 @@ class DiffAug:
         made, done = [], 0
         size = max(1, _BATCH // n_views)
         for chunk in _shown(model_space(backend, x, self.device, size), -(-x.shape[0] // size), "augment", progress):
-            part = None if labels is None else np.asarray(labels)[done : done + len(chunk)]
-            done += len(chunk)
-            cond = self._conditions_of(chunk, part, stream).repeat_interleave(n_views, dim=0)
+            rows = slice(done, done + len(chunk))
+            part, done = None if labels is None else np.asarray(labels)[rows], rows.stop
+            cond = self._conditions_of(chunk, part, codes[rows], stream).repeat_interleave(n_views, dim=0)
             start = None
             if strength < 1:
                 start = backend.to_generator(chunk.repeat_interleave(n_views, dim=0), stream)
@@ -562,8 +580,42 @@ class DiffAug:
         rounds = math.ceil(n / self.n_obs)
         return np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n]
 
-    def _conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
-        """Conditions of events in model space."""
+    @property
+    def batches(self) -> list[str]:
+        """Names of the batches that the generator is told of, in order; empty where it is told of none."""
+        return list(self.meta.get("condition_batches", []))
+
+    def _batch_codes(self, batch: Any, n_obs: int) -> np.ndarray:
+        """Code of the batch of each event, -1 where none is named."""
+        if batch is None:
+            return np.full(n_obs, UNKNOWN)
+        known = self.batches
+        if not known:
+            raise ValueError(
+                f"Expected no `batch` for a model whose generator is told of none, found {batch!r}. Fit with two batches or more "
+                "(`batch_key`, or `batch`), or leave it out."
+            )
+        if isinstance(batch, str):
+            batch = np.full(n_obs, batch)
+        check_length("batch", batch, n_obs)
+        names = np.asarray(batch).astype(str)
+        unknown = sorted(set(names.tolist()) - set(known))
+        if unknown:
+            raise ValueError(f"Expected batches among {known}, found {unknown[0]!r}.")
+        place = {name: code for code, name in enumerate(known)}
+        return np.array([place[name] for name in names])
+
+    def _conditions_of(
+        self, data: Tensor, labels: np.ndarray | None, codes: np.ndarray, stream: torch.Generator
+    ) -> Tensor:
+        """Conditions of events in model space, with the batches of these codes where the generator is told of batches."""
+        cond = self._own_conditions_of(data, labels, stream)
+        if not self.batches:
+            return cond
+        return with_batch(cond, torch.as_tensor(codes, device=self.device), len(self.batches))
+
+    def _own_conditions_of(self, data: Tensor, labels: np.ndarray | None, stream: torch.Generator) -> Tensor:
+        """Conditions of events in model space, without the batch."""
         kind = self.config.diffusion.condition
         if kind == "noise":
             return torch.randn(len(data), self._conditions.shape[1], generator=stream, device=self.device)

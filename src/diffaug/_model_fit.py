@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffaug.backends import Backend
 from diffaug.core.arguments import rate
 from diffaug.core.checkpoint import digest_of
-from diffaug.core.config import Config, TrainingConfig
+from diffaug.core.config import Config, DiffusionConfig, TrainingConfig
 from diffaug.core.devices import seeded_init
 from diffaug.core.inference import encode
 from diffaug.core.training import Trainer
@@ -33,6 +33,17 @@ def sweep_rates(sweep: Iterable[float], *, twin: bool, plan: TrainingConfig) -> 
             "Fit each rate on its own."
         )
     return rates
+
+
+def told_of_batches(settings: DiffusionConfig, n_batches: int) -> bool:
+    """Whether the generator is told the batch; raises ``ValueError`` where it is to be and there are none to tell apart."""
+    asked = settings.condition_on_batch
+    if asked and n_batches < 2:
+        raise ValueError(
+            f"Expected two batches or more for condition_on_batch=True, found {n_batches}. Name them (`batch_key`, or `batch`), or "
+            "leave the setting out."
+        )
+    return n_batches > 1 and settings.condition != "noise" if asked is None else asked
 
 
 def run_identity(
@@ -76,9 +87,12 @@ def new_trainer(
     with_twin: bool,
 ) -> Trainer:
     """A trainer of fresh networks on events in model space, on their device."""
+    told = batch is not None and bool(config.diffusion.condition_on_batch)
+    codes = torch.as_tensor(np.ascontiguousarray(batch, dtype=np.int64)) if told else None
     with seeded_init(seed):
         encoder = backend.make_encoder()
-        denoiser = backend.make_denoiser(_n_cond(encoder, data[:2].cpu(), one_hot, config))
+        n_cond = _n_cond(encoder, data[:2].cpu(), one_hot, config)
+        denoiser = backend.make_denoiser(n_cond + (0 if codes is None else int(codes.max()) + 1))
     return Trainer(
         fabric,
         encoder,
@@ -87,6 +101,7 @@ def new_trainer(
         backend.hand_views(data, batch=batch),
         config,
         labels=one_hot,
+        batches=codes,
         to_generator=backend.to_generator,
         from_generator=backend.from_generator,
         calibrate=backend.calibrate if backend.calibrates() else None,
@@ -97,7 +112,7 @@ def new_trainer(
 
 
 def _n_cond(encoder: nn.Module, two: Tensor, one_hot: Tensor | None, config: Config) -> int:
-    """Width of the condition."""
+    """Width of the condition, without the batch."""
     if one_hot is not None:
         return one_hot.shape[1]
     encoded = encode(encoder, two)

@@ -46,6 +46,7 @@ def make_trainer(
     seed: int = 0,
     init_seed: int = 0,
     labels: Tensor | None = None,
+    batches: Tensor | None = None,
     diffusion: DiffusionConfig | None = None,
     loss: LossConfig | None = None,
     to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
@@ -78,6 +79,8 @@ def make_trainer(
     with seeded_init(init_seed):
         encoder = MLPEncoder(WIDTH, (16,), N_SEMANTIC, N_LATENT)
         n_cond = {"latent": N_LATENT, "label": 2}.get(config.diffusion.condition, N_SEMANTIC)
+        if batches is not None and config.diffusion.condition_on_batch:
+            n_cond += int(batches.max()) + 1
         denoiser = AdaptiveResidualMLP(WIDTH, n_cond, width=16, depth=1, dropout=dropout)
 
     def hand_views(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -91,6 +94,7 @@ def make_trainer(
         hand_views,
         config,
         labels=labels,
+        batches=batches,
         to_generator=to_generator,
         from_generator=from_generator,
         calibrate=calibrate,
@@ -947,3 +951,64 @@ def test_views_under_a_random_condition_hurt_on_real_cells(data_dir: Path) -> No
     without, toxic = (float(np.mean(found)) for found in scores.values())
     assert without > 0.8
     assert toxic < without - 0.04
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_views_lead_to_other_batches(monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+    """The generator learns under each event's own batch; the bank is drawn under another, and in its stratum."""
+    codes = torch.arange(N_OBS) % 3
+    told = DiffusionConfig(n_steps=3, condition_on_batch=True)
+    trainer = make_trainer(batches=codes, strata=codes, diffusion=told, schedule=schedule)
+    learnt, drawn = [], []
+    b_step, draw = trainer.b_step, trainer.draw
+
+    def seen_step(index: Tensor, cond: Tensor) -> Tensor:
+        learnt.append((codes[index], cond[:, N_SEMANTIC:]))
+        return b_step(index, cond)
+
+    def seen_draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
+        drawn.append((cond[:, N_SEMANTIC:], strata))
+        return draw(cond, generator, strata)
+
+    monkeypatch.setattr(trainer, "b_step", seen_step)
+    monkeypatch.setattr(trainer, "draw", seen_draw)
+    list(trainer.run())
+    for own, batch in learnt:
+        assert torch.equal(batch.argmax(dim=1), own)
+        assert (batch.sum(dim=1) == N_SEMANTIC**0.5).all()
+    assert len(learnt) > 0
+    (batch, strata), views = drawn[0], trainer.config.training.n_views
+    under = batch.argmax(dim=1)
+    assert torch.equal(strata, under)
+    assert (under.reshape(N_OBS, views) != codes[:, None]).all()
+    assert set(under.tolist()) == {0, 1, 2}
+    assert torch.equal(trainer.all_conditions()[:, N_SEMANTIC:].argmax(dim=1), codes)
+
+
+def test_batches_are_told_only_where_asked() -> None:
+    """Without the setting nothing changes, to the bit."""
+    plain, batched = make_trainer(), make_trainer(batches=torch.arange(N_OBS) % 2)
+    for trainer in (plain, batched):
+        list(trainer.run())
+    assert batched.n_batches == 0
+    first, second = bits(plain.encoder), bits(batched.encoder)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_batch_is_sometimes_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the training's conditions lacks it, so that there is something to draw under for an unknown batch."""
+    told = DiffusionConfig(n_steps=3, condition_on_batch=True)
+    trainer = make_trainer(batches=torch.arange(N_OBS) % 2, diffusion=told, generator_epochs=60)
+    seen: list[Tensor] = []
+    loss = trainer.diffusion.loss
+
+    def spy(net: nn.Module, x0: Tensor, cond: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append((cond[:, N_SEMANTIC:] == 0).all(dim=1))
+        return loss(net, x0, cond, generator)
+
+    monkeypatch.setattr(type(trainer.diffusion), "loss", lambda self, *args: spy(*args))
+    list(trainer.run())
+    assert 0.07 < torch.cat(seen).double().mean() < 0.13

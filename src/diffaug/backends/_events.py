@@ -44,16 +44,23 @@ def resolve_config(config: Config | Mapping[str, Any] | str | None, backend: typ
     return config
 
 
+class Batches(NamedTuple):
+    """Batches of events: their ``names`` in order, and the place of each event's among them as ``codes``, ``(n_obs,)``."""
+
+    names: np.ndarray
+    codes: np.ndarray
+
+
 def training_events(
     backend: type[Backend], x: Any, batch: np.ndarray | None
-) -> tuple[tuple[int, ...], int, np.ndarray | None]:
-    """Shape of an event, number of events and integer batch codes of what a model is to be fitted on."""
+) -> tuple[tuple[int, ...], int, Batches | None]:
+    """Shape of an event, number of events and batches of what a model is to be fitted on."""
     event_shape = backend.event_shape_of(x)
     n_obs = x.shape[0]
     if n_obs < 3:
         raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
     check_length("batch", batch, n_obs)
-    return event_shape, n_obs, None if batch is None else np.unique(batch, return_inverse=True)[1]
+    return event_shape, n_obs, None if batch is None else Batches(*np.unique(batch, return_inverse=True))
 
 
 def memory_of_training(

@@ -173,7 +173,8 @@ class Baseline:
         The model itself.
         """
         file = checkpoint_file(checkpoint, checkpoint_minutes)
-        event_shape, n_obs, batch = training_events(self._backend_cls, x, batch)
+        event_shape, n_obs, batches = training_events(self._backend_cls, x, batch)
+        batch = None if batches is None else batches.codes
         plan = self.asked.training.resolve(n_obs, max_epochs)
         plan = dataclasses.replace(plan, view_rate=view_rate)  # checks it, also where it is not used
         if generated is None:

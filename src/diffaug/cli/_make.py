@@ -72,8 +72,7 @@ def fit(
     use_rep
         Key of ``obsm`` to train on instead of genes.
     batch_key
-        Column of ``obs`` with batches that the embedding shall mix: hand-made views then lead from batch to batch. Generated ones do
-        not, and after the warm-up they may be all views; ``--view-rate 0`` leaves them out.
+        Column of ``obs`` with batches that the embedding shall mix: views, hand-made and generated, then lead from batch to batch.
     label_key
         Column of ``obs`` with labels, for the setting ``condition = "label"`` only; otherwise no label is read.
     key_added
@@ -195,6 +194,7 @@ def augment(
     n_views: Positive = 1,
     kind: Literal["diffaug", "mixup", "feature_swap", "mask", "noise", "thinning"] = "diffaug",
     strength: float = 1.0,
+    batch: str | None = None,
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -217,6 +217,8 @@ def augment(
         features, Gaussian noise, or binomial thinning of counts.
     strength
         For generated views, how far from the cell they start, above 0 and up to 1 (pure noise).
+    batch
+        For generated views of a model fitted with ``--batch-key``: the batch under which they are drawn, instead of each cell's own.
 
     Examples
     --------
@@ -230,7 +232,7 @@ def augment(
 
     progress = wants_progress(common)
     views = tl.augment(
-        adata, fitted, n_views=n_views, kind=kind, strength=strength, random_state=seed, progress=progress
+        adata, fitted, n_views=n_views, kind=kind, strength=strength, batch=batch, random_state=seed, progress=progress
     )
     write_h5ad(views, output)
     show(output)

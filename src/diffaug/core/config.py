@@ -108,6 +108,10 @@ class DiffusionConfig:
         one-hot (ablation A1, supervised) or fresh ``"noise"`` (ablation A2).
     condition_dropout
         Probability of training on the null condition, which ``guidance_scale`` needs.
+    condition_on_batch
+        Whether the generator is also told of which batch an event is, and the views for the encoder are drawn under the
+        batches of others: they then lead from batch to batch. Needs batches, two at least, in the fit; ``None`` is whether
+        there are.
     sampler, n_steps, eta
         See :func:`diffaug.core.samplers.sample`.
     guidance_scale
@@ -124,6 +128,7 @@ class DiffusionConfig:
     prediction_type: PredictionType = "v"
     condition: Condition = "semantic"
     condition_dropout: float = 0.0
+    condition_on_batch: bool | None = None
     sampler: SamplerName = "dpmpp_2m"
     n_steps: int = 20
     eta: float = 0.0
@@ -140,6 +145,11 @@ class DiffusionConfig:
         _check(self.guidance_scale >= 0, "`guidance_scale` of at least 0", self.guidance_scale)
         _check(self.clip_x0 is None or self.clip_x0 > 0, "`clip_x0` above 0 or None", self.clip_x0)
         _check(0 <= self.ema_decay < 1, "`ema_decay` in [0, 1)", self.ema_decay)
+        if self.condition_on_batch and self.condition == "noise":
+            raise ValueError(
+                "Expected `condition_on_batch` of False for `condition` 'noise', of which nothing of the event is to be known, found "
+                "True. Leave it out."
+            )
         if self.eta != 0 and self.sampler != "ddim":
             raise ValueError(
                 f"Expected `eta` of 0 for `sampler` {self.sampler!r}, which does not read it, found {self.eta}. Set `sampler` to "

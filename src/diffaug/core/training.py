@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.core.bank import Positives, ViewBank, filled_bank, measured_trust, mix_views
+from diffaug.core.batch_condition import OtherBatches, some_untold, with_batch
 from diffaug.core.batches import contrastive_loss, encode_pair, pair_probes, shuffled_batches
 from diffaug.core.config import Config
 from diffaug.core.devices import random_streams, seeded_init
@@ -53,6 +54,8 @@ class Trainer:
         Settings, with the epochs resolved (:meth:`diffaug.core.config.TrainingConfig.resolve`).
     labels
         One-hot labels, shape ``(n_obs, n_labels)``; only for ``condition="label"``.
+    batches
+        Batch of each event, codes from 0 without gaps, shape ``(n_obs,)``; only for ``condition_on_batch``.
     to_generator, from_generator
         To the space in which the generator works, and back; the encoder's own space by default.
     calibrate
@@ -92,6 +95,7 @@ class Trainer:
         config: Config,
         *,
         labels: Tensor | None = None,
+        batches: Tensor | None = None,
         to_generator: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         from_generator: Callable[[Tensor, Tensor | None], Tensor] | None = None,
         calibrate: Callable[[Tensor, Tensor | None], None] | None = None,
@@ -108,6 +112,10 @@ class Trainer:
         self.device = fabric.device
         self.data = data.to(self.device)
         self.labels = None if labels is None else labels.to(self.device)
+        told = batches is not None and bool(config.diffusion.condition_on_batch)
+        self.batches = batches.to(self.device) if batches is not None and told else None
+        self.n_batches = 0 if self.batches is None else int(self.batches.max()) + 1
+        self._others = None if self.batches is None else OtherBatches(self.batches)
         # Of random conditions (ablation A2) nothing is to be known of the event.
         known = strata if config.diffusion.condition != "noise" else None
         self.strata = None if known is None else known.to(self.device)
@@ -182,6 +190,8 @@ class Trainer:
         if dropout > 0:
             keep = torch.rand(len(index), 1, generator=self._random["noise"], device=self.device) >= dropout
             cond = cond * keep
+        if self.n_batches:
+            cond = some_untold(cond, self.n_batches, self._random["noise"])
         x0 = self.data[index]
         if self._to_generator is not None:
             x0 = self._to_generator(x0, self._random["space"])
@@ -190,8 +200,19 @@ class Trainer:
         self.ema.update(self.denoiser)
         return loss.detach()
 
-    def conditions(self, index: Tensor, encoded: Encoding | None = None) -> Tensor:
-        """Conditions of events ``index``, shape ``(batch, n_cond)``; ``encoded`` holds all events' vectors if known."""
+    def conditions(self, index: Tensor, encoded: Encoding | None = None, *, batch_of: Tensor | None = None) -> Tensor:
+        """Conditions of events ``index``, shape ``(batch, n_cond)``.
+
+        ``encoded`` holds all events' vectors if known; ``batch_of`` are the events whose batches stand in the conditions, by
+        default the same.
+        """
+        cond = self._own_conditions(index, encoded)
+        if self.batches is None:
+            return cond
+        return with_batch(cond, self.batches[index if batch_of is None else batch_of], self.n_batches)
+
+    def _own_conditions(self, index: Tensor, encoded: Encoding | None) -> Tensor:
+        """Conditions without the batch."""
         kind = self.config.diffusion.condition
         if kind == "label":
             assert self.labels is not None  # checked on creation
@@ -388,7 +409,9 @@ class Trainer:
 
     def _fill(self) -> EpochRecord:
         def make(index: Tensor) -> Tensor:
-            return self.draw(self.conditions(index), self._random["bank"], self._strata_of(index))
+            # With batches a view is one of the event as if it were of another's batch, and depth.
+            like = index if self._others is None else self._others.draw(index, self._random["bank"])
+            return self.draw(self.conditions(index, batch_of=like), self._random["bank"], self._strata_of(like))
 
         n_views = self.config.training.n_views
         self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from diffaug._anndata import Source, cells_meta, obs_column, pack_obs, read_source, write_embedding
@@ -19,6 +17,7 @@ from diffaug.baselines import Baseline
 from diffaug.baselines._baseline import check_method
 from diffaug.core.arguments import whole_number
 from diffaug.core.config import Config
+from diffaug.tl._told import told_of
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +118,13 @@ def baseline(
     dataclasses.replace(fitted.config.training, view_rate=view_rate)  # checks it before any work
     whole_number("n_views", n_views, 1)
     source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
-    batch = None if batch_key is None else pd.factorize(obs_column(adata, batch_key, "batch_key"))[0]
+    batch = None if batch_key is None else obs_column(adata, batch_key, "batch_key").astype(str).to_numpy()
     fitted.meta = {**source.meta, "batch_key": batch_key, "cells": pack_obs(adata.obs)}
     generated = None
     if model is not None:
-        labels = _labels_of(adata, model, source)
-        generated = model.augment(source.x, n_views, labels=labels, random_state=random_state, progress=progress)
+        _check_same_cells(model, source)
+        told = told_of(adata.obs, model)
+        generated = model.augment(source.x, n_views, **told._asdict(), random_state=random_state, progress=progress)
     fitted.fit(
         source.x, batch=batch, generated=generated, view_rate=view_rate, max_epochs=max_epochs, progress=progress
     )
@@ -141,14 +141,11 @@ def baseline(
     return fitted
 
 
-def _labels_of(adata: AnnData, model: DiffAug, source: Source) -> np.ndarray | None:
-    """Labels that the model's generator needs (ablation A1); checks that it knows the cells as ``source`` has them."""
+def _check_same_cells(model: DiffAug, source: Source) -> None:
+    """Check that the model knows the cells as ``source`` has them."""
     meta = cells_meta(model)
     if source.features != meta["features"] or (source.kind, source.use_rep) != (meta["kind"], meta["use_rep"]):
         raise ValueError(
             f"Expected a `model` fitted on the {len(source.features)} features ({source.kind}) that are read here, found one "
             f"fitted on {len(meta['features'])} features ({meta['kind']}). Fit it on the same genes, `layer` or `use_rep`."
         )
-    if model.config.diffusion.condition != "label":
-        return None
-    return np.asarray(obs_column(adata, meta["label_key"], "the model's label_key"))

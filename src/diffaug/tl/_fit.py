@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from diffaug._anndata import obs_column, pack_obs, read_source, write_embedding
@@ -59,9 +58,9 @@ def fit(
         Key of ``.obsm`` to train on instead of genes. Its columns are no panel, few as they may be: the settings that panels
         have by default (:class:`diffaug.backends.cells.CellsConfig`) are left out.
     batch_key
-        Column of ``.obs`` with batches: hand-made views then lead from batch to batch, so that the embedding mixes them.
-        Generated ones do not: they are drawn under the cell's own condition. After the warm-up they are a share lambda in
-        force of the views, and only the rest leads across; ``view_rate=0`` lets all of them do so.
+        Column of ``.obs`` with batches: views then lead from batch to batch, so that the embedding mixes them. Hand-made ones
+        mix a cell with neighbours in every batch; generated ones are drawn for the cell as if it were of another batch, by a
+        generator that is told the batches (``condition_on_batch`` of :class:`diffaug.core.config.DiffusionConfig`).
     label_key
         Column of ``.obs`` with labels, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read.
     key_added
@@ -136,7 +135,7 @@ def fit(
         settings = dataclasses.replace(settings, domain=settings.domain.settled(is_panel=False))
     model = DiffAug(settings, random_state=random_state, device=device)
     source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
-    batch = None if batch_key is None else pd.factorize(obs_column(adata, batch_key, "batch_key"))[0]
+    batch = None if batch_key is None else obs_column(adata, batch_key, "batch_key").astype(str).to_numpy()
     if groupby is not None and not twin:
         raise ValueError(
             f"Expected twin=True with groupby={groupby!r}, found twin=False: labels judge the model against its twin. "

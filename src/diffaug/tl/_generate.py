@@ -18,7 +18,6 @@ from diffaug._anndata import (
     cells_meta,
     check_adata,
     new_anndata,
-    obs_column,
     read_totals,
     unpack_obs,
 )
@@ -43,6 +42,7 @@ from diffaug.tl._provenance import (
     passed_audit,
     training_cells,
 )
+from diffaug.tl._told import told_of
 
 
 def generate(
@@ -84,8 +84,8 @@ def generate(
         Cells by group, ``{"NK": 500}``, for several columns ``{("NK", "stimulated"): 500}``, or one number for each group;
         by default as many as in the training data.
     batch
-        Condition on training cells of this batch only. A model fitted with ``batch_key`` mixes batches in its
-        conditions, so that such cells need not carry the batch's own effects.
+        Condition on training cells of this batch only. The generator of a model fitted with ``batch_key`` is told it, and so
+        draws the batch's own effects although the conditions mix batches (:class:`diffaug.core.config.DiffusionConfig`).
     batch_key
         Column of the training ``.obs`` with the batches; by default the model's own.
     output
@@ -209,10 +209,10 @@ def generate(
         rows, conditions = _rows_like(like, n_obs, rng)
         _check_audit(against, len(rows))
         x = read_like(like, model, name="like")[rows]
-        labels = _labels(like.obs.iloc[rows], model)
-        values = guided.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)[
-            :, 0
-        ]
+        told = told_of(like.obs, model).of(rows)
+        values = guided.augment(
+            x, 1, **told._asdict(), strength=strength, random_state=random_state, progress=progress
+        )[:, 0]
         provenance["like"] = True
     else:
         cells = unpack_obs(meta["cells"])
@@ -285,8 +285,8 @@ def _from_training(
         source = spread(np.arange(model.n_obs), n_obs, np.random.default_rng(random_state))
     cells = unpack_obs(model.meta["cells"]).iloc[source]
     x = known.x[known.rows_of(cells.index.to_numpy(str))]
-    labels = _labels(cells, model)
-    views = model.augment(x, 1, labels=labels, strength=strength, random_state=random_state, progress=progress)
+    told = told_of(cells, model)
+    views = model.augment(x, 1, **told._asdict(), strength=strength, random_state=random_state, progress=progress)
     return views[:, 0], source
 
 
@@ -296,14 +296,6 @@ def _rows_like(like: AnnData, n_obs: int | None, rng: np.random.Generator) -> tu
     if n_obs is not None:
         rows = np.concatenate([rng.permutation(like.n_obs) for _ in range(-(-n_obs // like.n_obs))])[:n_obs]
     return rows, categorical_obs(like.obs).iloc[rows]
-
-
-def _labels(obs: pd.DataFrame, model: DiffAug) -> np.ndarray | None:
-    """Labels of conditioning cells, for a model that is conditioned on them."""
-    if model.config.diffusion.condition != "label":
-        return None
-    obs = obs.set_axis([str(i) for i in range(len(obs))])  # a cell may condition several, and names must be unique
-    return np.asarray(obs_column(AnnData(obs=obs), model.meta["label_key"], "the model's label_key"))
 
 
 def _of_batch(cells: pd.DataFrame, batch: str, batch_key: str | None, meta: dict[str, Any]) -> np.ndarray:

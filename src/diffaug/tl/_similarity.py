@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from diffaug._anndata import cells_meta, obs_column
+from diffaug._anndata import cells_meta
 from diffaug._model import DiffAug
 from diffaug._new_cells import read_like
 from diffaug.metrics import semantic_cosine
+from diffaug.tl._told import told_of
 
 RANDOM_PAIR = "random_pair"
 
@@ -69,7 +70,7 @@ def view_similarity(
     >>> pairs["kind"].value_counts().to_dict()
     {'mixup': 50, 'random_pair': 50}
     """
-    meta = cells_meta(model)
+    cells_meta(model)
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     known = ["diffaug", *model.backend.view_kinds]
     wrong = [kind for kind in kinds if kind not in known]
@@ -90,10 +91,8 @@ def view_similarity(
     cosines = {}
     for kind in kinds:
         if kind == "diffaug":
-            labels = None
-            if model.config.diffusion.condition == "label":
-                labels = np.asarray(obs_column(adata, meta["label_key"], "the model's label_key"))[rows]
-            views = model.augment(x[rows], n_views, labels=labels, random_state=random_state)
+            told = told_of(adata.obs, model).of(rows)
+            views = model.augment(x[rows], n_views, **told._asdict(), random_state=random_state)
         else:
             views = model.augment(x[pool], n_views, kind=kind, random_state=random_state)[: len(rows)]
         views = views.reshape(len(rows) * n_views, *model.event_shape)

@@ -11,13 +11,13 @@ from diffaug._anndata import (
     categorical_obs,
     cells_meta,
     new_anndata,
-    obs_column,
     write_embedding,
 )
 from diffaug._keys import SOURCE_CELL, SYNTHETIC, Keys
 from diffaug._model import DiffAug
 from diffaug._new_cells import NewCells, read_like
 from diffaug.backends._events import Embedding
+from diffaug.tl._told import Told, told_of
 
 
 def embed(
@@ -70,6 +70,7 @@ def augment(
     n_views: int = 1,
     kind: Literal["diffaug", "mixup", "feature_swap", "mask", "noise", "thinning"] = "diffaug",
     strength: float = 1.0,
+    batch: str | None = None,
     random_state: int = 0,
     progress: bool = True,
 ) -> AnnData:
@@ -89,6 +90,10 @@ def augment(
         :class:`diffaug.backends.cells.CellsConfig`.
     strength
         For ``"diffaug"``: 1 starts from pure noise, less keeps more of the cell's own values; in (0, 1].
+    batch
+        For ``"diffaug"`` and a model fitted with ``batch_key``: the batch, of those that it was fitted with, under which the views are
+        drawn, as if the cells were of it. By default each cell's own, read from that column; without the column, none in
+        particular.
     random_state
         Seed.
     progress
@@ -99,13 +104,10 @@ def augment(
     New AnnData of ``n_obs * n_views`` cells on the scale of the model's input. ``.obs`` has the groups of the source
     cell and ``"source_cell"``; ``.uns["diffaug_made"]`` the provenance.
     """
-    meta = cells_meta(model)
     x = read_like(adata, model)
-    labels = None
-    if model.config.diffusion.condition == "label" and kind == "diffaug":
-        labels = np.asarray(obs_column(adata, meta["label_key"], "the model's label_key"))
+    told = told_of(adata.obs, model, batch) if kind == "diffaug" else Told(None, None)
     views = model.augment(
-        x, n_views, kind=kind, labels=labels, strength=strength, random_state=random_state, progress=progress
+        x, n_views, kind=kind, **told._asdict(), strength=strength, random_state=random_state, progress=progress
     )
     rows = np.repeat(np.arange(adata.n_obs), n_views)
     obs = categorical_obs(adata.obs).iloc[rows].copy()
@@ -119,4 +121,6 @@ def augment(
         "strength": strength,
         "random_state": random_state,
     }
+    if batch is not None:
+        provenance["batch"] = batch
     return new_anndata(views.reshape(len(rows), -1), model, obs, provenance, names)

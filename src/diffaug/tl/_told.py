@@ -1,0 +1,62 @@
+"""What a generator is told of given cells beside their values, where its model has it told: their labels and batches."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from diffaug._anndata import cells_meta, obs_column
+from diffaug._model import DiffAug
+
+logger = logging.getLogger(__name__)
+
+
+class Told(NamedTuple):
+    """``labels`` and ``batch`` for :meth:`diffaug.DiffAug.augment`, of each cell, shape ``(n_obs,)``; ``None`` where not told."""
+
+    labels: np.ndarray | None
+    batch: np.ndarray | None
+
+    def of(self, rows: np.ndarray) -> Told:
+        """Those of some of the cells."""
+        return Told(*(None if values is None else values[rows] for values in self))
+
+
+def told_of(obs: pd.DataFrame, model: DiffAug, batch: str | None = None) -> Told:
+    """Labels and batches of cells, from the columns that the model was fitted with.
+
+    Parameters
+    ----------
+    obs
+        Their ``.obs``.
+    model
+        The model whose generator is to be told.
+    batch
+        Batch for all of them in place of their own.
+
+    Raises
+    ------
+    KeyError, ValueError
+        The labels' column is missing or incomplete, or a batch is not one of the model's.
+    """
+    meta, cells = cells_meta(model), AnnData(obs=obs.set_axis([str(i) for i in range(len(obs))]))
+    labels = None
+    if model.config.diffusion.condition == "label":
+        labels = np.asarray(obs_column(cells, meta["label_key"], "the model's label_key"))
+    if batch is not None:
+        if not model.batches:
+            raise ValueError(
+                f"Expected no `batch` for a model whose generator is told of none, found {batch!r}. Fit with a `batch_key` of two "
+                "batches or more, or leave it out."
+            )
+        return Told(labels, np.full(len(obs), batch))
+    key = meta["batch_key"]
+    if not model.batches or key not in cells.obs:
+        if model.batches:
+            logger.warning("no column %r in `.obs`: views are drawn under no batch in particular", key)
+        return Told(labels, None)
+    return Told(labels, np.asarray(obs_column(cells, key, "the model's batch_key").astype(str)))
