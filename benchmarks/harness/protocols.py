@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from _common import z_scored
 from anndata import AnnData
 from peers.maps import umap_of
@@ -124,14 +125,13 @@ def _mixing(judged: Judged) -> dict[str, float]:
     return {"batch_entropy": metrics.neighbor_batch_entropy(judged.x, judged.groups, k=K)}
 
 
-def _scib(judged: Judged) -> dict[str, float]:
+def scib_scores(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, float]:
     """All scores of scib-metrics that need no other embedding to compare with, as they are (not rescaled)."""
     from scib_metrics.benchmark import BatchCorrection, Benchmarker
 
-    scratch = AnnData(judged.data.X, obs=judged.data.obs[["label", "group"]].copy())
-    scratch.obsm["x"] = judged.x
+    obs = pd.DataFrame({"label": pd.Categorical(labels), "group": pd.Categorical(groups)})
     run = Benchmarker(
-        scratch,
+        AnnData(x, obs=obs.set_axis(obs.index.astype(str)), obsm={"x": x}),
         batch_key="group",
         label_key="label",
         embedding_obsm_keys=["x"],
@@ -142,6 +142,10 @@ def _scib(judged: Judged) -> dict[str, float]:
     run.benchmark()
     found = run.get_results(min_max_scale=False).loc["x"]
     return {str(name): float(value) for name, value in found.items()}
+
+
+def _scib(judged: Judged) -> dict[str, float]:
+    return scib_scores(judged.x, judged.labels, judged.groups)
 
 
 #: All protocols by name, in the order in which they run.

@@ -181,6 +181,22 @@ def test_trust_is_read_from_the_bank_beside_hand_made_views() -> None:
     assert trust_of(0.5, hand_made=0.0).news > 10  # beside copies
 
 
+def test_views_like_other_events_are_held_against_these() -> None:
+    """Views of others are strangers, and none where it is said of which events they are."""
+    data = torch.randn(300, 12, generator=generator(1))
+    noise, like = generator(2), torch.arange(300).roll(1)[:, None]
+
+    def make(index: Tensor) -> Tensor:
+        return data[like[index, 0]] + 0.5 * torch.randn(len(index), 12, generator=noise)
+
+    def hand_views(index: Tensor, generator: torch.Generator) -> Tensor:
+        return data[index] + 0.5 * torch.randn(len(index), 12, generator=generator)
+
+    bank = filled_bank(300, 1, (12,), CPU, make)
+    assert measured_trust(Half(), data, bank, hand_views, generator()).faith < 0.3
+    assert measured_trust(Half(), data, bank, hand_views, generator(), like=like) == pytest.approx((1, 1, 1), abs=0.15)
+
+
 def test_trust_depends_on_its_generator_alone() -> None:
     torch.manual_seed(0)
     first = trust_of(0.5, seed=3)

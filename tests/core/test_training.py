@@ -958,7 +958,7 @@ def test_views_under_a_random_condition_hurt_on_real_cells(data_dir: Path) -> No
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_views_lead_to_other_batches(monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
-    """The generator learns under each event's own batch; the bank is drawn under another, and in its stratum."""
+    """The generator learns under each event's own batch; the bank is drawn under conditions of others, in their stratum."""
     codes = torch.arange(N_OBS) % 3
     told = DiffusionConfig(n_steps=3, condition_on_batch=True)
     trainer = make_trainer(batches=codes, strata=codes, diffusion=told, schedule=schedule)
@@ -970,7 +970,7 @@ def test_views_lead_to_other_batches(monkeypatch: pytest.MonkeyPatch, schedule: 
         return b_step(index, cond)
 
     def seen_draw(cond: Tensor, generator: torch.Generator, strata: Tensor | None = None) -> Tensor:
-        drawn.append((cond[:, N_SEMANTIC:], strata))
+        drawn.append((cond, strata))
         return draw(cond, generator, strata)
 
     monkeypatch.setattr(trainer, "b_step", seen_step)
@@ -980,12 +980,36 @@ def test_views_lead_to_other_batches(monkeypatch: pytest.MonkeyPatch, schedule: 
         assert torch.equal(batch.argmax(dim=1), own)
         assert (batch.sum(dim=1) == N_SEMANTIC**0.5).all()
     assert len(learnt) > 0
-    (batch, strata), views = drawn[0], trainer.config.training.n_views
-    under = batch.argmax(dim=1)
+    (cond, strata), views = drawn[0], trainer.config.training.n_views
+    under = cond[:, N_SEMANTIC:].argmax(dim=1)
     assert torch.equal(strata, under)
-    assert (under.reshape(N_OBS, views) != codes[:, None]).all()
+    assert (under.reshape(N_OBS, views) != codes[:, None]).double().mean() > 0.5  # the others are at home
     assert set(under.tolist()) == {0, 1, 2}
-    assert torch.equal(trainer.all_conditions()[:, N_SEMANTIC:].argmax(dim=1), codes)
+    conditions = trainer.all_conditions()
+    assert torch.equal(conditions[:, N_SEMANTIC:].argmax(dim=1), codes)
+    if schedule == "alternating":  # there the encoder of the conditions has not moved since
+        assert (torch.cdist(cond, conditions).min(dim=1).values < 1e-2).all()
+
+
+def test_trust_in_views_of_other_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are held against the events that they are like, which are of other batches."""
+    seen: list[Tensor] = []
+    codes = torch.arange(N_OBS) // 2 % 2
+    trainer = make_trainer(
+        batches=codes, diffusion=DiffusionConfig(n_steps=3, condition_on_batch=True), adapt_view_rate=True
+    )
+
+    def spy(*args: Any, like: Tensor) -> ViewTrust:
+        seen.append(like)
+        return ViewTrust(0.5, 1.0, 1.0)
+
+    monkeypatch.setattr(training, "measured_trust", spy)
+    list(trainer.run())
+    assert seen[0].shape == (N_OBS, 4)
+    own = seen[0] == torch.arange(N_OBS)[:, None]
+    assert ((codes[seen[0]] != codes[:, None]) | own).all()
+    assert own.double().mean() < 0.5
+    assert trainer.trust == 0.25
 
 
 def test_batches_are_told_only_where_asked() -> None:

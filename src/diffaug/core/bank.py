@@ -114,7 +114,13 @@ def mix_views(
 
 @torch.no_grad()
 def measured_trust(
-    encoder: nn.Module, data: Tensor, bank: ViewBank, hand_views: HandViews, generator: torch.Generator
+    encoder: nn.Module,
+    data: Tensor,
+    bank: ViewBank,
+    hand_views: HandViews,
+    generator: torch.Generator,
+    *,
+    like: Tensor | None = None,
 ) -> ViewTrust:
     """How far the bank's views are trusted, from those of some events among at most so many events.
 
@@ -130,15 +136,27 @@ def measured_trust(
         The hand-made views that the bank's are held against.
     generator
         Source of randomness, on the device of ``data``.
+    like
+        The event under whose condition each view was drawn, shape ``(n_obs, n_views)``, where it is not the view's own: the
+        view is then held against that one.
     """
     some = torch.randperm(len(data), generator=generator, device=data.device)[:_N_TRUST_REFERENCE]
     asked = some[:_N_TRUST]
-    own = torch.arange(len(asked), device=data.device)
-    reference = encode(encoder, data[some]).semantic
-    half = len(asked) // 2  # views of the one half stand beside the events of the other
-    read = []
-    for views in (bank.draw(asked, generator), hand_views(asked, generator)):
-        embedded = encode(encoder, views).semantic
-        apart = told_apart(embedded[:half], reference[half : len(asked)]) if half >= LEAST_TOLD else 0.5
-        read.append(ViewReading(*nearest_own(embedded, reference, own), apart))
-    return ViewTrust.measured(*read)
+    rows, own, source = some, torch.arange(len(asked), device=data.device), None
+    if like is not None:
+        sources = like[asked, 0]
+        rows = torch.cat([some, sources]).unique()
+        own, source = torch.searchsorted(rows, asked), torch.searchsorted(rows, sources)
+    reference = encode(encoder, data[rows]).semantic
+    drawn = bank.draw(asked, generator) if like is None else bank.views[asked, 0]
+    return ViewTrust.measured(
+        _read(encode(encoder, drawn).semantic, reference, own if source is None else source),
+        _read(encode(encoder, hand_views(asked, generator)).semantic, reference, own),
+    )
+
+
+def _read(views: Tensor, reference: Tensor, own: Tensor) -> ViewReading:
+    """How embedded views lie to the embedded events, of which ``own`` are theirs."""
+    half = len(own) // 2  # views of the one half stand beside the events of the other
+    apart = told_apart(views[:half], reference[own[half:]]) if half >= LEAST_TOLD else 0.5
+    return ViewReading(*nearest_own(views, reference, own), apart)

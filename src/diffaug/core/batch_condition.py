@@ -5,10 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diffaug.core.neighbors import nearest_neighbors
+
 #: Share of the generator's training events whose batch it is not told, so that it can draw for an event of an unknown one.
 _UNTOLD = 0.1
 #: Code of an event whose batch is not known.
 UNKNOWN = -1
+#: Of a larger batch so many random events are looked among for near ones.
+_LOOKED_AMONG = 20_000
+#: One over the share of a batch in which the way back from another one must end.
+_TENTH = 10
+_ROWS_AT_ONCE = 1024
 
 
 def with_batch(cond: Tensor, codes: Tensor, n_batches: int) -> Tensor:
@@ -41,23 +48,64 @@ def some_untold(cond: Tensor, n_batches: int, generator: torch.Generator) -> Ten
 
 
 class OtherBatches:
-    """Draws, for events, random events of other batches, each of these as likely as any other.
+    """Draws, for events, near events of other batches that are likely to be of their kind.
+
+    The other batch is that of a random event, each as likely as any other; of its events one of the ``k`` nearest is drawn.
+    The way back must lead home: the drawn event's nearest one in the batch it was drawn for has to be among the tenth of
+    that batch which is nearest to the event. Where it is not, as where the other batch lacks the kind, the event itself is
+    returned. (A soft form of mutual nearest neighbours, Haghverdi et al. 2018; entry 23 of ``docs/experiments.md``.)
 
     Parameters
     ----------
     codes
         Batch of each event, in ``0 .. n_batches - 1``, of two batches at least; shape ``(n_obs,)``.
+    vectors
+        By whose cosine events are near, once the mean is taken from them, shape ``(n_obs, d)``.
+    generator
+        Source of randomness, on their device: of a large batch not all events are looked among.
+    k
+        How many of the nearest are drawn from.
     """
 
-    def __init__(self, codes: Tensor) -> None:
-        self._codes, self._order = codes, codes.argsort(stable=True)
+    def __init__(self, codes: Tensor, vectors: Tensor, generator: torch.Generator, k: int = 5) -> None:
+        self._codes, self._order, self._k = codes, codes.argsort(stable=True), k
         self._size = torch.bincount(codes)
         self._begin = self._size.cumsum(0) - self._size
+        self._vectors = nn.functional.normalize(vectors - vectors.mean(dim=0), dim=1)
+        self._members = []
+        for part in self._order.split(self._size.tolist()):
+            order = torch.randperm(len(part), generator=generator, device=part.device)
+            self._members.append(part[order[:_LOOKED_AMONG]])
 
     def draw(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """For each row of ``index`` the row of an event of another batch, shape ``(len(index),)``."""
+        """For each row of ``index`` the row of a near event of another batch, or its own; shape ``(len(index),)``."""
+        batch = self._codes[self._any_other(index, generator)]
+        rank = torch.randint(self._k, index.shape, generator=generator, device=index.device)
+        found = torch.empty_like(index)
+        for code in batch.unique().tolist():
+            rows, members = batch == code, self._members[code]
+            k = min(self._k, len(members))
+            near = nearest_neighbors(self._vectors[index[rows]], k, reference=self._vectors[members])
+            found[rows] = members[near.gather(1, rank[rows, None] % k)[:, 0]]
+        return torch.where(self._leads_home(index, found), found, index)
+
+    def _leads_home(self, index: Tensor, found: Tensor) -> Tensor:
+        """Whether the way back from each found event ends near the event that it was found for."""
+        own, home = self._codes[index], torch.empty(len(index), dtype=torch.bool, device=index.device)
+        for code in own.unique().tolist():
+            rows = torch.nonzero(own == code).flatten()
+            there = self._vectors[self._members[code]]
+            n_near = max(self._k, len(there) // _TENTH)
+            for part in rows.split(_ROWS_AT_ONCE):
+                back = nearest_neighbors(self._vectors[found[part]], 1, reference=there)
+                cosine = self._vectors[index[part]] @ there.T
+                home[part] = (cosine > cosine.gather(1, back)).sum(dim=1) < n_near
+        return home
+
+    def _any_other(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """For each row of ``index`` the row of any event of another batch."""
         own = self._codes[index]
         n_others = len(self._codes) - self._size[own]
-        share = torch.rand(index.shape, generator=generator, device=index.device, dtype=torch.float32)
+        share = torch.rand(index.shape, generator=generator, device=index.device)
         place = torch.minimum((share * n_others).long(), n_others - 1)
         return self._order[torch.where(place < self._begin[own], place, place + self._size[own])]

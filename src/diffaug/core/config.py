@@ -109,9 +109,9 @@ class DiffusionConfig:
     condition_dropout
         Probability of training on the null condition, which ``guidance_scale`` needs.
     condition_on_batch
-        Whether the generator is also told of which batch an event is, and the views for the encoder are drawn under the
-        batches of others: they then lead from batch to batch. Needs batches, two at least, in the fit; ``None`` is whether
-        there are.
+        Whether the generator is also told of which batch an event is, and the encoder's views of an event are drawn for near
+        events of other batches (:class:`diffaug.core.batch_condition.OtherBatches`), so that they lead from batch to batch.
+        Needs batches, two at least, in the fit; ``None`` is whether there are.
     sampler, n_steps, eta
         See :func:`diffaug.core.samplers.sample`.
     guidance_scale

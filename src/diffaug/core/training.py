@@ -115,7 +115,6 @@ class Trainer:
         told = batches is not None and bool(config.diffusion.condition_on_batch)
         self.batches = batches.to(self.device) if batches is not None and told else None
         self.n_batches = 0 if self.batches is None else int(self.batches.max()) + 1
-        self._others = None if self.batches is None else OtherBatches(self.batches)
         # Of random conditions (ablation A2) nothing is to be known of the event.
         known = strata if config.diffusion.condition != "noise" else None
         self.strata = None if known is None else known.to(self.device)
@@ -408,16 +407,29 @@ class Trainer:
         return EpochRecord("B", 0, 0, generator_loss=finite_loss(loss, "generator") / self.generator_steps_per_epoch)
 
     def _fill(self) -> EpochRecord:
-        def make(index: Tensor) -> Tensor:
-            # With batches a view is one of the event as if it were of another's batch, and depth.
-            like = index if self._others is None else self._others.draw(index, self._random["bank"])
-            return self.draw(self.conditions(index, batch_of=like), self._random["bank"], self._strata_of(like))
+        stream, n_views = self._random["bank"], self.config.training.n_views
+        others, like = None, None
+        if self.batches is not None:
+            semantic = encode(self.condition_encoder, self.data).semantic
+            others, like = OtherBatches(self.batches, semantic, stream), list[Tensor]()
 
-        n_views = self.config.training.n_views
+        def make(index: Tensor) -> Tensor:
+            if others is not None and like is not None:  # a view is drawn for a near event of another batch
+                index = others.draw(index, stream)
+                like.append(index)
+            return self.draw(self.conditions(index), stream, self._strata_of(index))
+
         self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)
         found = ViewTrust(math.nan, math.nan, math.nan)
         if self.config.training.adapt_view_rate:
-            found = measured_trust(self.condition_encoder, self.data, self.bank, self.hand_views, self._random["trust"])
+            found = measured_trust(
+                self.condition_encoder,
+                self.data,
+                self.bank,
+                self.hand_views,
+                self._random["trust"],
+                like=None if like is None else torch.cat(like).reshape(self.n_obs, n_views),
+            )
             self.trust = found.share
         return EpochRecord(
             "fill",

@@ -59,8 +59,8 @@ def fit(
         have by default (:class:`diffaug.backends.cells.CellsConfig`) are left out.
     batch_key
         Column of ``.obs`` with batches: views then lead from batch to batch, so that the embedding mixes them. Hand-made ones
-        mix a cell with neighbours in every batch; generated ones are drawn for the cell as if it were of another batch, by a
-        generator that is told the batches (``condition_on_batch`` of :class:`diffaug.core.config.DiffusionConfig`).
+        mix a cell with neighbours in every batch; generated ones are drawn for near cells of other batches, by a generator that
+        is told the batches (``condition_on_batch`` of :class:`diffaug.core.config.DiffusionConfig`).
     label_key
         Column of ``.obs`` with labels, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read.
     key_added

@@ -1,0 +1,96 @@
+"""Cells of a model that was fitted with batches: whose effects they show, and where the batch is read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+
+import diffaug
+from diffaug import DiffAug
+from diffaug.tl import augment, baseline, fit, generate, view_similarity
+
+_CACHE: dict[str, DiffAug] = {}
+
+
+@pytest.fixture
+def told(logged: anndata.AnnData, small: dict[str, Any]) -> DiffAug:
+    """A model fitted with batches; shared, so tests only read it."""
+    if "model" not in _CACHE:
+        _CACHE["model"] = fit(logged.copy(), config=small, batch_key="batch", device="cpu", progress=False)
+    return _CACHE["model"]
+
+
+def test_views_have_the_batch_of_their_cell(logged: anndata.AnnData, told: DiffAug) -> None:
+    """Unless another one is asked for, which the provenance then says."""
+    assert told.batches == ["batch_0", "batch_1"]
+    own = augment(logged, told, progress=False)
+    other = augment(logged, told, batch="batch_1", progress=False)
+    x = logged.X.toarray()
+    batch = logged.obs["batch"].astype(str).to_numpy()
+    np.testing.assert_array_equal(own.X.toarray(), np.maximum(told.augment(logged.X, batch=batch)[:, 0], 0))
+    same = batch == "batch_1"
+    assert not np.array_equal(own.X.toarray()[~same], other.X.toarray()[~same])
+    assert other.uns["diffaug_made"]["batch"] == "batch_1"
+    assert "batch" not in own.uns["diffaug_made"]
+    assert x.shape == own.shape
+
+
+def test_without_the_column_views_are_of_no_batch(
+    logged: anndata.AnnData, told: DiffAug, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = logged.copy()
+    del bare.obs["batch"]
+    with caplog.at_level(logging.WARNING):
+        made = augment(bare, told, progress=False)
+    assert "no column 'batch' in `.obs`: views are drawn under no batch in particular" in caplog.text
+    np.testing.assert_array_equal(made.X.toarray(), np.maximum(told.augment(logged.X)[:, 0], 0))
+
+
+def test_look_alikes_have_the_batch_of_their_cell(logged: anndata.AnnData, told: DiffAug) -> None:
+    """As have cells that start from a training cell's values."""
+    like = generate(told, like=logged, random_state=3, progress=False)
+    np.testing.assert_array_equal(like.X.toarray(), augment(logged, told, random_state=3, progress=False).X.toarray())
+    near = generate(told, 20, batch="batch_1", train=logged, strength=0.3, progress=False)
+    assert (near.obs["batch"] == "batch_1").all()
+
+
+def test_a_new_batch_is_refused(logged: anndata.AnnData, told: DiffAug) -> None:
+    """Until its cells are drawn under a known one, or the column is left out."""
+    strange = logged.copy()
+    strange.obs["batch"] = "elsewhere"
+    with pytest.raises(ValueError, match=r"Expected batches among \['batch_0', 'batch_1'\], found 'elsewhere'"):
+        augment(strange, told, progress=False)
+    assert augment(strange, told, batch="batch_0", progress=False).n_obs == strange.n_obs
+
+
+def test_a_model_of_no_batches(logged: anndata.AnnData, model: DiffAug) -> None:
+    with pytest.raises(ValueError, match="Expected no `batch` for a model whose generator is told of none, found 'b'"):
+        augment(logged, model, batch="b", progress=False)
+
+
+def test_similarity_and_baselines_go_by_the_batch(
+    logged: anndata.AnnData, told: DiffAug, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+    real = DiffAug.augment
+
+    def spy(self: DiffAug, x: Any, *args: Any, batch: Any = None, **options: Any) -> np.ndarray:
+        if options.get("kind", "diffaug") == "diffaug":
+            seen.append(batch)
+        return real(self, x, *args, batch=batch, **options)
+
+    monkeypatch.setattr(DiffAug, "augment", spy)
+    view_similarity(logged, told, kinds=["diffaug", "mixup"], n_cells=20)
+    baseline(logged.copy(), "simclr", model=told, config=small, device="cpu", progress=False)
+    assert [len(batch) for batch in seen] == [20, logged.n_obs]
+    assert seen[1].tolist() == logged.obs["batch"].astype(str).tolist()
+
+
+def test_batches_survive_a_model_folder(logged: anndata.AnnData, told: DiffAug, tmp_path: Any) -> None:
+    loaded = diffaug.DiffAug.load(told.save(tmp_path / "m"), device="cpu")
+    first, second = (augment(logged, m, batch="batch_0", progress=False).X.toarray() for m in (told, loaded))
+    np.testing.assert_array_equal(first, second)
