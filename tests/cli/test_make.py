@@ -309,6 +309,16 @@ def test_augment_equals_the_python_call(kind: Any, strength: float, work: Path, 
     assert written.obs["source_cell"].tolist() == np.repeat(adata.obs_names, 2).tolist()
 
 
+def test_views_under_another_batch(work: Path, same_cells: SameCells) -> None:
+    assert main(["fit", "cells.h5ad", "-o", "b.h5ad", "--config", "tiny.toml", "--batch-key", "batch"]) == 0
+    model = diffaug.DiffAug.load("b.model")
+    call = ["augment", "held_out.h5ad", "--model", "b.model", "-o", "new.h5ad"]
+    assert main([*call, "--batch", model.batches[0]]) == 0
+    expected = diffaug.tl.augment(anndata.read_h5ad("held_out.h5ad"), model, batch=model.batches[0])
+    assert same_cells(anndata.read_h5ad("new.h5ad"), expected)
+    assert main([*call, "--batch", "nowhere", "--overwrite"]) == 2
+
+
 def test_a_hand_made_view_has_no_strength(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["augment", "held_out.h5ad", "--model", "cells.diffaug.model", "-o", "new.h5ad", "--kind", "mixup"]
     assert main([*call, "--strength", "0.5"]) == 2

@@ -68,8 +68,16 @@ def test_a_new_batch_is_refused(logged: anndata.AnnData, told: DiffAug) -> None:
 
 
 def test_a_model_of_no_batches(logged: anndata.AnnData, model: DiffAug) -> None:
-    with pytest.raises(ValueError, match="Expected no `batch` for a model whose generator is told of none, found 'b'"):
-        augment(logged, model, batch="b", progress=False)
+    for kind in ("diffaug", "mixup"):
+        with pytest.raises(
+            ValueError, match="Expected no `batch` for a model whose generator is told of none, found 'b'"
+        ):
+            augment(logged, model, batch="b", kind=kind, progress=False)
+
+
+def test_hand_made_views_have_no_batch(logged: anndata.AnnData, told: DiffAug) -> None:
+    with pytest.raises(ValueError, match="Expected kind='diffaug' with `batch`, found 'mixup'"):
+        augment(logged, told, batch="batch_0", kind="mixup", progress=False)
 
 
 def test_similarity_and_baselines_go_by_the_batch(

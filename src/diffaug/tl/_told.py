@@ -19,11 +19,12 @@ class Told(NamedTuple):
     """``labels`` and ``batch`` for :meth:`diffaug.DiffAug.augment`, of each cell, shape ``(n_obs,)``; ``None`` where not told."""
 
     labels: np.ndarray | None
-    batch: np.ndarray | None
+    batch: np.ndarray | str | None
 
     def of(self, rows: np.ndarray) -> Told:
         """Those of some of the cells."""
-        return Told(*(None if values is None else values[rows] for values in self))
+        labels = None if self.labels is None else self.labels[rows]
+        return Told(labels, self.batch[rows] if isinstance(self.batch, np.ndarray) else self.batch)
 
 
 def told_of(obs: pd.DataFrame, model: DiffAug, batch: str | None = None) -> Told:
@@ -41,19 +42,14 @@ def told_of(obs: pd.DataFrame, model: DiffAug, batch: str | None = None) -> Told
     Raises
     ------
     KeyError, ValueError
-        The labels' column is missing or incomplete, or a batch is not one of the model's.
+        The labels' column is missing, or a column is incomplete.
     """
     meta, cells = cells_meta(model), AnnData(obs=obs.set_axis([str(i) for i in range(len(obs))]))
     labels = None
     if model.config.diffusion.condition == "label":
         labels = np.asarray(obs_column(cells, meta["label_key"], "the model's label_key"))
     if batch is not None:
-        if not model.batches:
-            raise ValueError(
-                f"Expected no `batch` for a model whose generator is told of none, found {batch!r}. Fit with a `batch_key` of two "
-                "batches or more, or leave it out."
-            )
-        return Told(labels, np.full(len(obs), batch))
+        return Told(labels, batch)
     key = meta["batch_key"]
     if not model.batches or key not in cells.obs:
         if model.batches:

@@ -105,7 +105,7 @@ def augment(
     cell and ``"source_cell"``; ``.uns["diffaug_made"]`` the provenance.
     """
     x = read_like(adata, model)
-    told = told_of(adata.obs, model, batch) if kind == "diffaug" else Told(None, None)
+    told = told_of(adata.obs, model, batch) if kind == "diffaug" else Told(None, batch)
     views = model.augment(
         x, n_views, kind=kind, **told._asdict(), strength=strength, random_state=random_state, progress=progress
     )
