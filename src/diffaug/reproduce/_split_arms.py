@@ -6,7 +6,7 @@ from diffaug.reproduce._arms import _LOOP_OFF, Arm, Artefact
 from diffaug.reproduce._paper import TABLE1_MEAN, TABLE3_KMEANS, not_at_hand
 
 _PROTOCOL = (
-    "Encoder and generator are trained on the training part without labels (of STL-10 on the unlabelled images too); a "
+    "Encoder and generator are trained on the training part without labels; a "
     "linear SVM and 15 neighbours learn from the frozen features of that part and are scored on the test part, which "
     "k-means clusters. There is one official split, so an interval over seeds is one over trainings, not over splits.",
     "The learners beside DiffAug are this package's, on the same encoder, with as many encoder epochs. How the paper's own "
@@ -89,6 +89,7 @@ _TABLE3 = Artefact(
     groups=("probes",),
     notes=(
         *_PROTOCOL,
+        "Of STL-10 the unlabelled images are trained on too.",
         "Under which learner the paper put its rows + mixup, + VAE and + GAN is not at hand; here it is SimCLR.",
         "Learners have a hand-made view on both sides of a pair, as in their papers; DiffAug and its twin have an image and "
         "one view of it.",
