@@ -168,8 +168,8 @@ def render(args: argparse.Namespace, rows: Results) -> None:
         "# Integration of batches\n",
         "Methods are told the batches of the cells (but where it says so), and no label; labels judge. "
         f"At most {args.max_obs:,} cells and {args.n_top_genes} genes, variable in most batches. `mixing within types` is the "
-        "entropy of the batches among 15 neighbours of the same type, 1 for perfect mixing; scIB's two are the aggregates of "
-        "scib-metrics, not rescaled (principal component regression left out). `k-NN, unseen batch` learns from the other batches.\n",
+        "entropy of the batches among 15 neighbours of the same type, 1 for perfect mixing (it does not see types that are mixed); scIB's two are the aggregates of "
+        "scib-metrics, not rescaled (principal component regression left out). `k-NN, unseen batch` learns from the other batches; the embedding has seen all.\n",
         f"Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_integration.py --seeds {args.seeds}`. "
         f"{'; '.join(sorted(set(table['machine'])))}.\n",
         "## Means over sets\n",

@@ -130,6 +130,7 @@ def test_the_setting_needs_batches(batch: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"batch": 3}, "found '3'. Name one of these, or None for none in particular"),
         ({"batch": "middle"}, r"Expected batches among \['left', 'right'\], found 'middle'"),
         (
             {"batch": np.array(["left"] * (N - 1))},
@@ -142,3 +143,53 @@ def test_the_setting_needs_batches(batch: Any) -> None:
 def test_wrong_batches(model: DiffAug, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.augment(cells()[0], **options)
+
+
+def test_codes_are_names_too() -> None:
+    x, batch = cells()
+    found = fitted(batch=(batch == "right").astype(int))
+    assert found.batches == ["0", "1"]
+    np.testing.assert_array_equal(found.augment(x, batch=1), found.augment(x, batch=["1"] * N))
+    some = [None, *["1"] * (N - 1)]
+    np.testing.assert_array_equal(found.augment(x, batch=some)[0], found.augment(x)[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"n_cycles": 2}},
+        {"training": {"schedule": "joint"}},
+        {"diffusion": {"condition": "latent"}},
+        {"diffusion": {"condition": "label"}},
+        {"diffusion": {"condition_dropout": 0.2, "guidance_scale": 2.0}},
+    ],
+)
+def test_with_other_settings(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Fit, save, load, augment and generate."""
+    x, batch = cells()
+    config = {s: {**CONFIG.get(s, {}), **changes.get(s, {})} for s in CONFIG}
+    labels = (np.arange(N) % 3).astype(str)
+    found = fitted(config, labels=labels)
+    assert found.batches == ["left", "right"]
+    loaded = DiffAug.load(found.save(tmp_path / "m"), device="cpu")
+    asked = {"labels": labels} if changes.get("diffusion", {}).get("condition") == "label" else {}
+    np.testing.assert_array_equal(loaded.augment(x, batch=batch, **asked), found.augment(x, batch=batch, **asked))
+    np.testing.assert_array_equal(loaded.generate(7).values, found.generate(7).values)
+
+
+def test_a_sweep_equals_fits_of_their_own() -> None:
+    x, batch = cells()
+    model = DiffAug(CONFIG, random_state=3, device="cpu").fit(x, batch=batch, sweep=[0.25], twin=True, progress=False)
+    alone = fitted({**CONFIG, "training": {**CONFIG["training"], "view_rate": 0.25}})
+    np.testing.assert_array_equal(model.sweep[0.25].embed(x).semantic, alone.embed(x).semantic)
+    assert model.twin is not None
+    assert model.twin.batches == model.batches
+
+
+def test_a_damaged_folder(model: DiffAug, tmp_path: Path) -> None:
+    """Batches of other events than the model's are refused."""
+    folder = model.save(tmp_path / "m")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"right"', '"right", "third"').replace('"left",', '"left",'))
+    with pytest.raises(ValueError, match="Expected weights of the denoiser that fit config.json|Expected batches"):
+        DiffAug.load(folder, device="cpu")

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -123,6 +123,9 @@ class DiffAug:
         self.sweep: dict[float, DiffAug] = {}
         self._backend: Backend | None = None
         self._strata: Tensor | None = None
+        self._batches: Tensor | None = None
+        #: Names of the batches that the generator is told of, in order; empty where it is told of none.
+        self.batches: list[str] = []
 
     def __repr__(self) -> str:
         state = "not fitted" if self._backend is None else f"{self.n_obs} x {self.event_shape}, {self.device}"
@@ -277,9 +280,8 @@ class DiffAug:
                 self._condition_encoder = trainer.condition_encoder.eval()
                 self.config, self.history, self.n_obs = config, run.history, n_obs
                 self._conditions, self._strata = trainer.all_conditions(), trainer.strata
-                self.meta.pop("condition_batches", None)  # of an earlier fit
-                if batches is not None and told:
-                    self.meta["condition_batches"] = [str(name) for name in batches.names]
+                self._batches = trainer.batches
+                self.batches = [] if batches is None or not told else [str(name) for name in batches.names]
                 self.twin, self.sweep = None, {}
                 twins = {rate: self._twin(run, rate, progress) for rate in twin_rates}
                 self.twin, self.sweep = twins.get(0.0) if twin else None, {rate: twins[rate] for rate in rates}
@@ -354,8 +356,8 @@ class DiffAug:
         """Everything that is trained or learnt from the data, by the name under which it is saved."""
         parts = self._modules()
         tensors = {f"{part}.{key}": t for part, module in parts.items() for key, t in module.state_dict().items()}
-        strata = {} if self._strata is None else {"strata": self._strata}
-        return {**tensors, "conditions": self._conditions, **strata}
+        of_events = {"conditions": self._conditions, "strata": self._strata, "batches": self._batches}
+        return tensors | {name: values for name, values in of_events.items() if values is not None}
 
     def embed(self, x: Any) -> Embedding:
         """Embed events; new ones as well as those of the training.
@@ -430,7 +432,7 @@ class DiffAug:
         *,
         kind: str = "diffaug",
         labels: np.ndarray | None = None,
-        batch: np.ndarray | str | None = None,
+        batch: np.ndarray | Sequence[str | None] | str | None = None,
         strength: float = 1.0,
         random_state: int = 0,
         progress: bool = False,
@@ -449,7 +451,7 @@ class DiffAug:
             Labels of ``x``, for a model fitted with ``condition="label"``.
         batch
             For a model whose generator is told of batches (:attr:`batches`): under which of them generated views are drawn,
-            one name for all or one for each event. ``None`` draws under none in particular.
+            one name for all or one for each event. ``None``, also among the names, draws under none in particular.
         strength
             How far a generated view starts from the event itself: 1 starts from pure noise and knows the event only
             through its condition (and, of cells, the depth), less keeps more of its own values.
@@ -566,6 +568,8 @@ class DiffAug:
             cond, strata = self._conditions[index], None if self._strata is None else self._strata[index]
             if self.config.diffusion.condition == "noise":
                 cond = torch.randn(cond.shape, generator=stream, device=self.device)
+            if self._batches is not None:
+                cond = with_batch(cond, self._batches[index], len(self.batches))
             made.append(self._drawn(cond, strata, stream))
         return np.concatenate(made)
 
@@ -580,30 +584,32 @@ class DiffAug:
         rounds = math.ceil(n / self.n_obs)
         return np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n]
 
-    @property
-    def batches(self) -> list[str]:
-        """Names of the batches that the generator is told of, in order; empty where it is told of none."""
-        return list(self.meta.get("condition_batches", []))
+    def batch_of(self, source: np.ndarray) -> np.ndarray | None:
+        """Names of the batches of training events (row numbers), where the generator is told of batches."""
+        if self._batches is None:
+            return None
+        return np.array(self.batches)[self._batches[torch.as_tensor(source, device=self.device)].cpu().numpy()]
 
     def _batch_codes(self, batch: Any, n_obs: int) -> np.ndarray:
         """Code of the batch of each event, -1 where none is named."""
         if batch is None:
             return np.full(n_obs, UNKNOWN)
-        known = self.batches
+        known = {name: code for code, name in enumerate(self.batches)}
         if not known:
             raise ValueError(
                 f"Expected no `batch` for a model whose generator is told of none, found {batch!r}. Fit with two batches or more "
                 "(`batch_key`, or `batch`), or leave it out."
             )
-        if isinstance(batch, str):
-            batch = np.full(n_obs, batch)
+        if np.ndim(batch) == 0:
+            batch = [batch] * n_obs
         check_length("batch", batch, n_obs)
-        names = np.asarray(batch).astype(str)
-        unknown = sorted(set(names.tolist()) - set(known))
+        names = [name if name is None else str(name) for name in np.asarray(batch, dtype=object).tolist()]
+        unknown = sorted({name for name in names if name is not None} - set(known))
         if unknown:
-            raise ValueError(f"Expected batches among {known}, found {unknown[0]!r}.")
-        place = {name: code for code, name in enumerate(known)}
-        return np.array([place[name] for name in names])
+            raise ValueError(
+                f"Expected batches among {self.batches}, found {unknown[0]!r}. Name one of these, or None for none in particular."
+            )
+        return np.array([UNKNOWN if name is None else known[name] for name in names])
 
     def _conditions_of(
         self, data: Tensor, labels: np.ndarray | None, codes: np.ndarray, stream: torch.Generator
@@ -696,6 +702,7 @@ class DiffAug:
             random_state=self.random_state,
             config=self.config.to_dict(),
             asked=self.asked.to_dict(),
+            batches=self.batches,
             meta=self.meta,
         )
         return write_model(path, header, tensors, self.history, overwrite=overwrite)
@@ -729,13 +736,19 @@ class DiffAug:
         model.asked = saved.asked(backend_cls)
         backend = backend_cls(config.domain, tuple(header.event_shape))
         model._backend, model._encoder = backend, backend.make_encoder()
-        model._condition_encoder, model._denoiser = backend.make_encoder(), backend.make_denoiser(header.n_cond)
+        model._condition_encoder, model._denoiser = (
+            backend.make_encoder(),
+            backend.make_denoiser(header.n_cond + len(header.batches)),
+        )
         with enough_memory(model.device, f"the model in {str(path)!r}"):
             for part, module in model._modules().items():
                 saved.fill(part, module)
                 module.to(model.device).eval().requires_grad_(False)
             model._conditions, strata = saved.conditions().to(model.device), saved.strata()
             model._strata = None if strata is None else strata.to(model.device)
+            codes = saved.batch_codes()
+            model._batches = None if codes is None else codes.to(model.device)
+        model.batches = list(header.batches)
         model.n_obs, model._has_generator, model.meta = header.n_obs, header.has_generator, header.meta
         model.history = saved.history()
         return model

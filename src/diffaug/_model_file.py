@@ -41,6 +41,7 @@ class Header(NamedTuple):
     random_state: int
     config: dict
     asked: dict
+    batches: list
     meta: dict
 
 
@@ -104,6 +105,19 @@ class SavedModel(NamedTuple):
         if found is not None and found.shape != (n_obs,):
             raise ValueError(f"Expected strata of {n_obs} training events in {str(self.folder)!r}, found others.")
         return found
+
+    def batch_codes(self) -> Tensor | None:
+        """Batch of each training event, where the generator is told it; raises ``ValueError`` for those of others."""
+        found, n_obs = self.tensors.get("batches"), self.header.n_obs
+        if not self.header.batches:
+            return None
+        if (
+            found is None
+            or found.shape != (n_obs,)
+            or not 0 <= int(found.min()) <= int(found.max()) < len(self.header.batches)
+        ):
+            raise ValueError(f"Expected batches of {n_obs} training events in {str(self.folder)!r}, found others.")
+        return found.long()
 
     def history(self) -> list[EpochRecord]:
         """Records of the training; raises ``ValueError`` where they are damaged."""
@@ -177,6 +191,7 @@ def _read_header(file: Path) -> Header:
             "Use the diffaug version that wrote it, or a newer one."
         )
     document.setdefault("asked", {})  # models of before do not know
+    document.setdefault("batches", [])
     for key, kind in _KINDS.items():
         if key not in document:
             raise ValueError(f"Expected {list(_KINDS)} in {str(file)!r}, found no {key!r}.")

@@ -41,7 +41,7 @@ def told_of_batches(settings: DiffusionConfig, n_batches: int) -> bool:
     if asked and n_batches < 2:
         raise ValueError(
             f"Expected two batches or more for condition_on_batch=True, found {n_batches}. Name them (`batch_key`, or `batch`), or "
-            "leave the setting out."
+            "leave the setting out; the settings of a fitted model as they were given are its `asked`."
         )
     return n_batches > 1 and settings.condition != "noise" if asked is None else asked
 

@@ -35,6 +35,8 @@ def test_views_have_the_batch_of_their_cell(logged: anndata.AnnData, told: DiffA
     same = batch == "batch_1"
     assert not np.array_equal(own.X.toarray()[~same], other.X.toarray()[~same])
     assert other.uns["diffaug_made"]["batch"] == "batch_1"
+    assert (other.obs["batch"] == "batch_1").all()
+    assert own.obs["batch"].tolist() == batch.tolist()
     assert "batch" not in own.uns["diffaug_made"]
     assert x.shape == own.shape
 
@@ -58,13 +60,37 @@ def test_look_alikes_have_the_batch_of_their_cell(logged: anndata.AnnData, told:
     assert (near.obs["batch"] == "batch_1").all()
 
 
-def test_a_new_batch_is_refused(logged: anndata.AnnData, told: DiffAug) -> None:
-    """Until its cells are drawn under a known one, or the column is left out."""
+def test_a_new_batch_is_drawn_under_none(
+    logged: anndata.AnnData, told: DiffAug, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And its other cells under their own; a batch that is asked for by name has to be a known one."""
     strange = logged.copy()
-    strange.obs["batch"] = "elsewhere"
-    with pytest.raises(ValueError, match=r"Expected batches among \['batch_0', 'batch_1'\], found 'elsewhere'"):
-        augment(strange, told, progress=False)
+    names = strange.obs["batch"].astype(str).to_numpy()
+    names[:40] = "elsewhere"
+    strange.obs["batch"] = names
+    with caplog.at_level(logging.WARNING):
+        made = generate(told, like=strange, random_state=1, progress=False)
+    assert "40 of 150 cells are of batches that the model does not know, e.g. 'elsewhere'" in caplog.text
+    batch = names.astype(object)
+    batch[:40] = None
+    expected = told.augment(logged.X, batch=batch, random_state=1)[:, 0]
+    np.testing.assert_array_equal(made.X.toarray(), np.maximum(expected, 0))
+    with pytest.raises(
+        ValueError, match=r"Expected batches among \['batch_0', 'batch_1'\], found 'elsewhere'. Name one of"
+    ):
+        augment(strange, told, batch="elsewhere", progress=False)
     assert augment(strange, told, batch="batch_0", progress=False).n_obs == strange.n_obs
+
+
+def test_batches_that_the_model_keeps_no_names_of(logged: anndata.AnnData, small: dict[str, Any]) -> None:
+    """The cells' groups of many names are not kept with a model; their batches are, as what the generator was told."""
+    many = logged.copy()
+    many.obs["run"] = np.arange(many.n_obs) // 2
+    found = fit(many, config=small, batch_key="run", device="cpu", progress=False)
+    assert len(found.batches) == 75
+    assert found.batch_of(np.array([0, 149])).tolist() == ["0", "74"]
+    near = generate(found, 5, train=many, strength=0.3, random_state=2, progress=False)
+    assert near.n_obs == 5
 
 
 def test_a_model_of_no_batches(logged: anndata.AnnData, model: DiffAug) -> None:

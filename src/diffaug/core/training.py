@@ -199,16 +199,10 @@ class Trainer:
         self.ema.update(self.denoiser)
         return loss.detach()
 
-    def conditions(self, index: Tensor, encoded: Encoding | None = None, *, batch_of: Tensor | None = None) -> Tensor:
-        """Conditions of events ``index``, shape ``(batch, n_cond)``.
-
-        ``encoded`` holds all events' vectors if known; ``batch_of`` are the events whose batches stand in the conditions, by
-        default the same.
-        """
+    def conditions(self, index: Tensor, encoded: Encoding | None = None) -> Tensor:
+        """Conditions of events ``index``, shape ``(batch, n_cond)``; ``encoded`` holds all events' vectors if known."""
         cond = self._own_conditions(index, encoded)
-        if self.batches is None:
-            return cond
-        return with_batch(cond, self.batches[index if batch_of is None else batch_of], self.n_batches)
+        return cond if self.batches is None else with_batch(cond, self.batches[index], self.n_batches)
 
     def _own_conditions(self, index: Tensor, encoded: Encoding | None) -> Tensor:
         """Conditions without the batch."""
@@ -225,9 +219,9 @@ class Trainer:
         return vectors[index]
 
     def all_conditions(self) -> Tensor:
-        """Conditions of all events; asked a second time, as after a resumption, it gives the same."""
+        """Conditions of all events, without their batches; asked a second time, as after a resumption, it gives the same."""
         before = self._random["condition"].get_state()
-        conditions = self.conditions(
+        conditions = self._own_conditions(
             torch.arange(self.n_obs, device=self.device), encode(self.condition_encoder, self.data)
         )
         self._random["condition"].set_state(before)

@@ -56,7 +56,8 @@ def baseline(
         several, one is drawn for each cell and step. By default those of ``config``, which leaves mixtures, and masks for
         panels (:class:`diffaug.backends.cells.CellsConfig`).
     model
-        A model fitted by :func:`diffaug.tl.fit` on the same genes, whose generated views are used.
+        A model fitted by :func:`diffaug.tl.fit` on the same genes, whose generated views are used. They are of each cell's own
+        batch, also where the model was fitted with ``batch_key``.
     view_rate
         With ``model``: probability that a positive is a generated view, in [0, 1].
     n_views

@@ -285,7 +285,7 @@ def _from_training(
         source = spread(np.arange(model.n_obs), n_obs, np.random.default_rng(random_state))
     cells = unpack_obs(model.meta["cells"]).iloc[source]
     x = known.x[known.rows_of(cells.index.to_numpy(str))]
-    told = told_of(cells, model)
+    told = told_of(cells, model, model.batch_of(source))
     views = model.augment(x, 1, **told._asdict(), strength=strength, random_state=random_state, progress=progress)
     return views[:, 0], source
 

@@ -27,7 +27,7 @@ class Told(NamedTuple):
         return Told(labels, self.batch[rows] if isinstance(self.batch, np.ndarray) else self.batch)
 
 
-def told_of(obs: pd.DataFrame, model: DiffAug, batch: str | None = None) -> Told:
+def told_of(obs: pd.DataFrame, model: DiffAug, batch: np.ndarray | str | None = None) -> Told:
     """Labels and batches of cells, from the columns that the model was fitted with.
 
     Parameters
@@ -37,7 +37,7 @@ def told_of(obs: pd.DataFrame, model: DiffAug, batch: str | None = None) -> Told
     model
         The model whose generator is to be told.
     batch
-        Batch for all of them in place of their own.
+        Batch for all of them, or of each, in place of what their ``.obs`` says.
 
     Raises
     ------
@@ -48,11 +48,19 @@ def told_of(obs: pd.DataFrame, model: DiffAug, batch: str | None = None) -> Told
     labels = None
     if model.config.diffusion.condition == "label":
         labels = np.asarray(obs_column(cells, meta["label_key"], "the model's label_key"))
-    if batch is not None:
+    if batch is not None or not model.batches:
         return Told(labels, batch)
     key = meta["batch_key"]
-    if not model.batches or key not in cells.obs:
-        if model.batches:
-            logger.warning("no column %r in `.obs`: views are drawn under no batch in particular", key)
+    if key not in cells.obs:
+        logger.warning("no column %r in `.obs`: views are drawn under no batch in particular", key)
         return Told(labels, None)
-    return Told(labels, np.asarray(obs_column(cells, key, "the model's batch_key").astype(str)))
+    names = obs_column(cells, key, "the model's batch_key").astype(str).astype(object)
+    strange = ~names.isin(model.batches)
+    if strange.any():
+        logger.warning(
+            "%d of %d cells are of batches that the model does not know, e.g. %r: their views are drawn under no batch in particular",
+            strange.sum(),
+            len(names),
+            names[strange].iloc[0],
+        )
+    return Told(labels, names.where(~strange, None).to_numpy())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from diffaug._anndata import (
@@ -92,8 +93,8 @@ def augment(
         For ``"diffaug"``: 1 starts from pure noise, less keeps more of the cell's own values; in (0, 1].
     batch
         For ``"diffaug"`` and a model fitted with ``batch_key``: the batch, of those that it was fitted with, under which the views are
-        drawn, as if the cells were of it. By default each cell's own, read from that column; without the column, none in
-        particular.
+        drawn, as if the cells were of it; ``.obs`` then says so in that column. By default each cell's own, read from that column;
+        without the column, and for batches that the model does not know, none in particular, which is said in the log.
     random_state
         Seed.
     progress
@@ -113,6 +114,8 @@ def augment(
     obs = categorical_obs(adata.obs).iloc[rows].copy()
     obs[SOURCE_CELL] = adata.obs_names[rows].astype(str)
     obs[SYNTHETIC] = True
+    if batch is not None:
+        obs[cells_meta(model)["batch_key"]] = pd.Categorical([batch] * len(obs))
     names = [f"{cell}-view{i % n_views}" for i, cell in enumerate(obs[SOURCE_CELL])]
     provenance = {
         "made_by": "augment",
