@@ -10,11 +10,11 @@ import pandas as pd
 
 from diffaug._model import DiffAug
 from diffaug.core.arguments import whole_number
-from diffaug.metrics import kmeans_scores, paired_difference, row_hits
+from diffaug.metrics import kmeans_scores, neighbor_batch_entropy, paired_difference, row_hits
 
 logger = logging.getLogger(__name__)
 
-LABEL_FREE, CLUSTERS = "split_half_overlap", "kmeans"
+LABEL_FREE, MIXING, CLUSTERS = "split_half_overlap", "batch_mixing", "kmeans"
 #: Folds of the labelled probes, and so the smallest class that can be judged.
 N_FOLDS = 5
 #: Events that are judged by default; the labels that a fit looks at before the training are theirs.
@@ -47,7 +47,13 @@ def drawn_rows(n_obs: int, max_obs: int, random_state: int) -> np.ndarray:
 
 
 def compare_with_twin(
-    model: DiffAug, x: Any, labels: np.ndarray | None, *, max_obs: int = MAX_OBS, random_state: int = 0
+    model: DiffAug,
+    x: Any,
+    labels: np.ndarray | None,
+    *,
+    batch: np.ndarray | None = None,
+    max_obs: int = MAX_OBS,
+    random_state: int = 0,
 ) -> pd.DataFrame:
     """The table of :func:`diffaug.tl.loop_gain`, on events of any domain.
 
@@ -58,7 +64,9 @@ def compare_with_twin(
     x
         Events, as :meth:`diffaug.DiffAug.embed` takes them.
     labels
-        Label of each event, shape ``(n,)``, or ``None`` for the reading without labels alone.
+        Label of each event, shape ``(n,)``, or ``None`` for the readings without labels alone.
+    batch
+        Batch of each event, shape ``(n,)``: how well they are mixed is then read too, where those drawn are of two at least.
     max_obs
         Of more events so many are drawn.
     random_state
@@ -79,10 +87,11 @@ def compare_with_twin(
     pairs = {
         LABEL_FREE: [m.split_half_overlap(x, k=k, max_obs=max_obs, random_state=random_state) for m in (model, twin)]
     }
-    table = []
-    if labels is not None:
-        rows = drawn_rows(len(labels), max_obs, random_state)
+    rows = drawn_rows(x.shape[0], max_obs, random_state)
+    table, embedded = [], []
+    if labels is not None or batch is not None:
         embedded = [m.embed(x[rows]).semantic for m in (model, twin)]
+    if labels is not None:
         _, codes, sizes = np.unique(labels[rows], return_inverse=True, return_counts=True)
         judged = sizes[codes] >= N_FOLDS
         most = int(judged.sum()) * (N_FOLDS - 1) // N_FOLDS
@@ -95,6 +104,9 @@ def compare_with_twin(
     for name, (a, b) in pairs.items():
         found = paired_difference(a, b)
         table.append(_row(name, a.mean(), b.mean(), found.low, found.high))
+    if batch is not None and len(np.unique(batch[rows])) > 1 and len(rows) > k:
+        mixed = [neighbor_batch_entropy(e, batch[rows], k=max(2, k)) for e in embedded]
+        table.insert(1, _row(MIXING, mixed[0], mixed[1], np.nan, np.nan))
     if labels is not None:
         found_by = [_clusters_found(e[judged], labels[rows][judged], random_state) for e in embedded]
         table.append(_row(CLUSTERS, found_by[0], found_by[1], np.nan, np.nan))
@@ -109,7 +121,7 @@ def _row(name: str, model: float, twin: float, low: float, high: float) -> dict[
         "difference": model - twin,
         "low": low,
         "high": high,
-        "labelled": name != LABEL_FREE,
+        "labelled": name not in (LABEL_FREE, MIXING),
     }
 
 
@@ -135,7 +147,9 @@ def log_gain(table: pd.DataFrame, events: str, how_to_judge: str) -> None:
         values = f"{row['model']:.4f}, twin {row['twin']:.4f}, difference {row['difference']:+.4f}"
         interval = f"(95 % interval over {events} {row['low']:+.4f} .. {row['high']:+.4f})"
         sign = 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
-        if not row["labelled"]:
+        if name == MIXING:
+            logger.info("with the generated views, %s (1 is perfect): %s", name, values)
+        elif not row["labelled"]:
             logger.info("with the generated views %s %s: %s %s", name, _WENT[sign], values, interval)
         elif np.isnan(row["low"]):
             logger.info("with the generated views, by %s: %s (one fit: no interval)", name, values)

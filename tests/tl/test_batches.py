@@ -11,7 +11,8 @@ import pytest
 
 import diffaug
 from diffaug import DiffAug
-from diffaug.tl import augment, baseline, fit, generate, view_similarity
+from diffaug.metrics import neighbor_batch_entropy
+from diffaug.tl import augment, baseline, fit, generate, loop_gain, view_similarity
 
 _CACHE: dict[str, DiffAug] = {}
 
@@ -128,3 +129,23 @@ def test_batches_survive_a_model_folder(logged: anndata.AnnData, told: DiffAug, 
     loaded = diffaug.DiffAug.load(told.save(tmp_path / "m"), device="cpu")
     first, second = (augment(logged, m, batch="batch_0", progress=False).X.toarray() for m in (told, loaded))
     np.testing.assert_array_equal(first, second)
+
+
+def test_the_gain_says_how_batches_mix(
+    logged: anndata.AnnData, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        found = fit(
+            logged, config=small, batch_key="batch", twin=True, groupby="cell_type", device="cpu", progress=False
+        )
+    gain = loop_gain(logged, found, groupby="cell_type")
+    assert gain.index.tolist() == ["split_half_overlap", "batch_mixing", "linear", "knn", "kmeans"]
+    batch = logged.obs["batch"].astype(str)
+    for column, embedded in (("model", found.embed(logged.X)), ("twin", found.twin.embed(logged.X))):  # type: ignore[union-attr]
+        expected = neighbor_batch_entropy(embedded.semantic, batch, k=15)
+        assert gain.loc["batch_mixing", column] == pytest.approx(expected, abs=1e-6)
+    assert not gain.loc["batch_mixing", "labelled"]
+    assert "with the generated views, batch_mixing (1 is perfect): " in caplog.text
+    assert list(logged.uns["diffaug"]["loop_gain"]["measure"]) == gain.index.tolist()
+    one = logged[logged.obs["batch"] == "batch_1"].copy()
+    assert "batch_mixing" not in loop_gain(one, found).index

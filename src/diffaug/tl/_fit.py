@@ -162,7 +162,7 @@ def fit(
     )
     more: dict[str, Any] = {}
     if model.twin is not None:
-        gain = compare_with_twin(model, source.x, judges)
+        gain = compare_with_twin(model, source.x, judges, batch=batch)
         log_gain(gain, model.backend.events, "Give `groupby` to judge by labels of the cells")
         more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
     write_embedding(adata, model, model.embed(source.x), keys, **more)

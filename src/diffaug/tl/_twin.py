@@ -45,7 +45,9 @@ def loop_gain(
     -------
     Data frame with one row for each measure and the columns ``"model"``, ``"twin"``, ``"difference"``, ``"low"`` and
     ``"high"`` (95 % interval over cells) and ``"labelled"``. The measures: ``"split_half_overlap"``
-    (:meth:`diffaug.DiffAug.split_half_overlap`, without labels), and with ``groupby`` ``"linear"`` and ``"knn"``
+    (:meth:`diffaug.DiffAug.split_half_overlap`, without labels), for a model fitted with ``batch_key`` ``"batch_mixing"``
+    (:func:`diffaug.metrics.neighbor_batch_entropy`, without labels and without an interval: types that only one batch has should not
+    mix, so read it beside the others), and with ``groupby`` ``"linear"`` and ``"knn"``
     (:func:`diffaug.metrics.row_hits`: accuracy over five folds) and ``"kmeans"`` (accuracy of
     :func:`diffaug.metrics.kmeans_scores`, mean over five single starts). Neighbourhoods are of 15 cells, and of fewer where
     there are not enough cells. K-means has no interval (NaN): cells are clustered together and so are no witnesses of their
@@ -70,7 +72,9 @@ def loop_gain(
     require_twin(model)
     x = read_like(adata, model)
     labels = label_values(adata, groupby, max_obs=max_obs, random_state=random_state)
-    return compare_with_twin(model, x, labels, max_obs=max_obs, random_state=random_state)
+    key = model.meta["batch_key"]
+    batch = obs_column(adata, key, "the model's batch_key").astype(str).to_numpy() if key in adata.obs else None
+    return compare_with_twin(model, x, labels, batch=batch, max_obs=max_obs, random_state=random_state)
 
 
 def label_values(
