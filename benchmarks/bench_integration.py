@@ -19,6 +19,7 @@ import pandas as pd
 from _common import RESULTS, Results, machine, markdown_table
 from _integration_methods import BATCH, METHODS, made_by
 from anndata import AnnData
+from harness.protocols import scib_scores
 
 import diffaug
 from diffaug import metrics
@@ -91,8 +92,6 @@ def mixing_within(x: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> flo
 
 def judged(x: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> dict[str, float]:
     """The scores of an embedding."""
-    from harness.protocols import scib_scores
-
     hits = {p: float(np.nanmean(metrics.row_hits(x, labels, probe=p, k=K))) for p in metrics.hits.HIT_PROBES}
     clusters = [metrics.kmeans_scores(x, labels, n_init=5, random_state=seed) for seed in range(5)]
     scib = scib_scores(x, labels, batches)
