@@ -585,7 +585,17 @@ class DiffAug:
         return np.concatenate([rng.permutation(self.n_obs) for _ in range(rounds)])[:n]
 
     def batch_of(self, source: np.ndarray) -> np.ndarray | None:
-        """Names of the batches of training events (row numbers), where the generator is told of batches."""
+        """Batches of training events, as the generator is told them.
+
+        Parameters
+        ----------
+        source
+            Row numbers of training events, shape ``(n,)``.
+
+        Returns
+        -------
+        Names among :attr:`batches`, shape ``(n,)``; ``None`` for a model whose generator is told of none.
+        """
         if self._batches is None:
             return None
         return np.array(self.batches)[self._batches[torch.as_tensor(source, device=self.device)].cpu().numpy()]
