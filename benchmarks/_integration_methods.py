@@ -5,10 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
+import torch
 from _common import pca_50
 from anndata import AnnData
+from torch import Tensor
+
+from diffaug import _model_fit
+from diffaug.core.bank import filled_bank
+from diffaug.core.batch_condition import OtherBatches
+from diffaug.core.inference import encode
+from diffaug.core.plan import EpochRecord
+from diffaug.core.training import Trainer
 
 #: Column of the batches.
 BATCH = "batch"
@@ -71,6 +81,38 @@ def diffaug(cells: AnnData, seed: int) -> dict[str, Made]:
     }
 
 
+class NearMixtures(Trainer):
+    """The bank holds mixtures with the cells that generated views would be drawn for; a cell without one has hand-made views."""
+
+    def _fill(self) -> EpochRecord:
+        assert self.batches is not None  # told by the fit
+        stream = self._random["bank"]
+        others = OtherBatches(self.batches, encode(self.condition_encoder, self.data).semantic, stream)
+
+        def make(index: Tensor) -> Tensor:
+            near = others.draw(index, stream)
+            share = torch.rand(len(index), 1, generator=stream)
+            mixed = torch.lerp(self.data[index], self.data[near], share)
+            return torch.where((near != index)[:, None], mixed, self.hand_views(index, stream))
+
+        n_views = self.config.training.n_views
+        self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)
+        self.trust = 1.0
+        return EpochRecord("fill", 0, 0, n_generated=self.n_obs * n_views, view_rate=self._view_rate)
+
+
+def mixtures(cells: AnnData, seed: int) -> np.ndarray:
+    """What the loop's choice of cells does without a generator: the same warm-up and the same epochs after it."""
+    import diffaug as package
+
+    plan = package.DiffAug(device="cpu").config.training.resolve(cells.n_obs)
+    epochs = {"warmup_epochs": plan.warmup_epochs, "generator_epochs": 1, "mixed_epochs": plan.mixed_epochs}
+    fitted = package.DiffAug({"training": epochs}, random_state=seed, device="cpu")
+    with mock.patch.object(_model_fit, "Trainer", NearMixtures):
+        fitted.fit(cells.X, batch=cells.obs[BATCH].astype(str).to_numpy(), progress=False)
+    return fitted.embed(cells.X).semantic
+
+
 class Method(NamedTuple):
     """How a method is shown, what makes it, and the lines it gives by the key of the result."""
 
@@ -84,6 +126,7 @@ METHODS = {
     "harmony": Method(harmony, {"model": "Harmony"}),
     "scvi": Method(scvi, {"model": "scVI"}),
     "concord": Method(concord, {"model": "CONCORD"}),
+    "mixtures": Method(mixtures, {"model": "DiffAug, mixtures for views"}),
     "diffaug": Method(diffaug, {"twin": "DiffAug, loop off", "model": "DiffAug"}),
 }
 

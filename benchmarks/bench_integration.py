@@ -133,7 +133,7 @@ def run(args: argparse.Namespace, rows: Results) -> None:
 def settings_of(method: str, args: argparse.Namespace) -> dict[str, object]:
     """What a row depends on beside its key."""
     settings: dict[str, object] = {"max_obs": args.max_obs, "n_top_genes": args.n_top_genes}
-    if method.startswith("diffaug"):
+    if method in ("diffaug", "mixtures"):
         settings["config"] = diffaug.DiffAug(device="cpu").config.to_dict()
     return settings
 

@@ -13,6 +13,8 @@ import pytest
 from _integration_methods import Made, Method
 from anndata import AnnData
 
+from diffaug import DiffAug
+
 SETS = ("one", "two")
 
 
@@ -75,3 +77,29 @@ def test_it_goes_on_where_it_stopped(calls: list[tuple[str, int]], tmp_path: Pat
     assert bench.main() == 0
     assert len(calls) == 6
     assert (tmp_path / "integration.md").read_text() == page
+
+
+def test_mixtures_lead_to_the_cells_that_views_are_drawn_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lies between its cell and one of another batch; a cell that finds none keeps hand-made views."""
+    import _integration_methods as methods
+    import torch
+    from small_cells import CONFIG, expression
+
+    x, batch = expression(90), np.arange(90) // 3 % 2
+    banks: list[torch.Tensor] = []
+    real = methods.filled_bank
+
+    def spy(*args: Any) -> Any:
+        banks.append(real(*args).views)
+        return real(*args)
+
+    monkeypatch.setattr(methods, "filled_bank", spy)
+    monkeypatch.setattr("diffaug._model_fit.Trainer", methods.NearMixtures)
+    model = DiffAug(CONFIG, device="cpu").fit(x, batch=batch, progress=False)
+    cells, views = model.backend.to_model(x), banks[0]
+    # A point between two cells: the way over it is no longer than the way between them.
+    there = torch.cdist(cells, views[:, 0]) + torch.cdist(cells, views[:, 0])[range(90), range(90)][None, :]
+    across = torch.as_tensor(batch)[:, None] != torch.as_tensor(batch)[None, :]
+    between = ((there - torch.cdist(cells, cells)).abs() < 1e-3) & across
+    assert between.any(dim=0).double().mean() > 0.3
+    assert [r.view_rate for r in model.history if r.phase == "fill"] == [0.5]
