@@ -450,8 +450,9 @@ class DiffAug:
         labels
             Labels of ``x``, for a model fitted with ``condition="label"``.
         batch
-            For a model whose generator is told of batches (:attr:`batches`): under which of them generated views are drawn,
-            one name for all or one for each event. ``None``, also among the names, draws under none in particular.
+            For a model whose generator is told of batches (:attr:`batches`): which of them it is told for generated views, one
+            name for all or one for each event; what an event's vector says of its own batch stays. ``None``, also among the
+            names, tells it none in particular.
         strength
             How far a generated view starts from the event itself: 1 starts from pure noise and knows the event only
             through its condition (and, of cells, the depth), less keeps more of its own values.

@@ -218,7 +218,7 @@ def augment(
     strength
         For generated views, how far from the cell they start, above 0 and up to 1 (pure noise).
     batch
-        For generated views of a model fitted with ``--batch-key``: the batch under which they are drawn, instead of each cell's own.
+        For generated views of a model fitted with ``--batch-key``: the batch that the generator is told, instead of each cell's own.
 
     Examples
     --------

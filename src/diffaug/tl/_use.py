@@ -92,9 +92,10 @@ def augment(
     strength
         For ``"diffaug"``: 1 starts from pure noise, less keeps more of the cell's own values; in (0, 1].
     batch
-        For ``"diffaug"`` and a model fitted with ``batch_key``: the batch, of those that it was fitted with, under which the views are
-        drawn, as if the cells were of it; ``.obs`` then says so in that column. By default each cell's own, read from that column;
-        without the column, and for batches that the model does not know, none in particular, which is said in the log.
+        For ``"diffaug"`` and a model fitted with ``batch_key``: the batch, of those that it was fitted with, that the generator is told,
+        and that the views have in ``.obs``. What a cell's semantic vector says of its own batch stays and can outweigh it
+        (``docs/synthetic.md``). By default each cell's own, read from that column; without the column, and for batches that the model does
+        not know, none in particular, which is said in the log.
     random_state
         Seed.
     progress
