@@ -144,9 +144,14 @@ class Results:
             writer.writerows(rows)
 
 
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings as the column of that name holds them."""
+    return json.dumps(settings, sort_keys=True)
+
+
 def _about(settings: Mapping[str, Any] | None) -> dict[str, str]:
     """Settings as the column that holds them."""
-    return {} if settings is None else {"settings": json.dumps(settings, sort_keys=True)}
+    return {} if settings is None else {"settings": settings_text(settings)}
 
 
 def machine() -> str:

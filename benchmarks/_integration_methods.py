@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from _common import pca_50
 from anndata import AnnData
+from peers.single_cell import concord_embedding, scvi_latent
 from torch import Tensor
 
 from diffaug import _model_fit
 from diffaug.core.bank import filled_bank
-from diffaug.core.batch_condition import OtherBatches
-from diffaug.core.inference import encode
 from diffaug.core.plan import EpochRecord
 from diffaug.core.training import Trainer
 
@@ -46,23 +45,12 @@ def harmony(cells: AnnData, seed: int) -> np.ndarray:
 
 def scvi(cells: AnnData, seed: int) -> np.ndarray:
     """scvi-tools' defaults with the batch key."""
-    import scvi as package
-
-    package.settings.seed = seed
-    scratch = AnnData(cells.layers["counts"].copy(), obs=cells.obs[[BATCH]].copy(), var=cells.var[[]].copy())
-    package.model.SCVI.setup_anndata(scratch, batch_key=BATCH)
-    model = package.model.SCVI(scratch)
-    model.train(enable_progress_bar=False)
-    return model.get_latent_representation()
+    return scvi_latent(cells, seed, batch_key=BATCH)
 
 
 def concord(cells: AnnData, seed: int) -> np.ndarray:
     """CONCORD's defaults with the domain key."""
-    from concord import Concord
-
-    scratch = AnnData(cells.X.copy(), obs=cells.obs[[BATCH]].copy(), var=cells.var[[]].copy())
-    Concord(scratch, save_dir=None, seed=seed, domain_key=BATCH).fit_transform(output_key="x")
-    return scratch.obsm["x"]
+    return concord_embedding(cells, seed, domain_key=BATCH)
 
 
 def diffaug(cells: AnnData, seed: int) -> dict[str, Made]:
@@ -85,9 +73,8 @@ class NearMixtures(Trainer):
     """The bank holds mixtures with the cells that generated views would be drawn for; a cell without one has hand-made views."""
 
     def _fill(self) -> EpochRecord:
-        assert self.batches is not None  # told by the fit
-        stream = self._random["bank"]
-        others = OtherBatches(self.batches, encode(self.condition_encoder, self.data).semantic, stream)
+        others, stream = self.other_batches(), self._random["bank"]
+        assert others is not None  # the fit has told the batches
 
         def make(index: Tensor) -> Tensor:
             near = others.draw(index, stream)

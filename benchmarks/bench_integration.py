@@ -16,16 +16,16 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pandas as pd
-from _common import RESULTS, Results, machine, markdown_table
+from _common import Results, machine, markdown_table, settings_text, write_page
 from _integration_methods import BATCH, METHODS, made_by
 from anndata import AnnData
-from harness.protocols import scib_scores
+from harness.protocols import K, crossval_scores, kmeans_means, scib_scores
 
 import diffaug
 from diffaug import metrics
 from diffaug.metrics import MeanInterval, mean_interval
 
-PAGE, NOTES = RESULTS.parent / "integration.md", Path(__file__).parent / "notes" / "integration.md"
+NOTES = Path(__file__).parent / "notes" / "integration.md"
 #: Sets with batches. Names joined by a plus are studies of the same tissue, on their common genes; the study is the batch.
 SETS = (
     "baron_pancreas+segerstolpe_pancreas",
@@ -35,7 +35,6 @@ SETS = (
     "kang_pbmc",
     "tm_kidney_facs",
 )
-K = 15
 #: A type's cells of a batch count for the mixing within types if there are so many.
 _LEAST = 20
 #: Scores by column, and how each is shown. The first are of the types, the others of the batches.
@@ -92,13 +91,11 @@ def mixing_within(x: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> flo
 
 def judged(x: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> dict[str, float]:
     """The scores of an embedding."""
-    hits = {p: float(np.nanmean(metrics.row_hits(x, labels, probe=p, k=K))) for p in metrics.hits.HIT_PROBES}
-    clusters = [metrics.kmeans_scores(x, labels, n_init=5, random_state=seed) for seed in range(5)]
-    scib = scib_scores(x, labels, batches)
+    clusters, scib = kmeans_means(x, labels), scib_scores(x, labels, batches)
     return {
-        **hits,
-        "kmeans": float(np.mean([c.accuracy for c in clusters])),
-        "nmi": float(np.mean([c.nmi for c in clusters])),
+        **crossval_scores(x, labels),
+        "kmeans": clusters["accuracy"],
+        "nmi": clusters["nmi"],
         "knn_unseen": metrics.knn_probe(x, labels, k=K, protocol="groups", groups=batches).accuracy,
         "mixing": mixing_within(x, labels, batches),
         "scib_bio": scib["Bio conservation"],
@@ -145,7 +142,7 @@ def render(args: argparse.Namespace, rows: Results) -> None:
     """Tables of the rows of these sets and methods."""
     table = rows.table
     lines = [line for method in args.methods for line in METHODS[method].lines.values()]
-    wanted = {line: _json(settings_of(m, args)) for m in args.methods for line in METHODS[m].lines.values()}
+    wanted = {line: settings_text(settings_of(m, args)) for m in args.methods for line in METHODS[m].lines.values()}
     table = table[table["set"].isin(args.sets) & (table["settings"] == table["method"].map(wanted))]
     numbers = list(SCORES)
     table = table.assign(**{c: table[c].astype(float) for c in [*numbers, "seconds"]})
@@ -194,18 +191,17 @@ def render(args: argparse.Namespace, rows: Results) -> None:
     ]
     if NOTES.exists():
         parts += ["## What follows\n", NOTES.read_text(encoding="utf-8").strip() + "\n"]
-    PAGE.write_text("\n".join(parts), encoding="utf-8")
-    print(f"wrote {PAGE}")
+    write_page("integration", "\n".join(parts))
 
 
 def _difference(table: pd.DataFrame, ours: str, other: str, score: str) -> str:
     """Mean over sets of the paired differences, a method without seeds standing for each of them."""
     a = table[table["method"] == ours].set_index(["set", "seed"])[score]
     b = table[table["method"] == other].set_index(["set", "seed"])[score]
-    alone = b.groupby("set").first() if other == METHODS["pca"].lines["model"] else None
+    seedless = {line for method in METHODS.values() if not method.stochastic for line in method.lines.values()}
     values, groups = [], []
     for (name, seed), value in a.items():
-        against = alone.get(name) if alone is not None else b.get((name, seed))
+        against = b.get((name, "0" if other in seedless else seed))  # columns of the key are texts
         if against is not None and np.isfinite(value - against):
             values.append(value - against)
             groups.append(name)
@@ -213,12 +209,6 @@ def _difference(table: pd.DataFrame, ours: str, other: str, score: str) -> str:
         return "–"
     found: MeanInterval = mean_interval(values, groups)
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
-
-def _json(settings: dict[str, object]) -> str:
-    import json
-
-    return json.dumps(settings, sort_keys=True)
 
 
 def main() -> int:

@@ -190,6 +190,6 @@ def test_a_damaged_folder(model: DiffAug, tmp_path: Path) -> None:
     """Batches of other events than the model's are refused."""
     folder = model.save(tmp_path / "m")
     text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace('"right"', '"right", "third"').replace('"left",', '"left",'))
+    (folder / "config.json").write_text(text.replace('"right"', '"right", "third"'))
     with pytest.raises(ValueError, match="Expected weights of the denoiser that fit config.json|Expected batches"):
         DiffAug.load(folder, device="cpu")

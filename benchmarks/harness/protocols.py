@@ -76,14 +76,15 @@ def _accuracies(found: metrics.ProbeResult) -> dict[str, float]:
     return {"accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy}
 
 
-def _crossval(judged: Judged) -> dict[str, float]:
+def crossval_scores(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Share of the cells that each probe of :data:`diffaug.metrics.hits.HIT_PROBES` gets right, each cell tested once."""
     return {
-        probe: float(np.nanmean(metrics.row_hits(judged.x, judged.labels, probe=probe, k=K)))
-        for probe in metrics.hits.HIT_PROBES
+        probe: float(np.nanmean(metrics.row_hits(x, labels, probe=probe, k=K))) for probe in metrics.hits.HIT_PROBES
     }
 
 
-def _kmeans(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def kmeans_means(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores of k-means, mean over starts."""
     found = [
         dataclasses.asdict(metrics.kmeans_scores(x, labels, n_init=KMEANS_STARTS, random_state=seed))
         for seed in range(KMEANS_SEEDS)
@@ -169,12 +170,12 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "crossval",
-            _crossval,
+            lambda j: crossval_scores(j.x, j.labels),
             said=f"linear SVM and k nearest neighbours (k = {K}) over five folds, each cell tested once",
         ),
         Protocol(
             "kmeans",
-            lambda j: _kmeans(j.x, j.labels),
+            lambda j: kmeans_means(j.x, j.labels),
             said=f"k-means with as many clusters as classes, Hungarian matching, mean over {KMEANS_SEEDS} seeds",
         ),
         Protocol(
@@ -197,7 +198,7 @@ PROTOCOLS: dict[str, Protocol] = {
             lambda j: _accuracies(metrics.knn_probe(j.map, j.labels, k=K, protocol="tenfold")),
             said="k nearest neighbours in two dimensions, 10-fold",
         ),
-        Protocol("kmeans2d", lambda j: _kmeans(j.map, j.labels), said="k-means in two dimensions"),
+        Protocol("kmeans2d", lambda j: kmeans_means(j.map, j.labels), said="k-means in two dimensions"),
         Protocol(
             "linear_grouped",
             lambda j: _accuracies(metrics.linear_probe(j.x, j.labels, protocol="groups", groups=j.groups)),

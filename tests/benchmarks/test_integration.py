@@ -61,7 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, in
     monkeypatch.setattr("_integration_methods.METHODS", methods)
     monkeypatch.setattr(bench, "cells_of", cells_of)
     monkeypatch.setattr("_common.RESULTS", tmp_path)
-    monkeypatch.setattr(bench, "PAGE", tmp_path / "integration.md")
+    monkeypatch.setattr("_common.PAGES", tmp_path)
     monkeypatch.setattr(bench, "scib_scores", lambda *_: {"Bio conservation": 0.5, "Batch correction": 0.25})
     monkeypatch.setenv("DIFFAUG_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["bench", "--sets", *SETS, "--methods", "pca", "diffaug", "--seeds", "2"])

@@ -402,13 +402,10 @@ class Trainer:
 
     def _fill(self) -> EpochRecord:
         stream, n_views = self._random["bank"], self.config.training.n_views
-        others, like = None, None
-        if self.batches is not None:
-            semantic = encode(self.condition_encoder, self.data).semantic
-            others, like = OtherBatches(self.batches, semantic, stream), list[Tensor]()
+        others, like = self.other_batches(), list[Tensor]()
 
         def make(index: Tensor) -> Tensor:
-            if others is not None and like is not None:  # a view is drawn for a near event of another batch
+            if others is not None:  # a view is drawn for a near event of another batch
                 index = others.draw(index, stream)
                 like.append(index)
             return self.draw(self.conditions(index), stream, self._strata_of(index))
@@ -422,7 +419,7 @@ class Trainer:
                 self.bank,
                 self.hand_views,
                 self._random["trust"],
-                like=None if like is None else torch.cat(like).reshape(self.n_obs, n_views),
+                like=torch.cat(like).reshape(self.n_obs, n_views) if like else None,
             )
             self.trust = found.share
         return EpochRecord(
@@ -438,6 +435,12 @@ class Trainer:
         """Events under conditions ``(batch, n_cond)``, in the encoder's space, shape ``(batch, *event)``."""
         drawn = self._draw(cond, generator)
         return drawn if self._from_generator is None else self._from_generator(drawn, strata)
+
+    def other_batches(self) -> OtherBatches | None:
+        """Near events of other batches, by the vectors of the conditions' encoder; ``None`` without batches."""
+        if self.batches is None:
+            return None
+        return OtherBatches(self.batches, encode(self.condition_encoder, self.data).semantic, self._random["bank"])
 
     def _strata_of(self, index: Tensor) -> Tensor | None:
         return None if self.strata is None else self.strata[index]

@@ -44,17 +44,20 @@ def told_of(obs: pd.DataFrame, model: DiffAug, batch: np.ndarray | str | None = 
     KeyError, ValueError
         The labels' column is missing, or a column is incomplete.
     """
-    meta, cells = cells_meta(model), AnnData(obs=obs.set_axis([str(i) for i in range(len(obs))]))
-    labels = None
+    meta, labels = cells_meta(model), None
+
+    def column(key: str, argument: str) -> pd.Series:
+        return obs_column(AnnData(obs=obs.set_axis([str(i) for i in range(len(obs))])), key, argument)
+
     if model.config.diffusion.condition == "label":
-        labels = np.asarray(obs_column(cells, meta["label_key"], "the model's label_key"))
+        labels = np.asarray(column(meta["label_key"], "the model's label_key"))
     if batch is not None or not model.batches:
         return Told(labels, batch)
     key = meta["batch_key"]
-    if key not in cells.obs:
+    if key not in obs:
         logger.warning("no column %r in `.obs`: views are drawn under no batch in particular", key)
         return Told(labels, None)
-    names = obs_column(cells, key, "the model's batch_key").astype(str).astype(object)
+    names = column(key, "the model's batch_key").astype(str).astype(object)
     strange = ~names.isin(model.batches)
     if strange.any():
         logger.warning(
