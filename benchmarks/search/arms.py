@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.mixed import FreshEncoder, MixedPhase, Mixture, PartialNoise, SeveralPositives, half, none
+from search.mixed import (
+    EncoderAlone,
+    FreshEncoder,
+    MixedPhase,
+    Mixture,
+    NearMixtures,
+    PartialNoise,
+    SeveralPositives,
+    half,
+    none,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class EncoderArm(Arm):
 
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trained: bool = True
+    kind: type[EncoderAlone] = EncoderAlone
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 _OFF = "hand-made views only"
@@ -73,6 +85,10 @@ def _encoder(code: str, name: str, further: Mapping[str, Any] | None = None, **d
     return EncoderArm(code, name, "" if name == _ALONE else _ALONE, {"domain": {**_PLAIN, **domain}, **(further or {})})
 
 
+def _near(code: str, name: str, share: float) -> EncoderArm:
+    return EncoderArm(code, name, _ALONE, {"domain": _PLAIN}, kind=NearMixtures, options={"share": share})
+
+
 MIXED: tuple[MixedArm, ...] = (
     MixedArm("l0", _OFF, options={"share": none}),
     MixedArm("def", f"{_TRUST} (the default)", _OFF),
@@ -102,6 +118,8 @@ ENCODER: tuple[EncoderArm, ...] = (
     _encoder("orthM", "linear path, mask", linear_path=True, views="mask"),
     _encoder("orthT", "linear path, temperature 0.2", further=_COLD, linear_path=True),
     _encoder("orthMT", "linear path, mask, temperature 0.2", further=_COLD, linear_path=True, views="mask"),
+    _near("near", "mixtures with the encoder's own neighbours", 1.0),
+    _near("near.5", "mixtures with the encoder's own neighbours in half of the pairs", 0.5),
 )
 
 ARMS: dict[str, Arm] = {arm.code: arm for arm in (*MIXED, *ENCODER)}

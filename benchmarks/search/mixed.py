@@ -15,11 +15,12 @@ from diffaug.core.bank import Positives, mix_views
 from diffaug.core.batches import contrastive_loss
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, seeded_init
-from diffaug.core.inference import draw
+from diffaug.core.inference import draw, encode
 from diffaug.core.learner import Learner
+from diffaug.core.neighbors import nearest_neighbors
 from diffaug.core.networks import Encoding
 from diffaug.core.training import Trainer
-from diffaug.core.views import HandViews
+from diffaug.core.views import HandViews, neighbor_mixup
 
 T = TypeVar("T", bound=Trainer)
 #: Share of generated views as a function of the model's own share, which is lambda times trust.
@@ -104,6 +105,39 @@ class EncoderAlone(Trainer):
     def train(self) -> None:
         for _ in range(self.config.training.encoder_epochs):
             self._a_epoch()
+
+
+class NearMixtures(EncoderAlone):
+    """After the warm-up, mixtures with neighbours found anew, by the cosine of the encoder's own vectors; no generator.
+
+    Parameters
+    ----------
+    share
+        Share of the views that are such mixtures; the others are hand-made.
+    """
+
+    def __init__(self, *args: Any, share: float, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._share = share
+        self._near: Tensor | None = None
+
+    def train(self) -> None:
+        warmup, _, mixed = self._epochs
+        for _ in range(warmup):
+            self._a_epoch()
+        vectors = torch.nn.functional.normalize(encode(self.encoder, self.data).semantic)
+        self._near = nearest_neighbors(vectors, self.config.domain.n_neighbors)
+        for _ in range(mixed):
+            self._a_epoch()
+
+    def positives(self, index: Tensor) -> Positives:
+        hand_made = self.hand_views(index, self._random["hand"])
+        if self._near is None:
+            return Positives(hand_made, 0)
+        stream = self._random["mix"]
+        mixed = neighbor_mixup(self.data, index, self._near, stream)
+        replace = torch.rand(len(index), 1, generator=stream, device=self.device) < self._share
+        return Positives(torch.where(replace, mixed, hand_made), 0)
 
 
 class MixedPhase(Trainer):

@@ -54,7 +54,10 @@ def own_settings(arm: Arm) -> dict[str, Any]:
     """What an encoder arm is, beside what its run has in common; the hash, which it shares with its twin, is without it."""
     if not isinstance(arm, EncoderArm):
         return {}
-    return {"arm": {name: dict(values) for name, values in arm.settings.items()} if arm.trained else "not trained"}
+    if not arm.trained:
+        return {"arm": "not trained"}
+    own = {name: dict(values) for name, values in arm.settings.items()}
+    return {"arm": own if arm.kind is EncoderAlone else {**own, arm.kind.__name__: dict(arm.options)}}
 
 
 class Runner:
@@ -156,7 +159,7 @@ class Runner:
             keep(arm, standardised(x, train), begin, None, 0.0)
             return
         parts = Parts.of(x[train], self._config(arm.settings), seed)
-        trainer = parts.trainer(EncoderAlone)
+        trainer = parts.trainer(arm.kind, **arm.options)
         trainer.train()
         keep(arm, encode(trainer.encoder, parts.backend.to_model(x)).semantic.numpy(), begin, trainer, 0.0)
 

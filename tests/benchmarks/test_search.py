@@ -14,7 +14,16 @@ import torch
 from harness.sets import Slice
 from search import run
 from search.arms import ARMS, MixedArm, chosen_arms, kind_of
-from search.mixed import EncoderAlone, MixedPhase, Mixture, PartialNoise, Parts, SeveralPositives, with_full_bank
+from search.mixed import (
+    EncoderAlone,
+    MixedPhase,
+    Mixture,
+    NearMixtures,
+    PartialNoise,
+    Parts,
+    SeveralPositives,
+    with_full_bank,
+)
 from search.page import difference, page, paired, render
 from search.rows import COLUMNS, Key, SearchRows
 from search.run import Runner, Task
@@ -87,6 +96,30 @@ def test_the_encoder_alone_is_the_twin(parts: Parts, model: DiffAug, x: np.ndarr
     trainer = parts.trainer(EncoderAlone)
     trainer.train()
     np.testing.assert_array_equal(encode(trainer.encoder, parts.data).semantic.numpy(), model.twin.embed(x).semantic)
+
+
+def test_near_mixtures_are_of_the_encoders_neighbours_after_the_warm_up(
+    parts: Parts, model: DiffAug, x: np.ndarray
+) -> None:
+    same = parts.trainer(NearMixtures, share=0.0)
+    same.train()
+    np.testing.assert_array_equal(encode(same.encoder, parts.data).semantic.numpy(), model.twin.embed(x).semantic)
+    trainer = parts.trainer(NearMixtures, share=1.0)
+    warm = parts.trainer(EncoderAlone)
+    for _ in range(warm._epochs[0]):
+        warm._a_epoch()
+    vectors = encode(warm.encoder, parts.data).semantic
+    cosine = torch.nn.functional.cosine_similarity(vectors[:, None], vectors[None], dim=-1).fill_diagonal_(-2)
+    expected = cosine.topk(parts.config.domain.n_neighbors).indices
+    trainer.train()
+    assert [set(a) for a in trainer._near.tolist()] == [set(b) for b in expected.tolist()]
+    index = torch.arange(trainer.n_obs)
+    away = trainer.positives(index).views - trainer.data
+    towards = trainer.data[trainer._near] - trainer.data[:, None]
+    share = (away[:, None] * towards).sum(-1) / towards.square().sum(-1)
+    on_a_segment = (share[..., None] * towards - away[:, None]).abs().amax(-1) < 1e-5
+    assert on_a_segment.any(1).all()
+    assert 0 <= share[on_a_segment].min() < 0.3 and 0.7 < share[on_a_segment].max() <= 1
 
 
 def test_one_pair_of_several_is_the_twin(parts: Parts, state: dict[str, Any], model: DiffAug, x: np.ndarray) -> None:
@@ -193,7 +226,7 @@ def test_each_twin_is_an_arm_of_the_same_kind() -> None:
             assert kind_of(by_name[arm.twin]) == kind_of(arm) and by_name[arm.twin] is not arm
     assert {a.code: by_name[a.twin].code for a in ARMS.values() if a.twin in by_name and a.twin != "hand-made views only"} == {
         "mhg": "m2h", "mhgt": "m2h", "mh2g": "m3h", "fr.5t": "fr0", "fr1t": "fr0",
-        **dict.fromkeys(("raw", "orth", "M", "T", "MT", "orthM", "orthT", "orthMT"), "base"),
+        **dict.fromkeys(("raw", "orth", "M", "T", "MT", "orthM", "orthT", "orthMT", "near", "near.5"), "base"),
     }  # fmt: skip
 
 
