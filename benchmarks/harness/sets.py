@@ -15,6 +15,9 @@ from anndata import AnnData
 import diffaug
 from diffaug.core.storage import written_file
 
+#: To be raised where sets are prepared in another way: files of before in a cache are then made anew.
+_PREPARATION = 2
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -84,7 +87,7 @@ def prepared_file(one: Slice, cache: Path) -> Path:
     ``.obs["label"]`` and ``.obs["group"]`` what they are judged by.
     """
     m = diffaug.datasets.manifest(one.name)
-    version = hashlib.sha256(f"{m.sha256} {diffaug.__version__}".encode()).hexdigest()[:8]
+    version = hashlib.sha256(f"{m.sha256} {diffaug.__version__} {_PREPARATION}".encode()).hexdigest()[:8]
     file = cache / "prepared" / f"{one.key}-{version}.h5ad"
     if not file.exists():
         full = prepared(one.name, one.max_obs, one.n_top_genes)

@@ -18,6 +18,7 @@ from diffaug._fields import batches_of, layers_of_kind
 from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, Keys
 from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug._model import DiffAug
+from diffaug._totals import TARGET_SUM, target_sum_of
 from diffaug.backends._cell_counts import recovered_counts
 from diffaug.backends._events import Embedding
 from diffaug.baselines import Baseline
@@ -26,7 +27,6 @@ from diffaug.core.checkpoint import versions
 logger = logging.getLogger(__name__)
 
 N_TOP_GENES = 2000
-TARGET_SUM = 1e4
 MIN_CELLS = 10
 MANY_GENES = 5000
 _MAX_CATEGORIES = 1000
@@ -57,6 +57,8 @@ class Source:
         ``"counts"`` (then ``x`` was normalised here), ``"log"``, ``"scaled"`` or ``"other"``.
     sparse
         Whether it was sparse there.
+    target_sum
+        For counts: the total that each cell's counts were scaled to.
     share
         For counts: the share of them that lies on ``features``. New cells are normalised by their own sums,
         which are comparable only if about the same genes were measured.
@@ -72,6 +74,7 @@ class Source:
     use_rep: str | None
     kind: str
     sparse: bool
+    target_sum: float | None = None
     share: float | None = None
     totals: tuple[np.ndarray, np.ndarray] | None = None
     levels: np.ndarray | None = None
@@ -85,7 +88,7 @@ class Source:
             "use_rep": self.use_rep,
             "kind": self.kind,
             "sparse": self.sparse,
-            "target_sum": TARGET_SUM if self.kind == "counts" else None,
+            "target_sum": self.target_sum,
             "count_share": self.share,
             "totals": None
             if self.totals is None
@@ -220,13 +223,13 @@ def check_none_empty(n_empty: int, address: str) -> None:
         )
 
 
-def normalized_counts(x: Matrix, address: str) -> Matrix:
-    """Counts to log1p of counts per ``TARGET_SUM``, through scanpy; a new matrix."""
+def normalized_counts(x: Matrix, address: str, target_sum: float) -> Matrix:
+    """Counts to log1p of counts per ``target_sum``, through scanpy; a new matrix."""
     import scanpy as sc
 
     check_none_empty(n_empty_cells(x), address)
     scratch = AnnData(x.astype(np.float32))
-    sc.pp.normalize_total(scratch, target_sum=TARGET_SUM)
+    sc.pp.normalize_total(scratch, target_sum=target_sum)
     sc.pp.log1p(scratch)
     return scratch.X
 
@@ -362,11 +365,11 @@ def read_source(
     if use_rep is not None:
         features = [f"{use_rep}_{i}" for i in range(x.shape[1])]
         kind: str = "other"
-        share, totals = None, None
+        target_sum, share, totals = None, None, None
     else:
         require_unique_genes(adata)
         found = describe_matrix(x)
-        kind = found.kind
+        kind, target_sum = found.kind, None
         if kind == "scaled" and found.is_integer:
             raise ValueError(
                 f"Expected counts of at least 0 in `{address}`, found whole numbers down to {found.min:g}. "
@@ -374,8 +377,13 @@ def read_source(
             )
         if kind == "counts":
             # A warning, because nothing less is seen in a notebook where no log was set up.
-            logger.warning("`%s` holds raw counts: training on a normalised, log-transformed copy", address)
-            counts, x = x, normalized_counts(x, address)
+            target_sum = target_sum_of(x)
+            logger.warning(
+                "`%s` holds raw counts: training on a copy normalised to %g per cell and log-transformed",
+                address,
+                target_sum,
+            )
+            counts, x = x, normalized_counts(x, address, target_sum)
         elif kind == "other":
             logger.warning(
                 "`%s` is neither counts nor log-normalised; training on it as it is. Fractional counts need "
@@ -405,7 +413,9 @@ def read_source(
     if n_constant:
         logger.warning("%d of %d features are the same in all cells and carry nothing", n_constant, x.shape[1])
     levels = level_sums(x) / x.shape[0] if kind in ("counts", "log") else None
-    return Source(x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), share, totals, levels)
+    return Source(
+        x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), target_sum, share, totals, levels
+    )
 
 
 def cells_meta(model: object) -> dict[str, Any]:

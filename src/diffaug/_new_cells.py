@@ -13,7 +13,6 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from diffaug._anndata import (
-    TARGET_SUM,
     Matrix,
     cells_meta,
     check_adata,
@@ -32,6 +31,7 @@ from diffaug._anndata import (
 )
 from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix, merged
 from diffaug._model import DiffAug
+from diffaug._totals import PANEL_BELOW, TARGET_SUM
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ class NewCells:
         if self._are_counts:
             check_none_empty(seen.n_empty, self._address)
             _check_share(count_share(seen.sums), meta["count_share"], self._address)
+            self._target_sum = meta["target_sum"]
         else:
             _check_scale(found, meta["kind"], self._address)
         self._columns = genes.get_indexer(self._features)
@@ -177,7 +178,7 @@ class NewCells:
         if not self._is_named:
             return x.astype(np.float32)
         if self._are_counts:
-            x = normalized_counts(x, self._address)
+            x = normalized_counts(x, self._address, self._target_sum)
         if not self.absent:
             return x[:, self._columns].astype(np.float32)
         known = x[:, self._columns[self._columns >= 0]]
@@ -239,10 +240,12 @@ def _compare_levels(found: float, expected: float, address: str) -> None:
         logger.warning(
             "on the model's genes `%s` holds %.3g times the expression of the training cells (means of `expm1`): if these are no "
             "other types of cells, they were normalised to another total, and their embedding is wrong. Use the `target_sum` "
-            "of the training cells (%g in `diffaug.pp.recipe`; the median of each data set is scanpy's default).",
+            "of the training cells (`diffaug.pp.recipe` takes %g, and for panels of fewer than %d genes the median of each data "
+            "set, which is scanpy's default for all).",
             address,
             found / expected,
             TARGET_SUM,
+            PANEL_BELOW,
         )
 
 

@@ -462,7 +462,9 @@ def test_mixup_lies_between_a_cell_and_one_of_its_neighbors(counts: anndata.AnnD
     backend = prepared(x, n_neighbors=5)
     data = backend.to_model(x)
     views = backend.hand_views(data, kind="mixup")(torch.arange(150), torch.Generator().manual_seed(0))
-    near = data[cell_neighbors(data.clamp(-10, 10), 5, 50)]  # 150 x 5 x genes
+    root = backend.std.sqrt()
+    pareto = (data * root / root.square().mean().sqrt()).clamp(-10, 10)
+    near = data[cell_neighbors(pareto, 5, 50)]  # 150 x 5 x genes
     a, b = views - data, near - data[:, None]
     share = (a[:, None] * b).sum(-1) / b.square().sum(-1)
     residual = (a[:, None] - share[..., None] * b).norm(dim=-1)

@@ -22,7 +22,9 @@ def dense(x: Any) -> np.ndarray:
     return x.toarray() if sparse.issparse(x) else np.asarray(x)
 
 
-def plain_scanpy(adata: AnnData, n_top_genes: int, target_sum: float = 1e4, batch_key: str | None = None) -> AnnData:
+def plain_scanpy(
+    adata: AnnData, n_top_genes: int, target_sum: float | None = None, batch_key: str | None = None
+) -> AnnData:
     """The calls of the tutorials, on raw counts in X."""
     adata = adata.copy()
     adata.layers["counts"] = adata.X.copy()
@@ -81,7 +83,7 @@ def test_batches_change_the_choice(counts: AnnData) -> None:
 @pytest.mark.parametrize("name", ["mca_bladder", "tm_kidney_facs"])
 def test_equals_plain_scanpy_on_real_cells(data_dir: Path, name: str) -> None:
     adata = diffaug.datasets.load(name)
-    theirs = plain_scanpy(adata, 2000)
+    theirs = plain_scanpy(adata, 2000, 1e4)
     recipe(adata)
     assert_equal(adata, theirs)
 
@@ -113,6 +115,25 @@ def test_the_embedded_example_is_log1p_of_its_counts(pbmc: AnnData) -> None:
     np.testing.assert_allclose(again, pbmc.X.toarray(), atol=2e-3)
 
 
+# --- the total --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_copies", "is_panel"), [(1, True), (2, False)])
+def test_panels_are_scaled_to_their_own_median(
+    counts: AnnData, n_copies: int, is_panel: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """60 genes are one, 120 are none: these get 10,000, as ever."""
+    wide = AnnData(sparse.csr_matrix(sparse.hstack([counts.X] * n_copies)))
+    wide.var_names = [f"gene {i}" for i in range(wide.n_vars)]
+    totals = np.asarray(wide.X.sum(axis=1)).ravel()
+    with caplog.at_level(logging.INFO, logger="diffaug"):
+        recipe(wide)
+    expected = float(np.median(totals)) if is_panel else 1e4
+    np.testing.assert_allclose(np.expm1(dense(wide.X)).sum(axis=1), expected, rtol=1e-4)
+    assert f"(normalised to {expected:g} counts per cell, logged)" in caplog.text
+    assert expected != 1e4 or not is_panel
+
+
 # --- what is written, and how -----------------------------------------------------------------------------------------
 
 
@@ -121,7 +142,7 @@ def test_all_genes_are_marked_where_there_are_few(counts: AnnData, caplog: pytes
         recipe(counts, n_top_genes=60)
     assert counts.var["highly_variable"].all() and counts.var["highly_variable"].dtype == bool
     assert "All 60 genes are marked highly variable, as `n_top_genes` is 60." in caplog.text
-    assert "Wrote `.X` (log-normalised), `.layers['counts']`, `.var['highly_variable']` (60 of 60 genes)" in caplog.text
+    assert "per cell, logged), `.layers['counts']`, `.var['highly_variable']` (60 of 60 genes)" in caplog.text
 
 
 def test_copy_leaves_the_input_alone(counts: AnnData) -> None:

@@ -202,7 +202,10 @@ def test_raw_counts_are_prepared_as_by_the_recipe(
     run(explicit, small)
     with caplog.at_level(logging.INFO, logger="diffaug"):
         model = run(counts, small)
-    assert "`adata.X` holds raw counts: training on a normalised, log-transformed copy" in caplog.text
+    total = model.meta["target_sum"]
+    assert total == (np.median(np.asarray(counts.X.sum(axis=1))) if n_vars == 60 else 1e4)
+    said = f"`adata.X` holds raw counts: training on a copy normalised to {total:g} per cell and log-transformed"
+    assert said in caplog.text
     assert {k: summarise(counts)[k] for k in before} == before
     np.testing.assert_array_equal(counts.obsm["X_diffaug"], explicit.obsm["X_diffaug"])
     assert model.meta["kind"] == "counts"
@@ -234,7 +237,7 @@ def test_raw_counts_with_selected_genes_are_normalised_over_all(counts: anndata.
     counts.var["highly_variable"] = np.arange(60) < 20
     explicit = counts.copy()
     total = explicit.X.sum(axis=1)
-    explicit.X = sp.csr_matrix(np.log1p(explicit.X.toarray() / np.asarray(total) * 1e4))
+    explicit.X = sp.csr_matrix(np.log1p(explicit.X.toarray() / np.asarray(total) * np.median(np.asarray(total))))
     run(counts, small)
     run(explicit, small)
     np.testing.assert_allclose(counts.obsm["X_diffaug"], explicit.obsm["X_diffaug"], rtol=0.01, atol=0.01)

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from diffaug._totals import PANEL_BELOW
 from diffaug.backends import register
 from diffaug.backends._base import Backend
 from diffaug.backends._cell_depth import MarginalsByDepth, has_depths, some_of
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
-#: Below so many features a data set is a panel: its features were chosen by hand, and none of them can be spared.
-PANEL_BELOW = 100
 #: Cells that the features' distributions are read from at most.
 _CELLS_FOR_LEVELS = 20_000
 
@@ -44,6 +43,10 @@ class CellsConfig:
     linear_path
         Add a linear map of the features to the encoder's output (:class:`~diffaug.core.networks.MLPEncoder`). ``None`` does
         so for panels, data of fewer than 100 features (``docs/experiments.md``, entry 16).
+    scaling
+        Of the features, for the encoder and the neighbour search. ``"pareto"`` divides each by the square root of its standard
+        deviation (van den Berg et al. 2006), so that a gene that varies more counts for more; ``"standard"`` by the standard
+        deviation itself, so that all count alike. ``docs/experiments.md``, entry 25, has the two side by side.
     generator
         ``"residual"`` (:class:`~diffaug.core.networks.AdaptiveResidualMLP`), ``"listing2"`` (the paper's) or
         ``"bottleneck"`` (the first version's).
@@ -74,13 +77,15 @@ class CellsConfig:
         conditioning cell, in so many strata of depth (fewer in small sets). In 1, a deep cell may get the value of a
         shallow one's single count, and the counts' variances are too great (``docs/benchmarks/counts.md``).
     max_value
-        The encoder and the neighbour search see scaled values clipped to plus or minus this many standard deviations.
+        The encoder and the neighbour search see scaled values clipped to plus or minus this. Their mean square over all features
+        is 1, and with ``scaling="standard"`` that of each.
     """
 
     encoder_hidden: tuple[int, ...] = (500, 300)
     n_semantic: int = 80
     n_latent: int = 128
     linear_path: bool | None = None
+    scaling: Literal["pareto", "standard"] = "pareto"
     generator: Literal["residual", "listing2", "bottleneck"] = "residual"
     generator_width: int = 256
     generator_depth: int = 4
@@ -156,7 +161,14 @@ def paper_config() -> Config:
             adapt_view_rate=False,
             input_dropout=0.0,
         ),
-        domain=CellsConfig(linear_path=False, views="mixup", generator="listing2", generator_width=2000, n_latent=2),
+        domain=CellsConfig(
+            linear_path=False,
+            scaling="standard",
+            views="mixup",
+            generator="listing2",
+            generator_width=2000,
+            n_latent=2,
+        ),
     )
 
 
@@ -338,7 +350,22 @@ class CellsBackend(Backend):
     def make_encoder(self) -> nn.Module:
         """The paper's MLP with a projection head, on panels with a linear path beside it."""
         s = self.settled()
-        return MLPEncoder(self.n_features, s.encoder_hidden, s.n_semantic, s.n_latent, s.max_value, bool(s.linear_path))
+        return MLPEncoder(
+            self.n_features,
+            s.encoder_hidden,
+            s.n_semantic,
+            s.n_latent,
+            s.max_value,
+            bool(s.linear_path),
+            self._weights(),
+        )
+
+    def _weights(self) -> Tensor | None:
+        """What makes of standardised features those of the settings' scaling, with a mean square of 1 over all of them."""
+        if self.settings.scaling == "standard":
+            return None
+        root = self.std.cpu().sqrt()  # as the weights of a new network are
+        return root / root.square().mean().sqrt()
 
     def settled(self, *, batched: bool = False) -> CellsConfig:
         """The settings with the linear path and the views of data of this width, where they are left open."""
@@ -346,8 +373,8 @@ class CellsBackend(Backend):
 
     @classmethod
     def settings_of_older(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Models of before there were other settings for panels have those of all other data."""
-        return {"linear_path": False, "views": "mixup", **values}
+        """Models of before there were other settings for panels, or another scaling, have those that all data had."""
+        return {"linear_path": False, "views": "mixup", "scaling": "standard", **values}
 
     def make_denoiser(self, n_cond: int) -> nn.Module:
         """The generator's network named in the settings."""
@@ -381,7 +408,9 @@ class CellsBackend(Backend):
             raise ValueError(f"Expected views of a kind in {list(self.view_kinds)}, found {kind!r}.")
         if len(data) < 2:
             raise ValueError(f"Expected at least 2 cells for mixup views, found {len(data)}.")
-        neighbors = cell_neighbors(data.clamp(-s.max_value, s.max_value), s.n_neighbors, s.n_components, batch)
+        weights = self._weights()
+        scaled = data if weights is None else data * weights.to(data)
+        neighbors = cell_neighbors(scaled.clamp(-s.max_value, s.max_value), s.n_neighbors, s.n_components, batch)
         return partial(_mixup, data, neighbors, s.mixup_mode)
 
 

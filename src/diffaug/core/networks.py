@@ -38,11 +38,15 @@ class MLPEncoder(nn.Module):
     n_latent
         Width of the latent vector z, the head's output.
     max_value
-        Inputs are clipped to plus or minus this, so that a single outlying feature cannot rule a layer.
+        Inputs, weighted, are clipped to plus or minus this, so that a single outlying feature cannot rule a layer.
     linear_path
         Add a linear map of the input to y, at first an orthogonal one, so that y keeps what the contrast between events
         would give up.
+    weights
+        What each feature is multiplied by first, shape ``(n_features,)``; ``None`` leaves all as they are.
     """
+
+    weights: Tensor | None
 
     def __init__(
         self,
@@ -52,9 +56,11 @@ class MLPEncoder(nn.Module):
         n_latent: int = 128,
         max_value: float = 10.0,
         linear_path: bool = False,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.max_value = max_value
+        self.register_buffer("weights", weights)
         layers: list[nn.Module] = []
         width = n_features
         for w in hidden:
@@ -71,6 +77,8 @@ class MLPEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Encoding:
         """Encode ``x`` of shape ``(batch, n_features)``."""
+        if self.weights is not None:
+            x = x * self.weights
         x = x.clamp(-self.max_value, self.max_value)
         semantic = self.body(x)
         if self.path is not None:

@@ -17,6 +17,7 @@ from scipy import sparse
 from diffaug._fields import batches_of, layers_of_kind
 from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE
 from diffaug._matrix import MatrixKind, describe_matrix
+from diffaug._totals import TARGET_SUM, target_sum_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def recipe(
     adata: AnnData,
     *,
     n_top_genes: int = 2000,
-    target_sum: float = 1e4,
+    target_sum: float | None = None,
     layer: str | None = None,
     batch_key: str | None = None,
     copy: bool = False,
@@ -44,7 +45,9 @@ def recipe(
     n_top_genes
         Highly variable genes to mark; all genes are marked where there are not more.
     target_sum
-        Counts per cell after normalisation.
+        Counts per cell after normalisation. ``None`` takes 1e4, and for panels of fewer than 100 genes the median of the counts
+        per cell: their cells have so few counts that 1e4 would leave little more of them than which genes they have
+        (``docs/experiments.md``, entry 24). Give the panel's number (it is in the log) to further cells of the same panel.
     layer
         Layer with the raw counts; ``.X`` by default.
     batch_key
@@ -85,7 +88,7 @@ def recipe(
     >>> int(adata.var["highly_variable"].sum())
     500
     """
-    _check_settings(n_top_genes, target_sum)
+    _check_settings(n_top_genes, TARGET_SUM if target_sum is None else target_sum)
     counts, address = _find_counts(adata, layer)
     _check_counts(counts, address, adata)
     _check_counts_layer(adata, counts, layer)
@@ -95,6 +98,8 @@ def recipe(
     work = AnnData(_as_float(counts), var=pd.DataFrame(index=adata.var_names))
     if batches is not None:
         work.obs["batch"] = batches
+    if target_sum is None:
+        target_sum = target_sum_of(counts)
     sc.pp.normalize_total(work, target_sum=target_sum)
     sc.pp.log1p(work)
     if adata.n_vars > n_top_genes:
@@ -116,7 +121,8 @@ def recipe(
         adata.var[column] = work.var[column]
     adata.uns.update(work.uns)
     logger.info(
-        "Wrote `.X` (log-normalised), `.layers[%r]`, `.var[%r]` (%d of %d genes) and `.uns['log1p']`.",
+        "Wrote `.X` (normalised to %g counts per cell, logged), `.layers[%r]`, `.var[%r]` (%d of %d genes) and `.uns['log1p']`.",
+        target_sum,
         COUNTS_LAYER,
         HIGHLY_VARIABLE,
         int(work.var[HIGHLY_VARIABLE].sum()),

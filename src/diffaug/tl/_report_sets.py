@@ -19,7 +19,8 @@ from diffaug._anndata import (
     obs_column,
     require_unique_genes,
 )
-from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix
+from diffaug._matrix import MAX_LOG, describe_matrix
+from diffaug._totals import PANEL_BELOW, TARGET_SUM, target_sum_of
 
 logger = logging.getLogger(__name__)
 
@@ -91,18 +92,19 @@ def aligned(
     if target.kind == "counts" and all(k.kind == "counts" for k in kinds.values()):
         x = {"synthetic": made, **{n: v[:, places[n]] for n, v in values.items()}}
         totals = {n: np.log1p(np.asarray(v.sum(axis=1), dtype=np.float64).ravel()) for n, v in x.items()}
-        x = {n: normalized_counts(v, f"{n}.X") for n, v in x.items()}
+        total = target_sum_of(x["train"])
+        x = {n: normalized_counts(v, f"{n}.X", total) for n, v in x.items()}
         normalized, scale = list(x), "All sets hold raw counts; they were normalised to equal totals and logged here."
     elif target.kind == "counts" and all(k.kind == "log" for k in kinds.values()):
         x = {n: v[:, places[n]] for n, v in values.items()}
-        level = float(np.median(np.asarray(_expm1(x["train"]).sum(axis=1)).ravel()))
+        level = _level(x["train"])
         x = {"synthetic": _logged_to(made, level), **x}
         normalized = ["synthetic"]
         scale = f"The synthetic cells hold counts, the real ones logarithms: counts were scaled to {level:.0f} and logged here."
     else:
         x = {"synthetic": made}
         for name, v in values.items():
-            fitted = on_scale_of(target, v, name, layer)
+            fitted = on_scale_of(made, v, name, layer)
             if fitted is not v:
                 normalized.append(name)
             x[name] = fitted[:, places[name]]
@@ -223,23 +225,26 @@ def matrix_of(adata: AnnData, name: str, layer: str | None) -> Any:
 
 def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
     """Real cells with all their genes, on the scale of the synthetic ones."""
-    target = describe_matrix(matrix_of(synthetic, "synthetic", None))
-    x = on_scale_of(target, matrix_of(real, "real", layer), "real", layer)
+    x = on_scale_of(matrix_of(synthetic, "synthetic", None), matrix_of(real, "real", layer), "real", layer)
     return AnnData(x, obs=real.obs[[]], var=real.var[[]])
 
 
-def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None) -> Any:
-    """Real values as they are, or counts normalised and logged where the synthetic cells are logarithms.
+def on_scale_of(made: Any, x: Any, name: str, layer: str | None) -> Any:
+    """Real values as they are, or counts normalised and logged where the synthetic cells ``made`` are logarithms.
 
     Raises
     ------
     ValueError
         The scales do not fit.
     """
-    found = describe_matrix(x)
+    found, target = describe_matrix(x), describe_matrix(made)
     if found.kind == "counts" and target.kind == "log":
-        logger.info("`%s` holds raw counts: comparing a normalised, log-transformed copy", name)
-        return normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]")
+        # Of a panel all genes are made: their total is the one that the made cells were scaled to.
+        total = TARGET_SUM if x.shape[1] >= PANEL_BELOW else _level(made)
+        logger.info(
+            "`%s` holds raw counts: comparing a copy normalised to %g per cell and log-transformed", name, total
+        )
+        return normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]", total)
     if (found.kind == "scaled") != (target.kind == "scaled"):
         raise ValueError(
             f"Expected `{name}` on the scale of the synthetic cells ({target.kind}), found {found.kind} values. "
@@ -257,8 +262,9 @@ def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None) -> Any
     return x
 
 
-def _expm1(x: Any) -> Any:
-    return x.expm1() if sp.issparse(x) else np.expm1(x)
+def _level(x: Any) -> float:
+    """Median total of cells of logarithms, before the logarithm."""
+    return float(np.median(np.asarray((x.expm1() if sp.issparse(x) else np.expm1(x)).sum(axis=1))))
 
 
 def _logged_to(counts: Any, level: float) -> Any:
