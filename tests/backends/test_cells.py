@@ -55,6 +55,37 @@ def test_sparse_is_scaled_as_dense(counts: anndata.AnnData, form: Any, dtype: st
     np.testing.assert_allclose(scaled.std(dim=0, unbiased=False), 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("scaling", ["pareto", "standard"])
+def test_the_encoder_sees_features_of_the_settings_scaling(scaling: Any) -> None:
+    """Pareto scaling divides by the root of the standard deviation: of two features, the nine times wider one is three times wider."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 4)) * [1, 9, 1, 9]).astype(np.float32)
+    backend = prepared(x, scaling=scaling, encoder_hidden=(6,))
+    encoder, seen = backend.make_encoder(), list[torch.Tensor]()
+    encoder.body.register_forward_pre_hook(lambda net, given: seen.append(given[0]))
+    encoder(backend.to_model(x))
+    spread = seen[0].std(dim=0)
+    assert float(seen[0].square().mean()) == pytest.approx(1, abs=0.05)  # rare values are clipped
+    ratio = 3 if scaling == "pareto" else 1
+    torch.testing.assert_close(spread[[1, 3]] / spread[[0, 2]], torch.full((2,), float(ratio)), rtol=0.1, atol=0)
+    assert ("weights" in dict(encoder.named_buffers())) == (scaling == "pareto")
+
+
+def test_neighbors_are_those_of_the_settings_scaling() -> None:
+    """A narrow feature tells the groups apart, a wide one is noise: standardised, the groups are nearer than in Pareto scaling."""
+    rng = np.random.default_rng(0)
+    group = np.arange(200) % 2
+    x = np.stack([0.1 * group + 0.01 * rng.normal(size=200), 1000 * rng.normal(size=200)], axis=1).astype(np.float32)
+    shares = {}
+    for scaling in ("standard", "pareto"):
+        backend = prepared(x, scaling=scaling, views="mixup", n_neighbors=5)
+        data, index = backend.to_model(x), torch.arange(200)
+        views = backend.hand_views(data)(index, torch.Generator().manual_seed(0))
+        kept = (views[:, 0] > 0).numpy() == (group == 1)
+        shares[scaling] = kept.mean()
+    assert shares["standard"] > 0.98 > shares["pareto"] + 0.1
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_constant_feature_is_not_blown_up(sparse: bool) -> None:
     """Rounding errors of the moments must not pass for spread: division by them would make noise of unit size."""
