@@ -57,7 +57,7 @@ def render(table: pd.DataFrame) -> str:
     """A heading and a table for each study."""
     pairs = paired(table)
     return "\n\n".join(
-        f"## {f'Entry {study}' if study.isdigit() else 'Of no entry'}\n\n"
+        f"## {f'Entry {study}' if study.isdigit() else 'Of no entry' if study == 'none' else study}\n\n"
         + "\n\n".join(_tables(rows, pairs[pairs["study"] == study]))
         for study, rows in table.groupby("study", sort=False)
     )

@@ -61,7 +61,7 @@ def test_panels_have_a_linear_path_and_masks_unless_told_otherwise(width: int, i
         assert (encoder.path is not None) == found
 
 
-def test_what_panels_have_is_saved_with_the_model_and_older_models_have_none_of_it(tmp_path: Path) -> None:
+def test_what_panels_have_and_the_scaling_are_saved_with_the_model_and_older_models_have_none_of_it(tmp_path: Path) -> None:
     x = np.random.default_rng(0).gamma(1.0, size=(60, 12)).astype(np.float32)
     small = {"encoder_hidden": [8], "n_semantic": 5, "n_latent": 4, "generator_width": 8, "generator_depth": 1}
     model = DiffAug({"domain": small}, device="cpu").fit(x, max_epochs=1, progress=False)
@@ -70,12 +70,13 @@ def test_what_panels_have_is_saved_with_the_model_and_older_models_have_none_of_
     batched = DiffAug({"domain": small}, device="cpu").fit(x, max_epochs=1, batch=np.arange(60) % 2, progress=False)
     assert (batched.config.domain.linear_path, batched.config.domain.views) == (True, "mixup")
 
-    plain = {**small, "linear_path": False, "views": "mixup"}
+    plain = {**small, "linear_path": False, "views": "mixup", "scaling": "standard"}
     older = DiffAug({"domain": plain}, device="cpu").fit(x, max_epochs=1, progress=False)
     older.save(tmp_path / "older")
     file = tmp_path / "older" / "config.json"
     document = json.loads(file.read_text())
-    del document["config"]["domain"]["linear_path"], document["config"]["domain"]["views"]
+    for name in ("linear_path", "views", "scaling"):
+        del document["config"]["domain"][name]
     file.write_text(json.dumps(document))
     for path, same in (("now", model), ("older", older)):
         loaded = DiffAug.load(tmp_path / path, device="cpu")
