@@ -20,6 +20,27 @@ def pca(adata: AnnData, seed: int, *, n_components: int = 50) -> np.ndarray:
     return pca_50(adata, n_components)
 
 
+def _weighted(name: str, shown: str, power: float, note: str) -> None:
+    @register(name, shown, stochastic=False, flat="first", note=note)
+    def embed(adata: AnnData, seed: int, *, n_components: int = 50) -> np.ndarray:
+        import scanpy as sc
+
+        x = np.asarray(raw(adata, seed), dtype=np.float64)
+        spread = x.std(axis=0)
+        scratch = AnnData((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1) ** power)
+        sc.pp.pca(scratch, n_comps=min(n_components, min(scratch.shape) - 1), random_state=0)
+        return scratch.obsm["X_pca"]
+
+
+_weighted(
+    "pca50_pareto",
+    "PCA-50, Pareto",
+    0.5,
+    "Genes divided by the root of their standard deviation, as DiffAug's encoder has them.",
+)
+_weighted("pca50_centred", "PCA-50, not scaled", 0.0, "Genes centred alone.")
+
+
 @register("kernel_pca", "Kernel PCA", stochastic=False, flat="first", note="RBF kernel on z-scored genes.")
 def kernel_pca(adata: AnnData, seed: int, *, n_components: int = 50) -> np.ndarray:
     from sklearn.decomposition import KernelPCA
