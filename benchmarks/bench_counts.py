@@ -72,7 +72,7 @@ def main() -> None:
     values = model.generate(source=rows).values
     own = real.sum(axis=1).astype(np.int64)
     weight = np.expm1(values.astype(np.float64))
-    mean_scaled = weight * (library / 1e4)[:, None]
+    mean_scaled = weight * (library / train.uns["diffaug_recipe"]["target_sum"])[:, None]
     share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
     mean = share * own[:, None]
     # One dispersion per gene: what the training counts have beyond Poisson at their mean.

@@ -11,6 +11,7 @@ from anndata import AnnData
 from bench_counts import judge as count_measures
 
 import diffaug
+from diffaug._totals import target_sum_of
 from generators.base import TYPE, Made, dense
 from generators.split import DONOR, Split
 
@@ -89,6 +90,6 @@ def judged(split: Split, made: Made, *, is_fresh: bool, seed: int, n_resamples: 
 def logged(counts: AnnData) -> AnnData:
     """Log-normalised copy, as the report makes it."""
     out = AnnData(counts.X.copy())
-    sc.pp.normalize_total(out, target_sum=1e4)
+    sc.pp.normalize_total(out, target_sum=target_sum_of(out.X))
     sc.pp.log1p(out)
     return out

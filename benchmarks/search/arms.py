@@ -118,6 +118,7 @@ ENCODER: tuple[EncoderArm, ...] = (
     _encoder("orthM", "linear path, mask", linear_path=True, views="mask"),
     _encoder("orthT", "linear path, temperature 0.2", further=_COLD, linear_path=True),
     _encoder("orthMT", "linear path, mask, temperature 0.2", further=_COLD, linear_path=True, views="mask"),
+    _encoder("std", "standard scaling", scaling="standard"),
     _near("near", "mixtures with the encoder's own neighbours", 1.0),
     _near("near.5", "mixtures with the encoder's own neighbours in half of the pairs", 0.5),
 )

@@ -57,7 +57,7 @@ def render(table: pd.DataFrame) -> str:
     """A heading and a table for each study."""
     pairs = paired(table)
     return "\n\n".join(
-        f"## {f'Entry {study}' if study.isdigit() else 'Of no entry' if study == 'none' else study}\n\n"
+        f"## {f'Entry {study}' if study.isdigit() else 'Of no entry'}\n\n"
         + "\n\n".join(_tables(rows, pairs[pairs["study"] == study]))
         for study, rows in table.groupby("study", sort=False)
     )
@@ -123,7 +123,9 @@ DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_search.py --arms mixed --sets 
 A run does what has no row yet: the generator is trained once for a set and seed, and all arms of the mixed phase go on from
 its filled bank. Rows up to entry 14 are of scripts that were not kept, under defaults of their time; some are of runs that
 ended after the entry was written. Equal settings have equal hashes, and only rows of equal settings are compared. The hash
-is of what all arms of a run have in common; after entry 16 the settings of an encoder's row have its own too (`arm`).
+is of what all arms of a run have in common; after entry 16 the settings of an encoder's row have its own too (`arm`). The rows of
+entry 25 that name a power are of a copy of the code that was not kept, with the power in its settings. `osmfish_ssctx, 1e4` is that panel with
+its counts scaled to 10,000, as it was before entry 24. The encoders of entries 7 to 16 and 26 have standard scaling.
 
 *Lambda times trust* is of before the news counted twice in the trust; arms that have run since say *news squared*.
 

@@ -15,10 +15,10 @@ import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
 from diffaug._fields import batches_of, layers_of_kind
-from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, Keys
+from diffaug._keys import HIGHLY_VARIABLE, LOG1P, LOOP_GAIN, MADE, RECIPE, Keys
 from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug._model import DiffAug
-from diffaug._totals import TARGET_SUM, target_sum_of
+from diffaug._totals import PANEL_BELOW, TARGET_SUM, target_sum_of
 from diffaug.backends._cell_counts import recovered_counts
 from diffaug.backends._events import Embedding
 from diffaug.baselines import Baseline
@@ -58,7 +58,7 @@ class Source:
     sparse
         Whether it was sparse there.
     target_sum
-        For counts: the total that each cell's counts were scaled to.
+        The total that each cell's counts were scaled to, where that was done here or by ``pp.recipe``.
     share
         For counts: the share of them that lies on ``features``. New cells are normalised by their own sums,
         which are comparable only if about the same genes were measured.
@@ -149,6 +149,12 @@ def matrix_slot(adata: AnnData, layer: str | None, use_rep: str | None) -> tuple
     if x is None:
         raise ValueError("Expected values in `adata.X`, found none. Name a `layer` or a `use_rep`.")
     return x, "adata.X"
+
+
+def recorded_total(adata: AnnData, layer: str | None) -> float | None:
+    """The total that ``pp.recipe`` scaled the counts in ``.X`` to, where it did."""
+    kept = adata.uns.get(RECIPE) if layer is None else None
+    return float(kept["target_sum"]) if isinstance(kept, Mapping) and "target_sum" in kept else None
 
 
 def slot_of_model(adata: AnnData, meta: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -369,7 +375,8 @@ def read_source(
     else:
         require_unique_genes(adata)
         found = describe_matrix(x)
-        kind, target_sum = found.kind, None
+        kind = found.kind
+        target_sum = recorded_total(adata, layer) if kind == "log" else None
         if kind == "scaled" and found.is_integer:
             raise ValueError(
                 f"Expected counts of at least 0 in `{address}`, found whole numbers down to {found.min:g}. "
@@ -387,9 +394,9 @@ def read_source(
         elif kind == "other":
             logger.warning(
                 "`%s` is neither counts nor log-normalised; training on it as it is. Fractional counts need "
-                "`scanpy.pp.normalize_total(adata, target_sum=%g)` and `scanpy.pp.log1p(adata)` first.",
+                "`scanpy.pp.normalize_total(adata%s)` and `scanpy.pp.log1p(adata)` first.",
                 address,
-                TARGET_SUM,
+                f", target_sum={TARGET_SUM:g}" if adata.n_vars >= PANEL_BELOW else "",
             )
         elif kind == "scaled":
             logger.warning(
@@ -518,6 +525,8 @@ def new_anndata(
     made = AnnData(x, obs=obs.set_axis(pd.Index(names)), var=pd.DataFrame(index=pd.Index(meta["features"])))
     if meta["kind"] in ("counts", "log") and not is_counts:
         made.uns[LOG1P] = {}
+        if meta.get("target_sum") is not None:
+            made.uns[RECIPE] = {"target_sum": meta["target_sum"]}
     made.uns[MADE] = {
         **provenance,
         "n_obs_trained": model.n_obs,

@@ -57,6 +57,8 @@ NEAREST_DISTANCE = "nearest_distance"
 DISTANCE_PERCENTILE = "distance_percentile"
 #: In the ``.uns`` of a fit with its twin: what the generated views did.
 LOOP_GAIN = "loop_gain"
+#: ``.uns`` of prepared cells: the total that their counts were scaled to.
+RECIPE = "diffaug_recipe"
 #: ``.uns`` of made cells: by which model, how and from what.
 MADE = "diffaug_made"
 #: ``.uns`` of real and synthetic cells together: whether the synthetic ones help.

@@ -70,7 +70,11 @@ class SavedModel(NamedTuple):
         if not self.header.asked:
             return self.settings(backend)
         with self._fitting():
-            return config_from_dict(self.header.asked, backend.Settings)
+            given = self.header.asked
+            asked, open_ = given["domain"], {f.name for f in dataclasses.fields(backend.Settings) if f.default is None}
+            # What was left open is not in the file, and stays open.
+            older = {k: v for k, v in backend.settings_of_older(asked).items() if k in asked or k not in open_}
+            return config_from_dict({**given, "domain": older}, backend.Settings)
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:

@@ -26,17 +26,20 @@ from diffaug._anndata import (
     n_empty_cells,
     normalized_counts,
     numeric_matrix,
+    recorded_total,
     require_unique_genes,
     slot_of_model,
 )
 from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix, merged
 from diffaug._model import DiffAug
-from diffaug._totals import PANEL_BELOW, TARGET_SUM
+from diffaug._totals import TARGET_SUM
 
 logger = logging.getLogger(__name__)
 
 #: Counts on the model's genes may take so many times the share that they had in training.
 _SHARE_FACTOR = 1.5
+#: Totals of `pp.recipe` that differ by less are the same.
+_SAME_TOTAL = 0.01
 #: The same of the expression on the model's genes, up and down, where it is logarithms and not counts that are known.
 _LEVEL_FACTOR = 1.5
 #: Values, zeros included, that a piece of a file has at most: 128 MB of a dense matrix in float32.
@@ -122,13 +125,15 @@ class NewCells:
             _check_share(count_share(seen.sums), meta["count_share"], self._address)
             self._target_sum = meta["target_sum"]
         else:
-            _check_scale(found, meta["kind"], self._address)
+            _check_scale(found, meta["kind"], self._address, meta.get("target_sum"))
         self._columns = genes.get_indexer(self._features)
         self.absent = [f for f, i in zip(self._features, self._columns, strict=True) if i < 0]
         self._check_genes(genes, missing, name)
         if found.kind == "log" and meta.get("levels") is not None:  # models of before have none
             known = np.asarray(meta["levels"])[self._columns >= 0]
-            _compare_levels(seen.level / adata.n_obs, float(known.sum()), self._address)
+            total = meta.get("target_sum")
+            if not _compare_totals(recorded_total(adata, layer), total, self._address):
+                _compare_levels(seen.level / adata.n_obs, float(known.sum()), self._address, total)
 
     def __iter__(self) -> Iterator[Matrix]:
         """Float32 matrices, dense or csr, shape ``(n_cells_of_the_piece, n_features)``, in the order of the cells."""
@@ -204,8 +209,8 @@ def read_like(adata: AnnData, model: DiffAug, *, name: str = "adata") -> Matrix:
     return x
 
 
-def _check_scale(found: MatrixKind, trained: str, address: str) -> None:
-    """Refuse values on another scale than the training cells'."""
+def _check_scale(found: MatrixKind, trained: str, address: str, total: float | None) -> None:
+    """Refuse values on another scale than the training cells', which were scaled to ``total`` where that is known."""
     kind = found.kind
     if kind == "counts" and trained == "scaled":
         raise ValueError(
@@ -215,7 +220,7 @@ def _check_scale(found: MatrixKind, trained: str, address: str) -> None:
     if kind == "counts" and trained == "log":
         raise ValueError(
             f"This model was fitted on log-normalised values, found raw counts in `{address}`. "
-            "Normalise them as the training cells were (`diffaug.pp.recipe`)."
+            f"Normalise them as the training cells were (`diffaug.pp.recipe`{'' if total is None else f', target_sum={total:g}'})."
         )
     if kind == "scaled" and trained in ("counts", "log"):
         raise ValueError(
@@ -234,18 +239,31 @@ def _check_scale(found: MatrixKind, trained: str, address: str) -> None:
         )
 
 
-def _compare_levels(found: float, expected: float, address: str) -> None:
+def _compare_totals(found: float | None, trained: float | None, address: str) -> bool:
+    """Say so where `pp.recipe` scaled the new cells to another total than the training cells; whether it did."""
+    if found is None or trained is None or math.isclose(found, trained, rel_tol=_SAME_TOTAL):
+        return False
+    logger.warning(
+        "`%s` was normalised to %g counts per cell, the training cells to %g: their embedding is off by as much. Use "
+        "`diffaug.pp.recipe(adata, target_sum=%g)` on their counts.",
+        address,
+        found,
+        trained,
+        trained,
+    )
+    return True
+
+
+def _compare_levels(found: float, expected: float, address: str, total: float | None) -> None:
     """Say so where logarithms of new cells are of another total than the training cells'; cells of other types differ less."""
     if expected > 0 and not expected / _LEVEL_FACTOR <= found <= expected * _LEVEL_FACTOR:
         logger.warning(
             "on the model's genes `%s` holds %.3g times the expression of the training cells (means of `expm1`): if these are no "
             "other types of cells, they were normalised to another total, and their embedding is wrong. Use the `target_sum` "
-            "of the training cells (`diffaug.pp.recipe` takes %g, and for panels of fewer than %d genes the median of each data "
-            "set, which is scanpy's default for all).",
+            "of the training cells (%s; scanpy's default is the median of each data set).",
             address,
             found / expected,
-            TARGET_SUM,
-            PANEL_BELOW,
+            f"{TARGET_SUM:g} in `diffaug.pp.recipe`, and the median of panels" if total is None else f"{total:g}",
         )
 
 

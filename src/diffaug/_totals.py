@@ -16,8 +16,8 @@ def target_sum_of(counts: Any) -> float:
     """Total for cells of these counts: 1e4, and the median of their own totals where a panel was measured.
 
     The logarithm of one count more than none is that of the factor that the counts are multiplied by, and all further counts add
-    little to it where the factor is large. A cell of a panel has tens or hundreds of counts: scaled to 1e4 it is hardly more than
-    a list of the genes that it has (entry 24 of ``docs/experiments.md``).
+    little to it where the factor is large. A cell of a panel mostly has tens or hundreds of counts: scaled to 1e4 it is hardly
+    more than a list of the genes that it has (entry 24 of ``docs/experiments.md``).
 
     Parameters
     ----------
@@ -26,4 +26,4 @@ def target_sum_of(counts: Any) -> float:
     """
     if counts.shape[1] >= PANEL_BELOW:
         return TARGET_SUM
-    return float(np.median(np.asarray(counts.sum(axis=1), dtype=np.float64)))
+    return float(np.median(np.asarray(counts.sum(axis=1, dtype=np.float64))))

@@ -61,7 +61,9 @@ def test_panels_have_a_linear_path_and_masks_unless_told_otherwise(width: int, i
         assert (encoder.path is not None) == found
 
 
-def test_what_panels_have_and_the_scaling_are_saved_with_the_model_and_older_models_have_none_of_it(tmp_path: Path) -> None:
+def test_what_panels_have_and_the_scaling_are_saved_with_the_model_and_older_models_have_none_of_it(
+    tmp_path: Path,
+) -> None:
     x = np.random.default_rng(0).gamma(1.0, size=(60, 12)).astype(np.float32)
     small = {"encoder_hidden": [8], "n_semantic": 5, "n_latent": 4, "generator_width": 8, "generator_depth": 1}
     model = DiffAug({"domain": small}, device="cpu").fit(x, max_epochs=1, progress=False)
@@ -77,11 +79,12 @@ def test_what_panels_have_and_the_scaling_are_saved_with_the_model_and_older_mod
     document = json.loads(file.read_text())
     for name in ("linear_path", "views", "scaling"):
         del document["config"]["domain"][name]
+    del document["asked"]["domain"]["scaling"]  # these were asked for before there was another scaling
     file.write_text(json.dumps(document))
     for path, same in (("now", model), ("older", older)):
         loaded = DiffAug.load(tmp_path / path, device="cpu")
         np.testing.assert_array_equal(loaded.embed(x).semantic, same.embed(x).semantic)
-        assert loaded.config == same.config
+        assert loaded.config == same.config and loaded.asked == same.asked
 
 
 def test_a_mask_is_zero_only_where_the_feature_has_zeros() -> None:

@@ -71,6 +71,16 @@ def test_the_encoder_sees_features_of_the_settings_scaling(scaling: Any) -> None
     assert ("weights" in dict(encoder.named_buffers())) == (scaling == "pareto")
 
 
+def test_constant_and_very_wide_features_do_not_rule_the_scaling() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [0.01 * rng.normal(size=(300, 90)), np.zeros((300, 40)), 1e4 * rng.normal(size=(300, 1))], axis=1
+    )
+    narrow = prepared(x[:, :130].astype(np.float32)).make_encoder().weights
+    torch.testing.assert_close(narrow[:90].square().mean(), torch.tensor(1.0))  # the constant ones do not count
+    assert prepared(x.astype(np.float32)).make_encoder().weights.max() == 3
+
+
 def test_neighbors_are_those_of_the_settings_scaling() -> None:
     """A narrow feature tells the groups apart, a wide one is noise: standardised, the groups are nearer than in Pareto scaling."""
     rng = np.random.default_rng(0)

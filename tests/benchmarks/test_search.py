@@ -226,7 +226,7 @@ def test_each_twin_is_an_arm_of_the_same_kind() -> None:
             assert kind_of(by_name[arm.twin]) == kind_of(arm) and by_name[arm.twin] is not arm
     assert {a.code: by_name[a.twin].code for a in ARMS.values() if a.twin in by_name and a.twin != "hand-made views only"} == {
         "mhg": "m2h", "mhgt": "m2h", "mh2g": "m3h", "fr.5t": "fr0", "fr1t": "fr0",
-        **dict.fromkeys(("raw", "orth", "M", "T", "MT", "orthM", "orthT", "orthMT", "near", "near.5"), "base"),
+        **dict.fromkeys(("raw", "orth", "M", "T", "MT", "orthM", "orthT", "orthMT", "std", "near", "near.5"), "base"),
     }  # fmt: skip
 
 

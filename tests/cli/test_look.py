@@ -15,6 +15,7 @@ import pytest
 
 import diffaug
 from diffaug import metrics
+from diffaug._totals import target_sum_of
 from diffaug.backends import cells as backend
 from diffaug.cli import main
 
@@ -31,7 +32,7 @@ def logged(path: str) -> anndata.AnnData:
     import scanpy as sc
 
     adata = anndata.read_h5ad(path)
-    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.normalize_total(adata, target_sum=target_sum_of(anndata.read_h5ad(Path(path).with_name("cells.h5ad")).X))
     sc.pp.log1p(adata)
     return adata
 
@@ -253,10 +254,10 @@ def test_rates_are_never_compared_with_logarithms() -> None:
 
     for real, synthetic in ((900.0, 8.0), (8.0, 900.0), (30.0, 6.0)):
         with pytest.raises(ValueError, match="one of them is not logged. Pass the layer"):
-            on_scale_of(describe_matrix(upto(synthetic)), upto(real), "train", None)
+            on_scale_of(describe_matrix(upto(synthetic)), upto(real), "train", None, 1e4)
     for real, synthetic in ((26.0, 24.0), (900.0, 30.0), (8.0, 3.0)):
         x = upto(real)
-        assert on_scale_of(describe_matrix(upto(synthetic)), x, "train", None) is x
+        assert on_scale_of(describe_matrix(upto(synthetic)), x, "train", None, 1e4) is x
 
 
 # --- plot ------------------------------------------------------------------------------------------------------------

@@ -213,6 +213,26 @@ def test_logarithms_of_another_total_are_warned_of(
         assert "holds 2 times the expression of the training cells" in caplog.text
 
 
+def test_the_recipes_totals_are_compared(
+    counts: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deeper cells of a panel have another median, and nothing else would tell: the level of the model's genes is not far off."""
+    deep = counts.copy()
+    deep.X.data = np.ceil(deep.X.data * 1.3)
+    train = diffaug.pp.recipe(counts, copy=True)
+    model = fitted(train, small)
+    total = train.uns["diffaug_recipe"]["target_sum"]
+    assert model.meta["kind"] == "log" and model.meta["target_sum"] == total
+    with caplog.at_level(logging.WARNING, logger="diffaug"):
+        embed(train.copy(), model)
+        embed(diffaug.pp.recipe(deep, target_sum=total, copy=True), model)
+        assert "the training cells to" not in caplog.text
+        embed(diffaug.pp.recipe(deep, copy=True), model)
+    assert f"the training cells to {total:g}" in caplog.text and f"target_sum={total:g})" in caplog.text
+    with pytest.raises(ValueError, match=rf"`diffaug.pp.recipe`, target_sum={total:g}"):
+        embed(deep, model)
+
+
 def test_genes_that_are_filled_do_not_count_for_the_total(
     logged: anndata.AnnData, model: DiffAug, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,13 +21,15 @@ from diffaug.backends._cell_views import thinned_views
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig, check_fields
 from diffaug.core.devices import seeded_init
 from diffaug.core.neighbors import nearest_neighbors
-from diffaug.core.networks import AdaptiveResidualMLP, BottleneckMLP, Listing2, MLPEncoder
+from diffaug.core.networks import AdaptiveResidualMLP, BottleneckMLP, Listing2, MLPEncoder, weighted
 from diffaug.core.views import HandViews, feature_swap, gaussian_noise, mask_features, neighbor_mixup
 
 logger = logging.getLogger(__name__)
 
 #: Above so many cells the exact neighbour search gives way to pynndescent's approximate one.
 EXACT_NEIGHBORS_UP_TO = 50_000
+#: Weight of a feature in Pareto scaling at most: intensities may have one that is thousands of times wider than the others.
+_WIDEST = 3.0
 #: Cells that the features' distributions are read from at most.
 _CELLS_FOR_LEVELS = 20_000
 
@@ -45,8 +47,8 @@ class CellsConfig:
         so for panels, data of fewer than 100 features (``docs/experiments.md``, entry 16).
     scaling
         Of the features, for the encoder and the neighbour search. ``"pareto"`` divides each by the square root of its standard
-        deviation (van den Berg et al. 2006), so that a gene that varies more counts for more; ``"standard"`` by the standard
-        deviation itself, so that all count alike. ``docs/experiments.md``, entry 25, has the two side by side.
+        deviation (van den Berg et al. 2006), so that a gene that varies more counts for more, up to three times; ``"standard"`` by the
+        standard deviation itself, so that all count alike. ``docs/experiments.md``, entry 25, has the two side by side.
     generator
         ``"residual"`` (:class:`~diffaug.core.networks.AdaptiveResidualMLP`), ``"listing2"`` (the paper's) or
         ``"bottleneck"`` (the first version's).
@@ -361,11 +363,13 @@ class CellsBackend(Backend):
         )
 
     def _weights(self) -> Tensor | None:
-        """What makes of standardised features those of the settings' scaling, with a mean square of 1 over all of them."""
+        """What makes of standardised features those of the settings' scaling, with a mean square of 1 over those that vary."""
         if self.settings.scaling == "standard":
             return None
         root = self.std.cpu().sqrt()  # as the weights of a new network are
-        return root / root.square().mean().sqrt()
+        varies = root != 1  # a constant feature has a standard deviation of 1 and no value but 0
+        mean = root[varies if varies.any() else slice(None)].square().mean().sqrt()
+        return (root / mean).clamp_max(_WIDEST)
 
     def settled(self, *, batched: bool = False) -> CellsConfig:
         """The settings with the linear path and the views of data of this width, where they are left open."""
@@ -409,8 +413,8 @@ class CellsBackend(Backend):
         if len(data) < 2:
             raise ValueError(f"Expected at least 2 cells for mixup views, found {len(data)}.")
         weights = self._weights()
-        scaled = data if weights is None else data * weights.to(data)
-        neighbors = cell_neighbors(scaled.clamp(-s.max_value, s.max_value), s.n_neighbors, s.n_components, batch)
+        seen = weighted(data, None if weights is None else weights.to(data), s.max_value)
+        neighbors = cell_neighbors(seen, s.n_neighbors, s.n_components, batch)
         return partial(_mixup, data, neighbors, s.mixup_mode)
 
 

@@ -21,7 +21,9 @@ def of_model(folder: Path, model: DiffAug) -> dict[str, Any]:
     own = {
         "n_vars": model.event_shape[0],
         "genes": model.meta.get("features", [])[:_FEW],
-        "input": {k: model.meta.get(k) for k in ("layer", "use_rep", "kind", "sparse", "batch_key", "label_key")},
+        "input": {
+            k: model.meta.get(k) for k in ("layer", "use_rep", "kind", "sparse", "target_sum", "batch_key", "label_key")
+        },
         "groups": {k: len(v["categories"]) for k, v in model.meta.get("cells", {}).get("groups", {}).items()},
     }
     return model_facts(folder, model, own)

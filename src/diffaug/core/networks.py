@@ -77,13 +77,16 @@ class MLPEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Encoding:
         """Encode ``x`` of shape ``(batch, n_features)``."""
-        if self.weights is not None:
-            x = x * self.weights
-        x = x.clamp(-self.max_value, self.max_value)
+        x = weighted(x, self.weights, self.max_value)
         semantic = self.body(x)
         if self.path is not None:
             semantic = semantic + self.path(x)
         return Encoding(semantic, self.head(semantic))
+
+
+def weighted(x: Tensor, weights: Tensor | None, max_value: float) -> Tensor:
+    """Features multiplied by their weights, where there are any, and clipped to plus or minus ``max_value``."""
+    return (x if weights is None else x * weights).clamp(-max_value, max_value)
 
 
 def time_features(t: Tensor, dim: int) -> Tensor:

@@ -15,7 +15,7 @@ from anndata import AnnData, ImplicitModificationWarning
 from scipy import sparse
 
 from diffaug._fields import batches_of, layers_of_kind
-from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE
+from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE, RECIPE
 from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug._totals import TARGET_SUM, target_sum_of
 
@@ -47,7 +47,7 @@ def recipe(
     target_sum
         Counts per cell after normalisation. ``None`` takes 1e4, and for panels of fewer than 100 genes the median of the counts
         per cell: their cells have so few counts that 1e4 would leave little more of them than which genes they have
-        (``docs/experiments.md``, entry 24). Give the panel's number (it is in the log) to further cells of the same panel.
+        (``docs/experiments.md``, entry 24). Give the number of a panel's training cells to further cells of it.
     layer
         Layer with the raw counts; ``.X`` by default.
     batch_key
@@ -69,6 +69,8 @@ def recipe(
         ``batch_key`` also ``highly_variable_nbatches`` and ``highly_variable_intersection``.
     `.uns["log1p"]`, `.uns["hvg"]`
         As scanpy writes them; ``hvg`` where genes were chosen.
+    `.uns["diffaug_recipe"]`
+        ``target_sum``, the counts per cell after normalisation.
 
     Raises
     ------
@@ -120,6 +122,7 @@ def recipe(
     for column in work.var:
         adata.var[column] = work.var[column]
     adata.uns.update(work.uns)
+    adata.uns[RECIPE] = {"target_sum": float(target_sum)}
     logger.info(
         "Wrote `.X` (normalised to %g counts per cell, logged), `.layers[%r]`, `.var[%r]` (%d of %d genes) and `.uns['log1p']`.",
         target_sum,

@@ -396,11 +396,12 @@ def _length(base: Config) -> str:
 
 def _recipe(base: Config) -> str:
     plan, domain = base.training, base.domain
-    length = _length(base)
+    length, scaled = _length(base), getattr(domain, "scaling", None)  # images and DNA have none
+    scaling = "" if scaled is None else f", features in {scaled} scaling (the paper says nothing of it)"
     return (
         f"Recipe, where a row does not say otherwise: loss {base.loss.name}, generator {domain.generator!r} of width "
         f"{domain.generator_width}, {length}, {base.diffusion.n_steps} sampling steps, lambda {plan.view_rate:g}, "
-        f"hand-made views {domain.views or 'by the number of features'}. The paper's: soft loss, Listing 2 "
+        f"hand-made views {domain.views or 'by the number of features'}{scaling}. The paper's: soft loss, Listing 2 "
         "of width 2000, A 330, B 330, A 340 epochs, 1000 sampling steps, lambda 0.1; `--preset paper' has its widths and epochs."
     )
 

@@ -22,7 +22,7 @@ _BY_SET: dict[Domain, dict[str, PaperNumber]] = {"bio": TABLE2_BY_SET, "dna": TA
 TUNED_ON = (
     "paul15", "mca_bladder", "pbmc_purified", "worm_l2_neurons", "kang_pbmc", "cytof_pbmc", "isolet", "har265",
     "zeisel_200genes", "osmfish_ssctx", "mice_protein", "worm_neuron_sdc", "baron_pancreas", "pbmc68k_reduced",
-    "cellmix_5lines", "segerstolpe_pancreas", "tm_kidney_facs", "pollen",
+    "cellmix_5lines", "segerstolpe_pancreas", "tm_kidney_facs", "pollen", "coil20", "tox171", "warp_ar10p", "warp_pie10p",
 )  # fmt: skip
 #: For sets that can be had themselves, and so have none in their manifest.
 _STAND_INS = {"cifar10": ("cifar10_12k",)}

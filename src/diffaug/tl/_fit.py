@@ -45,7 +45,7 @@ def fit(
     """Learn an embedding and a generator of cells, without labels.
 
     Trains on ``.X`` (or ``layer``, or ``use_rep``). Log-normalised values are used as they are; raw counts are
-    normalised on a copy, which is said in the log. Where ``.var["highly_variable"]`` exists, those genes are used; raw
+    normalised on a copy, as by :func:`diffaug.pp.recipe`, which is said in the log. Where ``.var["highly_variable"]`` exists, those genes are used; raw
     counts without it get the 2,000 most variable ones.
 
     Parameters

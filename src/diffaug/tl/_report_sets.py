@@ -17,10 +17,11 @@ from diffaug._anndata import (
     matrix_slot,
     normalized_counts,
     obs_column,
+    recorded_total,
     require_unique_genes,
 )
-from diffaug._matrix import MAX_LOG, describe_matrix
-from diffaug._totals import PANEL_BELOW, TARGET_SUM, target_sum_of
+from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix
+from diffaug._totals import TARGET_SUM, target_sum_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +104,9 @@ def aligned(
         scale = f"The synthetic cells hold counts, the real ones logarithms: counts were scaled to {level:.0f} and logged here."
     else:
         x = {"synthetic": made}
+        total = _total_of(synthetic, made, values["train"], places["train"])
         for name, v in values.items():
-            fitted = on_scale_of(made, v, name, layer)
+            fitted = on_scale_of(target, v, name, layer, total)
             if fitted is not v:
                 normalized.append(name)
             x[name] = fitted[:, places[name]]
@@ -225,22 +227,37 @@ def matrix_of(adata: AnnData, name: str, layer: str | None) -> Any:
 
 def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
     """Real cells with all their genes, on the scale of the synthetic ones."""
-    x = on_scale_of(matrix_of(synthetic, "synthetic", None), matrix_of(real, "real", layer), "real", layer)
+    made, values = matrix_of(synthetic, "synthetic", None), matrix_of(real, "real", layer)
+    total = _total_of(synthetic, made, values, _columns(synthetic, real, "real"))
+    x = on_scale_of(describe_matrix(made), values, "real", layer, total)
     return AnnData(x, obs=real.obs[[]], var=real.var[[]])
 
 
-def on_scale_of(made: Any, x: Any, name: str, layer: str | None) -> Any:
-    """Real values as they are, or counts normalised and logged where the synthetic cells ``made`` are logarithms.
+def _total_of(synthetic: AnnData, made: Any, real: Any, places: np.ndarray) -> float:
+    """To what total real counts are scaled beside logarithms of made cells.
+
+    To that of the cells of their model, where they say it; otherwise, of 10,000 and the median of a panel, to the one that is
+    nearer to their own level. ``places`` are the made genes among the real ones.
+    """
+    known = recorded_total(synthetic, None)
+    if known is not None or describe_matrix(real).kind != "counts":
+        return TARGET_SUM if known is None else known
+    sums = (np.asarray(x.sum(axis=1, dtype=np.float64)).ravel() for x in (real[:, places], real))
+    some, whole = sums
+    level = _level(made) / max(float(np.median(some / np.maximum(whole, 1))), 1e-12)
+    return min((TARGET_SUM, target_sum_of(real)), key=lambda total: abs(np.log(total / max(level, 1e-12))))
+
+
+def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None, total: float) -> Any:
+    """Real values as they are, or counts scaled to a total and logged where the synthetic cells are logarithms.
 
     Raises
     ------
     ValueError
         The scales do not fit.
     """
-    found, target = describe_matrix(x), describe_matrix(made)
+    found = describe_matrix(x)
     if found.kind == "counts" and target.kind == "log":
-        # Of a panel all genes are made: their total is the one that the made cells were scaled to.
-        total = TARGET_SUM if x.shape[1] >= PANEL_BELOW else _level(made)
         logger.info(
             "`%s` holds raw counts: comparing a copy normalised to %g per cell and log-transformed", name, total
         )
