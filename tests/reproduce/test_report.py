@@ -182,7 +182,7 @@ def test_remarks_on_the_rows() -> None:
     assert "stand-ins of at most 300 cells" in text
     assert "tuned with labels of har265, mca_bladder" in text
     assert "A 330, B 330, A 340 epochs, 20 sampling steps" in text and "Made with diffaug 0.1.0, torch 2.13" in text
-    clean = " ".join(reported("table5", sets=("coil20",))[0].text().split())
+    clean = " ".join(reported("table5", sets=("pbmc68k_reduced_scanpy",))[0].text().split())
     assert "tuned with labels" not in clean and "several" not in clean and "too small" not in clean
     assert "--max-epochs" not in text
     capped = report(ARTEFACTS["table5"], table, Settings(paper_config(), max_epochs=7)).text()
