@@ -440,7 +440,7 @@ USE: list[Row] = [
     ("scaled_to_counts_model", values(lambda x: x - x.mean(axis=0)), embed("counts"), ValueError, "found scaled ones .*Use the values before"),
     ("counts_to_scaled_model", counts(), embed("scaled"), ValueError, "This model was fitted on scaled values, found raw counts"),
     ("log_to_scaled_model", nothing, embed("scaled"), ValueError, "This model was fitted on scaled values, found none below 0"),
-    ("rates_to_log_model", values(lambda x: np.expm1(x) / 7), embed(), ValueError, "fitted on log-normalised values, found values up to"),
+    ("rates_to_log_model", values(lambda x: np.expm1(x) * 10), embed(), ValueError, "fitted on log-normalised values, found values up to"),
     ("cut_counts_to_counts_model", cut_counts, embed("part"), ValueError,
      "Expected about .* of the counts in `adata.X` on the model's genes, as in training, found 100%"),
     ("empty_cells_to_counts_model", counts(rows(lambda x: x.__setitem__(3, 0))), embed("counts"), ValueError, "found 1 empty cells"),

@@ -18,6 +18,12 @@ from harness.store import COLUMNS, settings_hash
 from harness.summary import FLAT, NATIVE
 from peers import PEERS
 
+
+@pytest.fixture(autouse=True)
+def one_set_that_chose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.page.TUNED_ON", ("paul15", "mca_bladder", "kang_pbmc"))
+
+
 SETS = {"paul15": 0.5, "mca_bladder": 0.8, "coil20": 0.9, "kang_pbmc": 0.7}
 METHODS = {"raw": -0.05, "pca50": -0.02, "scvi": 0.01, "loop_off": -0.01, "diffaug": 0.0}
 LINEAR = NATIVE[0]

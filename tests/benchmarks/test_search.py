@@ -416,5 +416,7 @@ def test_the_committed_page_is_of_the_committed_rows() -> None:
     assert (RESULTS / "search.md").read_text(encoding="utf-8") == page(table)
     # Measured by arms that are still here, or by those of their codes before the news counted twice.
     known = {(arm.code, name, arm.twin) for arm in ARMS.values() for name in (arm.name, of_before(arm.name))}
-    new = table[table["settings"].str.startswith("{") & ~table["code"].isin(["sd.5", "sd.25", "sd0"])]  # as the page says
+    new = table[
+        table["settings"].str.startswith("{") & ~table["code"].isin(["sd.5", "sd.25", "sd0"])
+    ]  # as the page says
     assert len(new) and set(zip(new["code"], new["arm"], new["twin"], strict=True)) <= known

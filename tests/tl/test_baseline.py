@@ -47,7 +47,7 @@ def test_record_and_h5ad(logged: anndata.AnnData, small: dict, tmp_path: Path) -
     assert record["settings"] == {"temperature": 0.2, "queue_size": 4096, "momentum": 0.99}
     assert record["params"]["random_state"] == 7
     assert record["params"]["training"]["view_rate"] == 0
-    assert record["params"]["input"] == {"kind": "log", "sparse": True}
+    assert record["params"]["input"] == {"kind": "log", "sparse": True, "target_sum": 78.5}
     assert record["genes"].tolist() == logged.var_names.tolist()
     history = pd.DataFrame(record["history"])
     assert len(history) == len(model.history) == 4  # 2 + 2, the generator's epochs left out

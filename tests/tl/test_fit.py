@@ -53,7 +53,7 @@ def test_record(logged: anndata.AnnData, small: dict) -> None:
     assert params["training"]["view_rate"] == 0.25
     assert params["training"]["warmup_epochs"] == 2
     assert params["domain"]["n_semantic"] == 6
-    assert params["input"] == {"kind": "log", "sparse": True}
+    assert params["input"] == {"kind": "log", "sparse": True, "target_sum": 78.5}
     assert record["versions"]["diffaug"] == diffaug.__version__
     assert record["genes"].tolist() == logged.var_names.tolist()
     history = pd.DataFrame(record["history"])
