@@ -53,7 +53,12 @@ def z_scored(adata: AnnData) -> np.ndarray:
 
 def pca_50(adata: AnnData, n_components: int = 50) -> np.ndarray:
     """50 principal components of the z-scored genes: the peer every biologist has."""
-    scratch = AnnData(z_scored(adata))
+    return components(z_scored(adata), n_components)
+
+
+def components(x: np.ndarray, n_components: int) -> np.ndarray:
+    """So many principal components of features as they are, fewer where there are not enough."""
+    scratch = AnnData(x)
     sc.pp.pca(scratch, n_comps=min(n_components, min(scratch.shape) - 1), random_state=0)
     return scratch.obsm["X_pca"]
 

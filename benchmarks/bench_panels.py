@@ -14,6 +14,7 @@ import pandas as pd
 import scanpy as sc
 from _common import Results, machine, markdown, pca_50, write_page
 from anndata import AnnData
+from harness.protocols import crossval_scores
 from scipy import sparse
 
 import diffaug
@@ -52,9 +53,12 @@ def measure(counts: AnnData, labels: np.ndarray, total: str) -> dict[str, Any]:
     if total != "none":
         sc.pp.normalize_total(adata, target_sum=float(np.median(totals)) if total == "median" else TARGET_SUM)
     sc.pp.log1p(adata)
-    x = pca_50(adata)
-    scores = {p: float(np.nanmean(metrics.row_hits(x, labels, probe=p, k=15))) for p in ("linear", "knn")}
-    return {**scores, "counts": float(np.median(totals)), "n_obs": adata.n_obs, "n_vars": adata.n_vars}
+    return {
+        **crossval_scores(pca_50(adata), labels),
+        "counts": float(np.median(totals)),
+        "n_obs": adata.n_obs,
+        "n_vars": adata.n_vars,
+    }
 
 
 def gain(median: pd.Series, plain: pd.Series) -> str:

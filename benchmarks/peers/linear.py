@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from _common import pca_50, z_scored
+from _common import components, pca_50, z_scored
 from anndata import AnnData
 from scipy import sparse
 
@@ -23,13 +23,9 @@ def pca(adata: AnnData, seed: int, *, n_components: int = 50) -> np.ndarray:
 def _weighted(name: str, shown: str, power: float, note: str) -> None:
     @register(name, shown, stochastic=False, flat="first", note=note)
     def embed(adata: AnnData, seed: int, *, n_components: int = 50) -> np.ndarray:
-        import scanpy as sc
-
         x = np.asarray(raw(adata, seed), dtype=np.float64)
         spread = x.std(axis=0)
-        scratch = AnnData((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1) ** power)
-        sc.pp.pca(scratch, n_comps=min(n_components, min(scratch.shape) - 1), random_state=0)
-        return scratch.obsm["X_pca"]
+        return components((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1) ** power, n_components)
 
 
 _weighted(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness.protocols import K, crossval_scores
 from harness.sets import Slice, prepared_file, read_prepared
 from harness.store import now, settings_hash
 from scipy import sparse
@@ -28,7 +29,6 @@ from search.rows import Key, SearchRows
 
 logger = logging.getLogger("bench")
 
-K = 15
 #: Starts of k-means, of which each keeps the best of a few; the mean over them is the score.
 KMEANS_SEEDS, KMEANS_STARTS = 4, 3
 _VERSIONS = ("diffaug", "torch", "numpy", "scikit-learn")
@@ -194,10 +194,9 @@ def split(n_obs: int, n_train: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def judged(x: np.ndarray, labels: np.ndarray, kmeans_seeds: int = KMEANS_SEEDS) -> dict[str, float]:
     """Scores of an embedding, each cell tested once."""
-    probes = {p: float(np.nanmean(metrics.row_hits(x, labels, probe=p, k=K))) for p in metrics.hits.HIT_PROBES}
     found = [metrics.kmeans_scores(x, labels, n_init=KMEANS_STARTS, random_state=seed) for seed in range(kmeans_seeds)]
     return {
-        **probes,
+        **crossval_scores(x, labels),
         "kmeans": float(np.mean([f.accuracy for f in found])),
         "nmi": float(np.mean([f.nmi for f in found])),
         "ari": float(np.mean([f.ari for f in found])),

@@ -38,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 #: Counts on the model's genes may take so many times the share that they had in training.
 _SHARE_FACTOR = 1.5
-#: Totals of `pp.recipe` that differ by less are the same.
-_SAME_TOTAL = 0.01
 #: The same of the expression on the model's genes, up and down, where it is logarithms and not counts that are known.
 _LEVEL_FACTOR = 1.5
+#: Totals of `pp.recipe` that differ by a smaller share are the same.
+_SAME_TOTAL = 0.01
 #: Values, zeros included, that a piece of a file has at most: 128 MB of a dense matrix in float32.
 _VALUES_AT_ONCE = 1 << 25
 
@@ -120,18 +120,18 @@ class NewCells:
             return
         require_unique_genes(adata)
         self._are_counts = found.kind == meta["kind"] == "counts"
+        total = meta.get("target_sum")
         if self._are_counts:
             check_none_empty(seen.n_empty, self._address)
             _check_share(count_share(seen.sums), meta["count_share"], self._address)
             self._target_sum = meta["target_sum"]
         else:
-            _check_scale(found, meta["kind"], self._address, meta.get("target_sum"))
+            _check_scale(found, meta["kind"], self._address, total)
         self._columns = genes.get_indexer(self._features)
         self.absent = [f for f, i in zip(self._features, self._columns, strict=True) if i < 0]
         self._check_genes(genes, missing, name)
         if found.kind == "log" and meta.get("levels") is not None:  # models of before have none
             known = np.asarray(meta["levels"])[self._columns >= 0]
-            total = meta.get("target_sum")
             if not _compare_totals(recorded_total(adata, layer), total, self._address):
                 _compare_levels(seen.level / adata.n_obs, float(known.sum()), self._address, total)
 

@@ -104,7 +104,7 @@ def aligned(
         scale = f"The synthetic cells hold counts, the real ones logarithms: counts were scaled to {level:.0f} and logged here."
     else:
         x = {"synthetic": made}
-        total = _total_of(synthetic, made, values["train"], places["train"])
+        total = _total_of(synthetic, made, values["train"], kinds["train"].kind, places["train"])
         for name, v in values.items():
             fitted = on_scale_of(target, v, name, layer, total)
             if fitted is not v:
@@ -228,24 +228,25 @@ def matrix_of(adata: AnnData, name: str, layer: str | None) -> Any:
 def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
     """Real cells with all their genes, on the scale of the synthetic ones."""
     made, values = matrix_of(synthetic, "synthetic", None), matrix_of(real, "real", layer)
-    total = _total_of(synthetic, made, values, _columns(synthetic, real, "real"))
+    total = _total_of(synthetic, made, values, describe_matrix(values).kind, _columns(synthetic, real, "real"))
     x = on_scale_of(describe_matrix(made), values, "real", layer, total)
     return AnnData(x, obs=real.obs[[]], var=real.var[[]])
 
 
-def _total_of(synthetic: AnnData, made: Any, real: Any, places: np.ndarray) -> float:
+def _total_of(synthetic: AnnData, made: Any, real: Any, kind: str, places: np.ndarray) -> float:
     """To what total real counts are scaled beside logarithms of made cells.
 
     To that of the cells of their model, where they say it; otherwise, of 10,000 and the median of a panel, to the one that is
-    nearer to their own level. ``places`` are the made genes among the real ones.
+    nearer to their own level. ``kind`` is that of the real values, ``places`` are the made genes among theirs.
     """
     known = recorded_total(synthetic, None)
-    if known is not None or describe_matrix(real).kind != "counts":
-        return TARGET_SUM if known is None else known
-    sums = (np.asarray(x.sum(axis=1, dtype=np.float64)).ravel() for x in (real[:, places], real))
-    some, whole = sums
+    if known is not None:
+        return known
+    if kind != "counts" or (median := target_sum_of(real)) == TARGET_SUM:
+        return TARGET_SUM
+    some, whole = (np.asarray(x.sum(axis=1, dtype=np.float64)).ravel() for x in (real[:, places], real))
     level = _level(made) / max(float(np.median(some / np.maximum(whole, 1))), 1e-12)
-    return min((TARGET_SUM, target_sum_of(real)), key=lambda total: abs(np.log(total / max(level, 1e-12))))
+    return min((TARGET_SUM, median), key=lambda total: abs(np.log(total / max(level, 1e-12))))
 
 
 def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None, total: float) -> Any:
