@@ -528,6 +528,10 @@ ARRAYS: list[Row] = [
     ("source_mask", nothing, lambda s: s.model().generate(source=np.ones(60, bool)), TypeError, "Expected `source` to be a list of row numbers, found dtype bool"),
     ("source_and_number", nothing, lambda s: s.model().generate(3, source=[1]), ValueError, "Expected exactly one of `n_obs` and `source`, found both"),
     ("short_labels", nothing, lambda s: s.model("label").augment(s.x, labels=np.array(["type_0"])), ValueError, r"Expected `labels` of shape \(60,\)"),
+    ("labels_missing", nothing, lambda s: DiffAug(settings(diffusion={"condition": "label"})).fit(s.x, labels=["a", np.nan] * 30),
+     ValueError, "Expected `labels` with a name of each event, found 30 missing"),
+    ("batches_missing", nothing, lambda s: DiffAug(SMALL).fit(s.x, batch=np.array(["a", None, "b"] * 20, dtype=object)),
+     ValueError, "Expected `batch` with a name of each event, found 20 missing"),
     ("unknown_backend", nothing, lambda s: DiffAug(backend="sounds"), ValueError, "Expected a backend among .*found 'sounds'"),
 ]  # fmt: skip
 

@@ -28,7 +28,7 @@ from diffaug.backends._events import (
     resolve_config,
     training_events,
 )
-from diffaug.core.arguments import check_length, share, whole_number
+from diffaug.core.arguments import check_length, check_names, share, whole_number
 from diffaug.core.batch_condition import UNKNOWN, with_batch
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
 from diffaug.core.config import Config
@@ -197,6 +197,8 @@ class DiffAug:
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batches = training_events(self._backend_cls, x, batch)
         check_length("labels", labels, n_obs)
+        if self.asked.diffusion.condition == "label":
+            check_names("labels", labels, n_obs)
         plan = self.asked.training
         n_views = plan.n_views if plan.n_cycles and plan.view_rate else 0
         sizes = dict(zip(("batch_size", "generator_batch_size"), plan.batch_sizes(n_obs), strict=True))

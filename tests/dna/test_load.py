@@ -59,6 +59,8 @@ def test_deduplicated() -> None:
     assert made.labels is not None
     assert made.labels.tolist() == ["x", "x", "x"]
     assert dna.deduplicated(made).names == made.names
+    unlabelled = table([a, a, b, b], [c], labels=np.array([np.nan, np.nan, "x", np.nan, "x"], dtype=object))
+    assert dna.deduplicated(unlabelled).names == ["row0", "row4"]  # none twice is no contradiction, none and x is
     with pytest.raises(ValueError, match="Expected sequences of their own in the part 'test', found none"):
         dna.deduplicated(table([a, b], [a]))
     with pytest.raises(ValueError, match="Expected `min_overlap` of at least 1, found 0"):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffaug.backends._base import Backend
-from diffaug.core.arguments import check_length
+from diffaug.core.arguments import check_names
 from diffaug.core.config import Config, config_from_dict
 from diffaug.core.inference import encode, events_at_once
 from diffaug.core.memory import enough_memory, size_text
@@ -59,7 +59,7 @@ def training_events(
     n_obs = x.shape[0]
     if n_obs < 3:
         raise ValueError(f"Expected at least 3 events to train on, found {n_obs}.")
-    check_length("batch", batch, n_obs)
+    check_names("batch", batch, n_obs)
     return event_shape, n_obs, None if batch is None else Batches(*np.unique(batch, return_inverse=True))
 
 

@@ -45,6 +45,19 @@ def check_length(name: str, values: Any, n_obs: int) -> None:
         raise ValueError(f"Expected `{name}` of shape ({n_obs},), one of each event, found {np.shape(values)}.")
 
 
+def check_names(name: str, values: Any, n_obs: int) -> None:
+    """Check that there is a name of each event, none missing: text would make a class or batch ``'nan'`` of those."""
+    import pandas as pd
+
+    check_length(name, values, n_obs)
+    missing = 0 if values is None else int(np.sum(pd.isna(np.asarray(values, dtype=object))))
+    if missing:
+        raise ValueError(
+            f"Expected `{name}` with a name of each event, found {missing} missing (None or NaN). Fill them or leave these events "
+            "out."
+        )
+
+
 def check_real_array(events: str, values: str, x: object) -> None:
     """Check an array of real numbers; ``events`` and ``values`` are what the domain calls it and them."""
     if not isinstance(x, np.ndarray):

@@ -14,6 +14,7 @@ from diffaug.datasets import manifest, path
 from diffaug.datasets._files import data_folder
 from diffaug.dna._files import SequenceTable, read_sequences
 from diffaug.dna._genomic_benchmarks import read_genomic_benchmark
+from diffaug.dna._labels import without_label
 from diffaug.dna._sequences import reverse_complement
 
 logger = logging.getLogger(__name__)
@@ -171,12 +172,17 @@ def deduplicated(table: SequenceTable, *, min_overlap: int | None = None) -> Seq
     """
     keep = ~leaked(table, min_overlap=min_overlap)
     assert table.split is not None
+    labels: list[object] = []
+    if table.labels is not None:  # None for those without one: of two NaN neither is equal to the other
+        labels = [
+            None if none else label for none, label in zip(without_label(table.labels), table.labels, strict=True)
+        ]
     first: dict[tuple[str, str], int] = {}
     for i, (s, part) in enumerate(zip(table.sequences, table.split.tolist(), strict=True)):
         earlier = first.setdefault((part, s), i)
         if earlier != i:
             keep[i] = False
-            if table.labels is not None and table.labels[i] != table.labels[earlier]:
+            if labels and labels[i] != labels[earlier]:
                 keep[earlier] = False
     for part in sorted(set(table.split.tolist())):
         if not (keep & (table.split == part)).any():
