@@ -302,6 +302,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
         ValueError,
         "Expected settings that fit this version .*of type int, found 'many'",
     ),
+    "settings_list": (
+        set_json("config", "diffusion", to=[]),
+        ValueError,
+        "Expected settings that fit this version of diffaug in",
+    ),
     "other_width": (
         set_json("config", "domain", "n_semantic", to=7),
         ValueError,

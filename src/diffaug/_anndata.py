@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,7 +266,7 @@ def _selected_genes(adata: AnnData, x: Matrix, kind: str, batch_key: str | None)
             sc.pp.highly_variable_genes(
                 scratch, n_top_genes=N_TOP_GENES, batch_key=None if batch_key is None else "batch"
             )
-        logger.warning("selected %d highly variable genes of %d", N_TOP_GENES, adata.n_vars)
+        logger.info("selected %d highly variable genes of %d", N_TOP_GENES, adata.n_vars)
         return scratch.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)
     if adata.n_vars > MANY_GENES:
         logger.warning(
@@ -366,8 +366,17 @@ def read_source(
         obs_column(adata, batch_key, "batch_key")
     if adata.n_obs < MIN_CELLS:
         raise ValueError(f"Expected at least {MIN_CELLS} cells to train on, found {adata.n_obs}.")
+    n_alike = int(adata.obs_names.duplicated().sum())
+    if n_alike:
+        logger.warning(
+            "%d cells have the name of another: by its names the model knows its cells later, as in `tl.generate(train=...)`, "
+            "which then is refused. Call `adata.obs_names_make_unique()` before the fit.",
+            n_alike,
+        )
     raw, address = matrix_slot(adata, layer, use_rep)
     x = checked_matrix(raw, address)
+    if x.dtype == bool:
+        x = x.astype(np.float32)
     if use_rep is not None:
         features = [f"{use_rep}_{i}" for i in range(x.shape[1])]
         kind: str = "other"
@@ -383,9 +392,8 @@ def read_source(
                 "Look at what made them, or name the `layer` that holds the counts."
             )
         if kind == "counts":
-            # A warning, because nothing less is seen in a notebook where no log was set up.
             target_sum = target_sum_of(x)
-            logger.warning(
+            logger.info(
                 "`%s` holds raw counts: training on a copy normalised to %g per cell and log-transformed",
                 address,
                 target_sum,
@@ -434,33 +442,45 @@ def cells_meta(model: object) -> dict[str, Any]:
     assert model.backend is not None
     if "features" not in model.meta:
         raise ValueError("Expected a model fitted by `tl.fit`, found one fitted on arrays. Use its own methods.")
+    found = {
+        len(column)
+        for column in [model.meta["cells"]["names"], *(g["codes"] for g in model.meta["cells"]["groups"].values())]
+    }
+    if len(model.meta["features"]) != model.event_shape[0] or found != {model.n_obs}:
+        raise ValueError(
+            f"Expected names of {model.event_shape[0]} features and of {model.n_obs} cells and their groups with the model, found "
+            f"{len(model.meta['features'])} and {sorted(found)}: its config.json is damaged or was edited. Save the model again."
+        )
     return model.meta
 
 
-def categorical_obs(obs: pd.DataFrame) -> pd.DataFrame:
-    """The columns of ``.obs`` that name groups, as categories: what synthetic cells inherit from their condition."""
+def categorical_obs(obs: pd.DataFrame, also: Collection[str] = ()) -> pd.DataFrame:
+    """The columns of ``.obs`` that name groups, as categories: what synthetic cells inherit from their condition.
+
+    Those of ``also`` do so whatever they look like: what a model was told of, and what it kept as groups of all its cells.
+    """
     columns = {}
     for name in obs:
-        column = obs[name]
-        if (
-            isinstance(column.dtype, pd.CategoricalDtype)
-            or column.dtype.kind in "OSUb"
-            or pd.api.types.is_string_dtype(column)
-        ):
-            most = _MAX_CATEGORIES
-        elif column.dtype.kind in "iu":  # cluster numbers, but not counts of something
-            most = min(_MAX_NUMBERS, len(obs) // 10)
-        else:
-            continue
-        column = column.astype(str).where(column.notna()).astype("category")
-        if len(column.cat.categories) <= most:
-            columns[str(name)] = column
+        most = len(obs) if name in also else _most_groups(obs[name])
+        if most:
+            column = obs[name].astype(str).where(obs[name].notna()).astype("category")
+            if len(column.cat.categories) <= most:
+                columns[str(name)] = column
     return pd.DataFrame(columns, index=obs.index)
 
 
-def pack_obs(obs: pd.DataFrame) -> dict[str, Any]:
-    """Names and groups of cells as JSON-able columns; inverse of :func:`unpack_obs`."""
-    groups = categorical_obs(obs)
+def _most_groups(column: pd.Series) -> int:
+    """How many different values a column of groups may have; 0 for a column that is of something else."""
+    is_text = isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column)
+    if is_text or column.dtype.kind in "OSUb":
+        return _MAX_CATEGORIES
+    # Cluster numbers, but not counts of something.
+    return min(_MAX_NUMBERS, len(column) // 10) if column.dtype.kind in "iu" else 0
+
+
+def pack_obs(obs: pd.DataFrame, *told: str | None) -> dict[str, Any]:
+    """Names and groups of cells as JSON-able columns, those of ``told`` among them; inverse of :func:`unpack_obs`."""
+    groups = categorical_obs(obs, [key for key in told if key is not None])
     return {
         "names": obs.index.astype(str).tolist(),
         "groups": {
@@ -476,6 +496,11 @@ def unpack_obs(packed: dict[str, Any]) -> pd.DataFrame:
         {name: pd.Categorical.from_codes(part["codes"], part["categories"]) for name, part in packed["groups"].items()},
         index=pd.Index(packed["names"]),
     )
+
+
+def groups_of(model: DiffAug) -> list[str]:
+    """Names of the columns that a model kept as groups of its cells."""
+    return list(model.meta.get("cells", {}).get("groups", {}))
 
 
 def write_embedding(adata: AnnData, model: DiffAug | Baseline, embedding: Embedding, keys: Keys, **more: Any) -> None:

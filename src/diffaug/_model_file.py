@@ -80,7 +80,7 @@ class SavedModel(NamedTuple):
     def _fitting(self) -> Iterator[None]:
         try:
             yield
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected settings that fit this version of diffaug in {str(self.folder)!r}, found others: {error.args[0]}"
             ) from error

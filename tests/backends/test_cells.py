@@ -281,6 +281,17 @@ def fano(counts: np.ndarray) -> np.ndarray:
     return counts.var(axis=0) / counts.mean(axis=0)
 
 
+def test_hand_views_leave_their_data_alone() -> None:
+    """Neighbours are looked for in a copy of the features that is centred in place."""
+    data = torch.randn(80, 60, generator=torch.Generator().manual_seed(0))
+    backend, before = prepared(data.numpy()), data.clone()
+    backend.hand_views(data, kind="mixup")
+    assert torch.equal(data, before)
+    torch.testing.assert_close(
+        cell_neighbors(data.clone(), 5, 20, overwrite=True), cell_neighbors(data, 5, 20), rtol=0, atol=0
+    )
+
+
 def test_strata_are_of_depth() -> None:
     counts, x = sequenced()
     backend = prepared(x)
@@ -331,6 +342,20 @@ def test_without_counts_of_several_depths_there_are_no_strata(kind: str) -> None
     assert backend.strata(backend.to_model(x)) is None
     backend.calibrate(torch.randn(500, x.shape[1]), None)
     assert torch.isfinite(backend.from_generator(torch.randn(20, x.shape[1]))).all()
+
+
+def test_a_shallow_cell_has_one_stratum_whoever_stands_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Cells with a count or two tell of no scale themselves; among others they have a stratum, and so they do alone."""
+    counts, _ = sequenced()
+    counts[:3] = 0
+    counts[:3, :2] = [1, 2]
+    x = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1000).astype(np.float32)
+    backend = prepared(x)
+    among, alone = backend.strata(backend.to_model(x)), backend.strata(backend.to_model(x[:3]))
+    assert among is not None and alone is not None and alone.tolist() == among[:3].tolist() == [0, 0, 0]
+    assert not caplog.records
+    assert backend.strata(backend.to_model(x[3:30] * 1.1)) is None  # what can be told is
+    assert "no log1p of scaled counts" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["odd cells", "read counts", "empty cells"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,18 @@ def test_new_folder(tmp_path: Path) -> None:
     assert content(tmp_path / "deep" / "model") == {"a.txt": "one"}
     assert os.listdir(tmp_path / "deep") == ["model"]  # no scraps beside it
     assert (tmp_path / "deep" / "model").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o002, 0o775)])
+def test_the_umask_says_who_may_enter(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with written_whole(tmp_path / "out") as folder:
+            (folder / "file").touch()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == mode
 
 
 def test_it_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -184,7 +197,7 @@ def test_read_only_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*args: object, **kwargs: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OSError, match=r"Expected a place where .*model' can be written, found Permission denied"):
         write(tmp_path / "model", "one")
     assert not (tmp_path / "model").exists()

@@ -9,6 +9,7 @@ from typing import Any
 import anndata
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 
@@ -45,6 +46,22 @@ def test_forced(uneven: anndata.AnnData, small: dict) -> None:
     assert record["groups"]["added"].to_dict() == {"type_2": 26}
     assert record["low"] <= record["gain"] <= record["high"]
     assert record["judged_fingerprint"].tolist() == [record["model_fingerprint"]]
+
+
+def test_groups_of_all_kinds_can_be_written(uneven: anndata.AnnData, small: dict, tmp_path: Path) -> None:
+    """Booleans, numbers and categories that only some cells have: synthetic cells get them as the real ones have them."""
+    uneven.obs["doublet"] = np.arange(124) % 5 == 0
+    uneven.obs["cluster"] = np.arange(124) % 3
+    uneven.obs["note"] = pd.Categorical([None, "a", "b", None] * 31)
+    out = call(uneven, small, force=True)
+    out.write_h5ad(tmp_path / "out.h5ad")
+    read = anndata.read_h5ad(tmp_path / "out.h5ad").obs
+    source = uneven.obs.loc[read["condition_cell"].iloc[124:].astype(str)]
+    assert read["doublet"].dtype == bool and read["cluster"].dtype.kind == "i"
+    for column in ("doublet", "cluster", "note"):
+        pd.testing.assert_series_equal(
+            read[column].iloc[124:].reset_index(drop=True), source[column].reset_index(drop=True), check_dtype=False
+        )
 
 
 def test_declined_with_the_number(uneven: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture) -> None:

@@ -430,3 +430,28 @@ def test_real_cells_embed_better_than_by_an_untrained_encoder(pbmc: anndata.AnnD
         scores[name] = cross_val_score(knn, adata.obsm["X_diffaug"], adata.obs[key].astype(str), cv=5).mean()
     assert scores["trained"] > scores["untrained"] + 0.02
     assert scores["trained"] > 0.75
+
+
+def test_names_that_cells_share_are_said(
+    logged: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    logged.obs_names = ["one", "one", *logged.obs_names[2:]]
+    run(logged, small, max_epochs=1)
+    assert "1 cells have the name of another" in caplog.text and "obs_names_make_unique" in caplog.text
+
+
+def test_labels_that_are_not_used_are_said(
+    logged: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(logged, small, label_key="cell_type", max_epochs=1)
+    assert "label_key='cell_type' is not used" in caplog.text
+    caplog.clear()
+    small["diffusion"]["condition"] = "label"
+    run(logged, small, label_key="cell_type", max_epochs=1)
+    assert "is not used" not in caplog.text
+
+
+def test_a_boolean_representation(logged: anndata.AnnData, small: dict) -> None:
+    logged.obsm["open"] = np.random.default_rng(0).random((150, 12)) < 0.3
+    run(logged, small, use_rep="open", max_epochs=1)
+    assert np.isfinite(logged.obsm["X_diffaug"]).all()

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 from diffaug import DiffAug
-from diffaug.tl import fit, generate
+from diffaug.tl import augment, fit, generate
 
 
 @pytest.mark.parametrize("n_obs", [1, 149, 150, 400])
@@ -81,6 +81,21 @@ def test_from_counts_comes_log_normalised(counts: anndata.AnnData, small: dict) 
     assert total == np.median(np.asarray(counts.X.sum(axis=1))) and made.uns["diffaug_recipe"] == {"target_sum": total}
     assert np.median(np.expm1(made.X.toarray()).sum(axis=1)) == pytest.approx(total, rel=0.15)
     assert not np.allclose(made.X.data, np.rint(made.X.data))
+
+
+def test_groups_are_those_of_the_model_whatever_is_asked_for(logged: anndata.AnnData, small: dict) -> None:
+    """A batch of floats, and cluster numbers that so few cells could not tell from counts of something."""
+    logged.obs["batch"] = np.arange(150) % 2 + 1.0
+    logged.obs["cluster"] = np.arange(150) % 4
+    logged.obs["reads"] = np.arange(150)
+    model = fit(logged, config=small, batch_key="batch", device="cpu", progress=False)
+    made = generate(model, 6, batch="1.0")
+    assert made.obs["batch"].tolist() == ["1.0"] * 6 and "reads" not in made.obs
+    few = logged[:6].copy()
+    for cells in (generate(model, like=few), augment(few, model)):
+        assert cells.obs["cluster"].tolist() == list("012301") and cells.obs["batch"].tolist() == ["1.0", "2.0"] * 3
+    wanted = generate(model, groupby="cluster", n={1: 2, "3": 1}).obs["cluster"]
+    assert wanted.tolist() == ["1", "1", "3"]
 
 
 def test_seeds(model: DiffAug) -> None:

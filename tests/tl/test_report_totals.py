@@ -42,3 +42,14 @@ def test_the_cells_of_a_model_say_their_total(counts: anndata.AnnData, model: An
     made = diffaug.tl.generate(model, 20)
     assert made.uns["diffaug_recipe"] == {"target_sum": model.meta["target_sum"]} == counts.uns["diffaug_recipe"]
     assert "diffaug_recipe" not in diffaug.tl.generate(model, 20, output="counts").uns
+
+
+def test_a_cell_without_counts_on_the_made_genes_is_said(counts: anndata.AnnData) -> None:
+    """It has counts on others: to filter cells by their counts, as is done elsewhere, would take out nothing."""
+    made = anndata.AnnData(counts.X[:, :30].copy(), var=counts.var.iloc[:30][[]])
+    counts.X = counts.X.toarray()
+    counts.X[5, :30] = 0
+    how = {"layer": None, "groupby": None, "donor_key": None}
+    sets = {"train": counts[:75].copy(), "held_out": counts[75:].copy()}
+    with pytest.raises(ValueError, match=r"counts on the 30 genes .* in every cell of `train`, found 1 empty there"):
+        aligned(made, sets, **how)  # type: ignore[arg-type]

@@ -44,13 +44,17 @@ def some_of(x: Tensor) -> Tensor:
     return x[:: -(-len(x) // _LOOKED_AT)]
 
 
-def has_depths(x: Tensor) -> bool:
+def has_depths(x: Tensor) -> bool | None:
     """Whether rows are log1p of scaled counts: the values of nearly each are multiples of its least.
 
     Parameters
     ----------
     x
         Values of at least 0, shape ``(n, n_features)``, of at least one row.
+
+    Returns
+    -------
+    ``None`` where no row has enough distinct values to tell, as in a few shallow cells.
     """
     if x.max() > _LARGEST_LOG:
         return False
@@ -61,7 +65,7 @@ def has_depths(x: Tensor) -> bool:
     # Of few distinct values any is a multiple of another by chance.
     distinct = torch.where(near, multiple.round(), 0.0).sort(dim=1).values.diff(dim=1).gt(0).sum(dim=1)
     telling = distinct >= _LEAST_VALUES
-    return bool(telling.any()) and bool(whole.all(dim=1)[telling].float().mean() >= _LEAST_ON_LATTICE)
+    return bool(whole.all(dim=1)[telling].float().mean() >= _LEAST_ON_LATTICE) if telling.any() else None
 
 
 def _levels(x: Tensor, n_skip: Tensor) -> Tensor:

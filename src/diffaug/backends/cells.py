@@ -177,20 +177,24 @@ def paper_config() -> Config:
 PRESETS = {"default": default_config, "paper": paper_config}
 
 
-def cell_neighbors(data: Tensor, k: int, n_components: int, batch: np.ndarray | None = None, seed: int = 0) -> Tensor:
+def cell_neighbors(
+    data: Tensor, k: int, n_components: int, batch: np.ndarray | None = None, seed: int = 0, *, overwrite: bool = False
+) -> Tensor:
     """Neighbours of each cell on principal components, shape ``(n, k)``.
 
     With ``batch`` codes each cell gets as many neighbours from every batch as from its own (balanced neighbours, after
     Polanski et al. 2020), so that views lead from one batch to another. A batch with too few cells repeats them; a cell
-    is never its own neighbour, not even where it is alone in its batch.
+    is never its own neighbour, not even where it is alone in its batch. With ``overwrite`` the data are centred in place,
+    which saves a copy of them.
     """
     n, width = data.shape
     if width > n_components:
         q = min(n_components, n - 1)
         # Apple's devices lack the decomposition, and their random numbers are not seeded here.
         work = data.cpu() if data.device.type == "mps" else data
+        work = work.sub_(work.mean(dim=0)) if overwrite else work - work.mean(dim=0)
         with seeded_init(seed, work.device):
-            u, s, _ = torch.svd_lowrank(work - work.mean(dim=0), q=q, niter=4)
+            u, s, _ = torch.svd_lowrank(work, q=q, niter=4)
         data = (u * s).to(data.device)
     if batch is None:
         return _search(data, min(k, n - 1), None)
@@ -307,9 +311,11 @@ class CellsBackend(Backend):
     def to_model(self, x: Any) -> Tensor:
         """Standardise, float32, shape ``(n, n_features)``."""
         _check_finite(x)
-        dense = x.toarray() if sp.issparse(x) else np.asarray(x)
         # A copy, as the user's matrix is never written to, and row by row, as products of other orders round differently.
-        out = torch.as_tensor(np.array(dense, dtype=np.float32, order="C"))
+        if sp.issparse(x):
+            out = torch.as_tensor(np.asarray(x.toarray(order="C"), dtype=np.float32))
+        else:
+            out = torch.as_tensor(np.array(x, dtype=np.float32, order="C"))
         return out.sub_(self.mean.cpu()).div_(self.std.cpu())
 
     def from_model(self, v: Tensor) -> np.ndarray:
@@ -333,7 +339,8 @@ class CellsBackend(Backend):
         """Stratum of depth of each cell, for :meth:`from_generator`; ``None`` where depths are not told apart."""
         if self.marginals.n_used == 1 or not len(v):
             return None
-        if not has_depths(self._unscaled(some_of(v))):
+        # Of cells too shallow to tell it is taken to be as in training.
+        if has_depths(self._unscaled(some_of(v))) is False:
             logger.warning(
                 "the depths of these cells cannot be read, as their values are no log1p of scaled counts: what is drawn for "
                 "them has the distributions of training cells of all depths"
@@ -414,7 +421,7 @@ class CellsBackend(Backend):
             raise ValueError(f"Expected at least 2 cells for mixup views, found {len(data)}.")
         weights = self._weights()
         seen = weighted(data, None if weights is None else weights.to(data), s.max_value)
-        neighbors = cell_neighbors(seen, s.n_neighbors, s.n_components, batch)
+        neighbors = cell_neighbors(seen, s.n_neighbors, s.n_components, batch, overwrite=True)
         return partial(_mixup, data, neighbors, s.mixup_mode)
 
 

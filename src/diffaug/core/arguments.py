@@ -47,15 +47,18 @@ def check_length(name: str, values: Any, n_obs: int) -> None:
 
 def check_names(name: str, values: Any, n_obs: int) -> None:
     """Check that there is a name of each event, none missing: text would make a class or batch ``'nan'`` of those."""
-    import pandas as pd
-
     check_length(name, values, n_obs)
-    missing = 0 if values is None else int(np.sum(pd.isna(np.asarray(values, dtype=object))))
+    missing = sum(map(_is_missing, [] if values is None else np.asarray(values, dtype=object).tolist()))
     if missing:
         raise ValueError(
             f"Expected `{name}` with a name of each event, found {missing} missing (None or NaN). Fill them or leave these events "
             "out."
         )
+
+
+def _is_missing(value: Any) -> bool:
+    """``None``, a NaN, NaT, or the NA of pandas, which equals nothing and is no truth value either."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def check_real_array(events: str, values: str, x: object) -> None:

@@ -172,7 +172,8 @@ class TrainingConfig:
         ``"alternating"``: A (warm-up) -> [B -> fill the bank -> A (mixed)] x ``n_cycles``. ``"joint"``: both networks in
         one pass (the paper's first version, ablation B4), the bank filled before each mixed block.
     n_cycles
-        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone.
+        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone, where ``warmup_epochs`` is
+        ``None`` for as many epochs as its warm-up and mixed phases have in a loop of one cycle.
     warmup_epochs, generator_epochs, mixed_epochs
         Epochs of the warm-up, and of each cycle's B and A phase. ``None`` takes them from the number of events, so
         that the phases have about ``warmup_steps``, ``generator_steps`` and ``mixed_steps`` optimiser steps in all.
@@ -308,6 +309,8 @@ class TrainingConfig:
         warmup = epochs(self.warmup_epochs, self.warmup_steps, self.encoder_passes, encoder_steps)
         generator = epochs(self.generator_epochs, self.generator_steps, self.generator_passes, generator_steps, cycles)
         mixed = epochs(self.mixed_epochs, self.mixed_steps, self.encoder_passes, encoder_steps, cycles)
+        if self.n_cycles == 0 and self.warmup_epochs is None:
+            warmup += mixed  # the encoder alone is trained as long as in the loop
         if max_epochs is not None:
             _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)

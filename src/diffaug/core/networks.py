@@ -86,7 +86,8 @@ class MLPEncoder(nn.Module):
 
 def weighted(x: Tensor, weights: Tensor | None, max_value: float) -> Tensor:
     """Features multiplied by their weights, where there are any, and clipped to plus or minus ``max_value``."""
-    return (x if weights is None else x * weights).clamp(-max_value, max_value)
+    # In place where the product is new: no second copy of all features.
+    return x.clamp(-max_value, max_value) if weights is None else (x * weights).clamp_(-max_value, max_value)
 
 
 def time_features(t: Tensor, dim: int) -> Tensor:

@@ -86,13 +86,13 @@ def written_whole(target: Path, *, kind: FolderKind | None = None, overwrite: bo
     given, target = target, target.resolve()  # a link stays, and what it points to is replaced
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        fresh = target.parent / f".{target.name}.{secrets.token_hex(8)}"
+        fresh.mkdir()  # whom the umask lets in, where mkdtemp would let in nobody else
     except OSError as error:
         raise OSError(
             f"Expected a place where {str(given)!r} can be written, found {error.strerror or error}. Choose another folder."
         ) from error
     try:
-        fresh.chmod(0o755)  # mkdtemp makes private folders
         yield fresh
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from diffaug._anndata import Matrix, read_source, read_totals
+from diffaug._anndata import Matrix, categorical_obs, groups_of, read_source, read_totals
 from diffaug._keys import CONDITION_CELL, COUNTS_LAYER, LIBRARY_SIZE, SYNTHETIC
 from diffaug._model import DiffAug
 from diffaug._new_cells import read_like
-from diffaug.tl._generate import generate
+from diffaug.tl._generate import OWN_COLUMNS, generate
 from diffaug.tl._library_sizes import Totals, as_counts, as_log, log_scale
 
 Array = NDArray[Any]
@@ -80,8 +80,11 @@ class RealCells:
         """Look-alikes of some of them; where there are counts, these and the values that follow from them."""
         like, output = adata[among].copy(), "log" if self.totals is None else "counts"
         made = generate(model, n, like=like, output=output, train=train, random_state=seed, progress=False)  # type: ignore[arg-type]
+        at = adata.obs_names.get_indexer(made.obs[CONDITION_CELL])
+        # Groups as the real cells have them, booleans and numbers: mixed with the texts of `generate` no file could hold them.
+        for column in categorical_obs(adata.obs, groups_of(model)).columns.difference(OWN_COLUMNS):
+            made.obs[column] = adata.obs[column].array[at]
         if self.totals is not None:
-            at = adata.obs_names.get_indexer(made.obs[CONDITION_CELL])
             made.layers[COUNTS_LAYER] = made.X
             made.X = self._as_input(as_log(made.X, made.obs[LIBRARY_SIZE].to_numpy(), self._scale[at]))
         return made

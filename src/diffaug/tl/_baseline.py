@@ -120,7 +120,7 @@ def baseline(
     whole_number("n_views", n_views, 1)
     source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
     batch = None if batch_key is None else obs_column(adata, batch_key, "batch_key").astype(str).to_numpy()
-    fitted.meta = {**source.meta, "batch_key": batch_key, "cells": pack_obs(adata.obs)}
+    fitted.meta = {**source.meta, "batch_key": batch_key, "cells": pack_obs(adata.obs, batch_key)}
     generated = None
     if model is not None:
         _check_same_cells(model, source)

@@ -147,9 +147,20 @@ def fit(
         raise ValueError(
             "Expected `label_key` for condition='label' (ablation A1), found none. Name a column of `.obs`."
         )
+    if labels is not None and settings.diffusion.condition != "label":
+        logger.warning(
+            "label_key=%r is not used: labels enter a training only with the setting condition='label'. With twin=True "
+            "and `groupby` they judge it.",
+            label_key,
+        )
     if adata.n_obs < settings.training.batch_size:
         logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
-    model.meta = {**source.meta, "batch_key": batch_key, "label_key": label_key, "cells": pack_obs(adata.obs)}
+    model.meta = {
+        **source.meta,
+        "batch_key": batch_key,
+        "label_key": label_key,
+        "cells": pack_obs(adata.obs, batch_key, label_key),
+    }
     model.fit(
         source.x,
         batch=batch,

@@ -17,6 +17,7 @@ from diffaug._anndata import (
     categorical_obs,
     cells_meta,
     check_adata,
+    groups_of,
     new_anndata,
     read_totals,
     unpack_obs,
@@ -43,6 +44,9 @@ from diffaug.tl._provenance import (
     training_cells,
 )
 from diffaug.tl._told import told_of
+
+#: What :func:`generate` says of each cell itself, in place of a column of that name of the conditioning cell.
+OWN_COLUMNS = (CONDITION_CELL, SYNTHETIC, LIBRARY_SIZE, NEAREST_CELL, NEAREST_DISTANCE, DISTANCE_PERCENTILE)
 
 
 def generate(
@@ -206,7 +210,7 @@ def generate(
         provenance["donor_key"] = donor_key
     if like is not None:
         check_adata(like, "like")
-        rows, conditions = _rows_like(like, n_obs, rng)
+        rows, conditions = _rows_like(like, n_obs, groups_of(model), rng)
         _check_audit(against, len(rows))
         x = read_like(like, model, name="like")[rows]
         told = told_of(like.obs, model).of(rows)
@@ -290,12 +294,14 @@ def _from_training(
     return views[:, 0], source
 
 
-def _rows_like(like: AnnData, n_obs: int | None, rng: np.random.Generator) -> tuple[np.ndarray, pd.DataFrame]:
+def _rows_like(
+    like: AnnData, n_obs: int | None, groups: Sequence[str], rng: np.random.Generator
+) -> tuple[np.ndarray, pd.DataFrame]:
     """Rows of ``like`` that condition, and what their synthetic cells inherit."""
     rows = np.arange(like.n_obs)
     if n_obs is not None:
         rows = np.concatenate([rng.permutation(like.n_obs) for _ in range(-(-n_obs // like.n_obs))])[:n_obs]
-    return rows, categorical_obs(like.obs).iloc[rows]
+    return rows, categorical_obs(like.obs, groups).iloc[rows]
 
 
 def _of_batch(cells: pd.DataFrame, batch: str, batch_key: str | None, meta: dict[str, Any]) -> np.ndarray:
@@ -333,13 +339,18 @@ def _rows_by_group(
         n = present
     if not isinstance(n, Mapping):
         n = dict.fromkeys(present, whole_number("n", n, 1))
-    wanted = {group: whole_number(f"n[{group!r}]", count) for group, count in n.items()}
+    # Groups are texts, as the model keeps them: {1: 5} asks for those of the group '1'.
+    wanted = {_as_text(group): whole_number(f"n[{group!r}]", count) for group, count in n.items()}
     for group in wanted:
         if group not in present:
             raise KeyError(_unknown(f"a group of {groupby!r}", group, list(present)))
     if not sum(wanted.values()):
         raise ValueError(f"Expected at least 1 cell in `n`, found {dict(wanted)}.")
     return np.concatenate([spread(members[group], count, rng) for group, count in wanted.items()])
+
+
+def _as_text(group: Any) -> Any:
+    return tuple(map(str, group)) if isinstance(group, tuple) else str(group)
 
 
 def group_rows(cells: pd.DataFrame, groupby: str | Sequence[str]) -> dict[Any, np.ndarray]:

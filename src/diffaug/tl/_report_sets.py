@@ -15,6 +15,7 @@ from diffaug._anndata import (
     check_adata,
     checked_matrix,
     matrix_slot,
+    n_empty_cells,
     normalized_counts,
     obs_column,
     recorded_total,
@@ -22,6 +23,7 @@ from diffaug._anndata import (
 )
 from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix
 from diffaug._totals import TARGET_SUM, target_sum_of
+from diffaug.metrics.memorization import row_fingerprints
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ def aligned(
     totals = None
     if target.kind == "counts" and all(k.kind == "counts" for k in kinds.values()):
         x = {"synthetic": made, **{n: v[:, places[n]] for n, v in values.items()}}
+        for name, v in x.items():
+            _refuse_empty(name, v)
         totals = {n: np.log1p(np.asarray(v.sum(axis=1), dtype=np.float64).ravel()) for n, v in x.items()}
         total = target_sum_of(x["train"])
         x = {n: normalized_counts(v, f"{n}.X", total) for n, v in x.items()}
@@ -184,8 +188,17 @@ def _nearest_name(name: str, known: set[str]) -> str | None:
     return near[0] if near else parts[0] if parts else None
 
 
+def _refuse_empty(name: str, counts: Any) -> None:
+    n_empty = n_empty_cells(counts)
+    if n_empty:
+        raise ValueError(
+            f"Expected counts on the {counts.shape[1]} genes of the synthetic cells in every cell of `{name}`, found {n_empty} "
+            f"empty there: `{name}[:, synthetic.var_names]` has no count of theirs. Leave these cells out."
+        )
+
+
 def _refuse_trained_on(cells: Any, train: Any, what: str) -> None:
-    shared = _shared(cells, train)
+    shared = float(np.isin(row_fingerprints(cells), row_fingerprints(train)).mean())
     if shared > _MOST_SHARED:
         raise ValueError(
             f"Expected {what} cells that the model was not trained on, found {shared:.0%} of them among the training "
@@ -287,20 +300,12 @@ def _level(x: Any) -> float:
 
 def _logged_to(counts: Any, level: float) -> Any:
     """Counts scaled to equal totals and logged."""
+    _refuse_empty("synthetic", counts)
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    if (total == 0).any():
-        raise ValueError(f"Expected counts in every synthetic cell, found {int((total == 0).sum())} empty cells.")
     factor = (level / total).astype(np.float32)
     if sp.issparse(counts):
         return sp.csr_matrix(sp.diags(factor) @ counts).log1p()
     return np.log1p(counts * factor[:, None])
-
-
-def _shared(a: Any, b: Any) -> float:
-    """Share of the rows of ``a`` that are rows of ``b``."""
-    weights = np.random.default_rng(0).normal(size=a.shape[1])  # equal rows have equal products, others do not
-    prints = [sp.csr_matrix(x, dtype=np.float64) @ weights for x in (a, b)]
-    return float(np.isin(*prints).mean())
 
 
 def split(real: AnnData, *, groupby: str | None, donor_key: str | None, random_state: int) -> tuple[AnnData, AnnData]:

@@ -11,6 +11,7 @@ from anndata import AnnData
 from diffaug._anndata import (
     categorical_obs,
     cells_meta,
+    groups_of,
     new_anndata,
     write_embedding,
 )
@@ -49,7 +50,8 @@ def embed(
     Returns
     -------
     ``None``. Writes ``.obsm["X_diffaug"]``, ``.obsm["X_diffaug_latent"]`` and ``.uns["diffaug"]`` (what
-    :func:`diffaug.tl.fit` writes, and ``n_filled_genes``).
+    :func:`diffaug.tl.fit` writes, and ``n_filled_genes``). What an earlier fit with ``twin=True`` wrote of its twin under the
+    same key is removed; take another ``key_added`` to keep it.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def augment(
         x, n_views, kind=kind, **told._asdict(), strength=strength, random_state=random_state, progress=progress
     )
     rows = np.repeat(np.arange(adata.n_obs), n_views)
-    obs = categorical_obs(adata.obs).iloc[rows].copy()
+    obs = categorical_obs(adata.obs, groups_of(model)).iloc[rows].copy()
     obs[SOURCE_CELL] = adata.obs_names[rows].astype(str)
     obs[SYNTHETIC] = True
     if batch is not None:
