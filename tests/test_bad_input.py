@@ -302,7 +302,7 @@ INPUT: list[Row] = [
      "Expected counts of at least 0 in `adata.X`, found whole numbers down to -2"),
     ("doubled_genes", replaced(doubled), fit(), ValueError, "Expected unique gene names, found 'gene_0' more than once"),
     ("no_values", replaced(without_values), fit(), ValueError, "Expected values in `adata.X`, found none. Name a `layer`"),
-    ("backed", backed, fit(), ValueError, "Expected `adata` in memory, found it backed by a file. Call `adata.to_memory"),
+    ("backed", backed, fit(), ValueError, "Expected `adata` in memory, or `max_obs` with one that is backed by a file, found neither"),
     ("complex", values(lambda x: x.astype(np.complex64)), fit(), TypeError, "real numbers in `adata.X`, found dtype complex64"),
     ("text_in_obsm", written("obsm/T", lambda a: pd.DataFrame({"a": ["x"] * 60, "b": ["y"] * 60}, index=a.obs_names)),
      fit(use_rep="T"), TypeError, r"Expected real numbers in `adata.obsm\['T'\]`, found dtype object"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ from diffaug._anndata import (
 from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix, merged
 from diffaug._model import DiffAug
 from diffaug._totals import TARGET_SUM
+from diffaug.backends._events import Embedding
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,71 @@ class _Seen(NamedTuple):
     sums: np.ndarray
     n_empty: int
     level: float
+
+
+class _Pieces:
+    """Rows of a matrix in memory, as one piece, or of one in a file, in several."""
+
+    def __init__(self, adata: AnnData, layer: str | None, use_rep: str | None, name: str) -> None:
+        slot, self.address = matrix_slot(adata, layer, use_rep)
+        self._on_disk = adata.isbacked and layer is None and use_rep is None
+        if self._on_disk:
+            check_by_cells(slot, self.address, name)
+        self._slot = slot if self._on_disk else numeric_matrix(slot, self.address)
+        self._n_at_once = max(1, _VALUES_AT_ONCE // adata.n_vars)
+        self.shape: tuple[int, int] = self._slot.shape
+
+    def __iter__(self) -> Iterator[Matrix]:
+        if not self._on_disk:
+            yield self._slot
+            return
+        for begin in range(0, self.shape[0], self._n_at_once):
+            yield numeric_matrix(self._slot[begin : begin + self._n_at_once], self.address)
+
+    def look(self, mask: np.ndarray | None) -> _Seen:
+        """Look at all; ``mask`` marks the genes whose share of the counts or expression is wanted, where they are genes."""
+        parts, sums, level, n_empty = [], np.zeros(2), 0.0, 0
+        for piece in self:
+            part = describe_matrix(piece)
+            parts.append((part, math.prod(piece.shape)))
+            if mask is None or part.n_nonfinite:
+                continue
+            # A piece of whole numbers may be one of logarithms, and one of zeros of either.
+            if part.is_integer and part.min >= 0:
+                sums += count_sums(piece, mask)
+                n_empty += n_empty_cells(piece)
+            if 0 <= part.min <= part.max <= MAX_LOG:
+                level += float(level_sums(piece[:, mask]).sum())
+        return _Seen(merged(parts), sums, n_empty, level)
+
+
+def check_like(adata: AnnData, kind: str, *, layer: str | None, use_rep: str | None) -> None:
+    """Refuse cells that a model of some of them could not embed, before it is trained on those.
+
+    Parameters
+    ----------
+    adata
+        All cells, in memory or backed.
+    kind
+        Of the values of those that it will be trained on.
+    layer, use_rep
+        Where the values are.
+
+    Raises
+    ------
+    ValueError
+        Some are not finite, of another kind, or cells without a count.
+    """
+    pieces = _Pieces(adata, layer, use_rep, "adata")
+    seen = pieces.look(None if use_rep is not None else np.zeros(adata.n_vars, dtype=bool))
+    check_values(seen.kind, pieces.address)
+    if use_rep is None and seen.kind.kind != kind:
+        raise ValueError(
+            f"Expected values of one kind in `{pieces.address}`, found {kind} in the cells that were drawn, and {seen.kind.kind} "
+            f"({seen.kind.min:g} to {seen.kind.max:g}) in all. Bring all cells to one scale, or hand over those of one."
+        )
+    if kind == "counts":
+        check_none_empty(seen.n_empty, pieces.address)
 
 
 class NewCells:
@@ -96,71 +162,41 @@ class NewCells:
             raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
         meta = cells_meta(model)
         layer, use_rep = slot_of_model(adata, meta)
-        slot, self._address = matrix_slot(adata, layer, use_rep)
-        self._on_disk = adata.isbacked and layer is None and use_rep is None
-        if self._on_disk and is_by_genes(slot):
-            raise ValueError(
-                f"Expected `{self._address}` stored cell by cell (dense or csr), found it stored gene by gene (csc), of which no "
-                f"pieces can be read. Call `{name}.to_memory()` first."
-            )
-        self._slot = slot if self._on_disk else numeric_matrix(slot, self._address)
-        self._n_obs, self._n_at_once = adata.n_obs, max(1, _VALUES_AT_ONCE // adata.n_vars)
+        self._pieces = _Pieces(adata, layer, use_rep, name)
+        address = self._pieces.address
         self._model, self._features, self.absent = model, meta["features"], list[str]()
         self._is_named = meta["use_rep"] is None
         genes = adata.var_names
-        seen = self._look(genes.isin(self._features) if self._is_named else None)
+        seen = self._pieces.look(genes.isin(self._features) if self._is_named else None)
         found = seen.kind
-        check_values(found, self._address)
+        check_values(found, address)
         if not self._is_named:
-            if self._slot.shape[1] != len(self._features):
+            if self._pieces.shape[1] != len(self._features):
                 raise ValueError(
-                    f"This model was fitted on {len(self._features)} dimensions of `{self._address}`, found "
-                    f"{self._slot.shape[1]}."
+                    f"This model was fitted on {len(self._features)} dimensions of `{address}`, found "
+                    f"{self._pieces.shape[1]}."
                 )
             return
         require_unique_genes(adata)
         self._are_counts = found.kind == meta["kind"] == "counts"
         total = meta.get("target_sum")
         if self._are_counts:
-            check_none_empty(seen.n_empty, self._address)
-            _check_share(count_share(seen.sums), meta["count_share"], self._address)
+            check_none_empty(seen.n_empty, address)
+            _check_share(count_share(seen.sums), meta["count_share"], address)
             self._target_sum = meta["target_sum"]
         else:
-            _check_scale(found, meta["kind"], self._address, total)
+            _check_scale(found, meta["kind"], address, total)
         self._columns = genes.get_indexer(self._features)
         self.absent = [f for f, i in zip(self._features, self._columns, strict=True) if i < 0]
         self._check_genes(genes, missing, name)
         if found.kind == "log" and meta.get("levels") is not None:  # models of before have none
             known = np.asarray(meta["levels"])[self._columns >= 0]
-            if not _compare_totals(recorded_total(adata, layer), total, self._address):
-                _compare_levels(seen.level / adata.n_obs, float(known.sum()), self._address, total)
+            if not _compare_totals(recorded_total(adata, layer), total, address):
+                _compare_levels(seen.level / adata.n_obs, float(known.sum()), address, total)
 
     def __iter__(self) -> Iterator[Matrix]:
         """Float32 matrices, dense or csr, shape ``(n_cells_of_the_piece, n_features)``, in the order of the cells."""
-        return map(self._aligned, self._pieces())
-
-    def _pieces(self) -> Iterator[Matrix]:
-        if not self._on_disk:
-            yield self._slot
-            return
-        for begin in range(0, self._n_obs, self._n_at_once):
-            yield numeric_matrix(self._slot[begin : begin + self._n_at_once], self._address)
-
-    def _look(self, mask: np.ndarray | None) -> _Seen:
-        """Look at all pieces; ``mask`` marks the model's genes, where it has genes."""
-        parts, sums, level, n_empty = [], np.zeros(2), 0.0, 0
-        for piece in self._pieces():
-            part = describe_matrix(piece)
-            parts.append((part, math.prod(piece.shape)))
-            if mask is None or part.n_nonfinite:
-                continue
-            # A piece of whole numbers may be one of logarithms, and one of zeros of either.
-            if part.is_integer and part.min >= 0:
-                sums += count_sums(piece, mask)
-                n_empty += n_empty_cells(piece)
-            if 0 <= part.min <= part.max <= MAX_LOG:
-                level += float(level_sums(piece[:, mask]).sum())
-        return _Seen(merged(parts), sums, n_empty, level)
+        return map(self._aligned, self._pieces)
 
     def _check_genes(self, genes: pd.Index, missing: str, name: str) -> None:
         n_absent, n_features = len(self.absent), len(self._features)
@@ -183,7 +219,7 @@ class NewCells:
         if not self._is_named:
             return x.astype(np.float32)
         if self._are_counts:
-            x = normalized_counts(x, self._address, self._target_sum)
+            x = normalized_counts(x, self._pieces.address, self._target_sum)
         if not self.absent:
             return x[:, self._columns].astype(np.float32)
         known = x[:, self._columns[self._columns >= 0]]
@@ -192,9 +228,23 @@ class NewCells:
         return filled
 
 
+def joined(parts: Iterable[Embedding]) -> Embedding:
+    """The embedding of all cells from those of the pieces, in order."""
+    return Embedding(*map(np.concatenate, zip(*parts, strict=True)))
+
+
 def is_by_genes(slot: object) -> bool:
     """Whether a matrix lies in a file gene by gene (csc), where cells cannot be read without all others."""
     return not sp.issparse(slot) and getattr(slot, "format", "") == "csc"
+
+
+def check_by_cells(slot: object, address: str, name: str) -> None:
+    """Refuse a matrix in a file that is :func:`is_by_genes`."""
+    if is_by_genes(slot):
+        raise ValueError(
+            f"Expected `{address}` stored cell by cell (dense or csr), found it stored gene by gene (csc), of which no pieces "
+            f"can be read. Call `{name}.to_memory()` first."
+        )
 
 
 def can_stay_in_file(adata: AnnData, model: DiffAug) -> bool:

@@ -59,14 +59,14 @@ def test_every_flag_of_fit_reaches_the_call(work: Path, monkeypatch: pytest.Monk
     flags = "--layer counts --use-rep X_pca --batch-key batch --label-key cell_type --key-added mine --max-epochs 7 "
     flags += (
         "--n-cycles 2 --view-rate 0.25 --twin --groupby cell_type --device cpu --seed 5 --config tiny.toml --preset paper "
-        "--checkpoint run.ckpt -o new.h5ad --model m"
+        "--checkpoint run.ckpt -o new.h5ad --model m --max-obs 100 --sample-by batch"
     )
     assert main(["fit", "cells.h5ad", *flags.split()]) == 0
     config = seen.pop("config")
     assert seen == {
         "layer": "counts", "use_rep": "X_pca", "batch_key": "batch", "label_key": "cell_type", "key_added": "mine",
         "max_epochs": 7, "n_cycles": 2, "view_rate": 0.25, "twin": True, "groupby": "cell_type", "device": "cpu",
-        "checkpoint": Path("run.ckpt"), "random_state": 5, "progress": False,
+        "checkpoint": Path("run.ckpt"), "random_state": 5, "max_obs": 100, "sample_by": "batch", "progress": False,
     }  # fmt: skip
     # The paper's settings, with those of the file on top.
     assert isinstance(config, diffaug.Config)
@@ -93,6 +93,25 @@ def test_twin_is_written_and_its_gain_is_said(work: Path, capsys: pytest.Capture
     assert written.obsm["X_diffaug_twin"].shape == written.obsm["X_diffaug"].shape
     assert list(written.uns["diffaug"]["loop_gain"]["measure"]) == ["split_half_overlap", "linear", "knn", "kmeans"]
     assert "generated views" in capsys.readouterr().err
+
+
+def test_fit_on_a_sample_embeds_the_whole_file(work: Path) -> None:
+    """The matrix stays in its file, which may be the output too."""
+    cells = anndata.read_h5ad("cells.h5ad")
+    diffaug.tl.fit(cells, config=TINY, max_obs=100, sample_by="batch", twin=True, progress=False)
+    shutil.copy("cells.h5ad", "own.h5ad")
+    flags = ["--config", "tiny.toml", "--max-obs", "100", "--sample-by", "batch", "--twin"]
+    assert main(["fit", "own.h5ad", "-o", "own.h5ad", "--overwrite", *flags]) == 0
+    written = anndata.read_h5ad("own.h5ad")
+    for key in ("X_diffaug", "X_diffaug_latent", "X_diffaug_twin"):
+        np.testing.assert_allclose(written.obsm[key], cells.obsm[key], atol=1e-5)
+    assert written.uns["diffaug"]["n_obs_trained"] == 100 and len(written.uns["diffaug"]["loop_gain"]["twin"]) == 1
+    assert (written.X != cells.X).nnz == 0
+    assert diffaug.DiffAug.load("own.model").n_obs == 100
+    cells.X = csc_matrix(cells.X)
+    cells.write_h5ad("by_genes.h5ad")  # is read as a whole
+    assert main(["fit", "by_genes.h5ad", "-o", "new.h5ad", *flags[:4]]) == 0
+    assert anndata.read_h5ad("new.h5ad").obsm["X_diffaug"].shape == written.obsm["X_diffaug"].shape
 
 
 def test_a_fit_that_was_cut_goes_on(

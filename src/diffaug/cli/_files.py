@@ -174,26 +174,32 @@ def write_h5ad(adata: AnnData, target: Path) -> None:
 
 
 def write_embedded(adata: AnnData, source: Path, target: Path, keys: Keys) -> None:
-    """Write ``source`` with what an embedding under ``keys`` added to ``adata``, whole or not at all.
+    """Write ``source`` with what an embedding under ``keys`` added to ``adata``, whole or not at all."""
+    with storage.written_file(target) as fresh:
+        add_embedding(adata, source, fresh, keys)
+
+
+def add_embedding(adata: AnnData, source: Path, fresh: Path, keys: Keys) -> None:
+    """Copy ``source`` to ``fresh``, and add what an embedding under ``keys`` added to ``adata``, the twin's too.
 
     All else is copied as it lies in the file: the matrix is never read, and what anndata reads but does not write stays.
     """
     if not _is_of_today(source):
-        write_h5ad(adata.to_memory() if adata.isbacked else adata, target)
+        (adata.to_memory() if adata.isbacked else adata).write_h5ad(fresh)
         return
     import h5py
     from anndata.io import write_elem
 
-    with storage.written_file(target) as fresh:
-        shutil.copyfile(source, fresh)
-        with h5py.File(fresh, "r+") as file:
-            for key in (keys.semantic, keys.latent):
+    shutil.copyfile(source, fresh)
+    with h5py.File(fresh, "r+") as file:
+        for key in (keys.semantic, keys.latent, keys.twin):
+            if key in adata.obsm:
                 write_elem(file["obsm"], key, adata.obsm[key])
-            write_elem(file["uns"], keys.uns, dict(adata.uns[keys.uns]))
-            if keys.twin in file["obsm"] and keys.twin not in adata.obsm:  # it belonged to an earlier fit
-                del file["obsm"][keys.twin]
-        if adata.isbacked:
-            adata.file.close()  # before its file is replaced, where the target is the source
+        write_elem(file["uns"], keys.uns, dict(adata.uns[keys.uns]))
+        if keys.twin in file["obsm"] and keys.twin not in adata.obsm:  # it belonged to an earlier fit
+            del file["obsm"][keys.twin]
+    if adata.isbacked:
+        adata.file.close()  # before its file is replaced, where the target is the source
 
 
 def _is_of_today(path: Path) -> bool:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from diffaug.cli._app import Common, command
-from diffaug.cli._files import H5AD, check_source, check_target_file, read_h5ad, write_embedded, write_h5ad
+from diffaug.cli._files import (
+    H5AD,
+    add_embedding,
+    check_source,
+    check_target_file,
+    read_h5ad,
+    write_embedded,
+    write_h5ad,
+)
 from diffaug.cli._fit_files import fit_files, write_fit
 from diffaug.cli._options import (
     Checkpoint,
@@ -48,6 +57,8 @@ def fit(
     view_rate: ViewRate = None,
     twin: bool = False,
     groupby: str | None = None,
+    max_obs: Positive | None = None,
+    sample_by: str | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -84,6 +95,11 @@ def fit(
         The twin's embedding goes to ``obsm["X_diffaug_twin"]``, the comparison to ``uns["diffaug"]["loop_gain"]``.
     groupby
         With ``--twin``: column of ``obs`` with a label for every cell, which judge both; they are not used in training.
+    max_obs
+        Train on so many cells at most, drawn at random, and embed all. ``X`` then stays in its file and is read in pieces, as by
+        ``embed``: for millions of cells.
+    sample_by
+        With ``--max-obs``: column of ``obs`` (donors, tissues, clusters) whose groups get equal shares of them.
     overwrite
         Replace existing results; also the input, if ``--output`` names it.
 
@@ -102,16 +118,25 @@ def fit(
     # did the generated views help on these cells?
     diffaug-cells fit pbmc.h5ad --twin --groupby cell_type
 
+    # millions of cells: a training on a sample of all donors, which embeds all
+    diffaug-cells fit atlas.h5ad --max-obs 100000 --sample-by donor
+
     # a long training, which goes on when the command is repeated
     diffaug-cells fit pbmc.h5ad --preset paper --checkpoint run.ckpt
     """
     check_source(data, "an .h5ad file")
     target = data.with_suffix(".diffaug.h5ad") if output is None else output
     files = fit_files(data, target, model, checkpoint, suffixes=H5AD, overwrite=overwrite)
-    adata = read_h5ad(data)
+    adata = read_h5ad(data, backed=max_obs is not None)
     settings = settings_of(preset, config)
 
     from diffaug import tl
+    from diffaug._anndata import main_matrix
+    from diffaug._keys import Keys
+    from diffaug._new_cells import is_by_genes
+
+    if adata.isbacked and is_by_genes(main_matrix(adata)):
+        adata = adata.to_memory()
 
     fitted = tl.fit(
         adata,
@@ -125,13 +150,16 @@ def fit(
         max_epochs=max_epochs,
         twin=twin,
         groupby=groupby,
+        max_obs=max_obs,
+        sample_by=sample_by,
         config=settings,
         random_state=seed,
         device=device,
         checkpoint=checkpoint,
         progress=wants_progress(common),
     )
-    write_fit(files, fitted, adata.write_h5ad)
+    in_file = partial(add_embedding, adata, data, keys=Keys(key_added))
+    write_fit(files, fitted, in_file if adata.isbacked else adata.write_h5ad)
 
 
 @command

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
-from diffaug._anndata import obs_column, pack_obs, read_source, write_embedding
+from diffaug._anndata import Matrix, obs_column, pack_obs, read_source, write_embedding
 from diffaug._keys import LOOP_GAIN, Keys
 from diffaug._model import DiffAug, resolve_config
+from diffaug._new_cells import NewCells, check_like, joined
 from diffaug._twin import compare_with_twin, log_gain
 from diffaug.backends import get_backend
 from diffaug.core.config import Config
+from diffaug.tl._sample import cells_to_train_on
 from diffaug.tl._twin import label_values
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ def fit(
     max_epochs: int | None = None,
     twin: bool = False,
     groupby: str | None = None,
+    max_obs: int | None = None,
+    sample_by: str | None = None,
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
@@ -51,7 +55,7 @@ def fit(
     Parameters
     ----------
     adata
-        Annotated data, cells x genes, in memory.
+        Annotated data, cells x genes, in memory; with ``max_obs`` also backed by a file.
     layer
         Layer to train on instead of ``.X``.
     use_rep
@@ -80,6 +84,14 @@ def fit(
     groupby
         With ``twin``: column of ``.obs`` with a label for every cell, which judge both; they are not used in training. Two
         classes of five cells or more are needed, which is checked before the training.
+    max_obs
+        Train on so many cells at most, drawn at random, and embed all: for more cells than the device or the computer holds
+        (8 GB for a million of 2,000 genes, and as much for each generated view). ``.X`` of a backed ``adata`` stays in its file
+        and is read in pieces, as by :func:`diffaug.tl.embed`. All else of this call (genes, ``twin``, ``groupby``) is about
+        the drawn cells, the results are of all.
+    sample_by
+        With ``max_obs``: column of ``.obs`` (donors, tissues, clusters) whose groups get equal shares of them, as far as they
+        have the cells, so that rare ones are seen.
     config
         Preset (``"default"``, ``"paper"``), :class:`diffaug.Config`, or nested dictionary of settings.
     random_state
@@ -106,7 +118,7 @@ def fit(
     ``.uns["diffaug"]``
         ``params``, ``history`` (one entry per epoch, and per filling of the bank of views, which has the lambda in force as
         ``view_rate`` and why it is so as ``news``, ``faith`` and ``realism``), ``versions``, ``genes``; with ``twin`` also
-        ``loop_gain``, the columns of that table.
+        ``loop_gain``, the columns of that table, and with ``max_obs`` ``n_obs_trained``.
     ``.obsm["X_diffaug_twin"]``
         With ``twin``: the twin's semantic vectors. A later fit without a twin under the same name removes them.
 
@@ -134,15 +146,18 @@ def fit(
     if use_rep is not None:
         settings = dataclasses.replace(settings, domain=settings.domain.settled(is_panel=False))
     model = DiffAug(settings, random_state=random_state, device=device)
-    source = read_source(adata, layer=layer, use_rep=use_rep, batch_key=batch_key)
-    batch = None if batch_key is None else obs_column(adata, batch_key, "batch_key").astype(str).to_numpy()
+    drawn = cells_to_train_on(adata, max_obs, sample_by, random_state, of_matrix=layer is None and use_rep is None)
+    source = read_source(drawn, layer=layer, use_rep=use_rep, batch_key=batch_key)
+    if drawn.n_obs < adata.n_obs:
+        check_like(adata, source.kind, layer=layer, use_rep=use_rep)
+    batch = None if batch_key is None else obs_column(drawn, batch_key, "batch_key").astype(str).to_numpy()
     if groupby is not None and not twin:
         raise ValueError(
             f"Expected twin=True with groupby={groupby!r}, found twin=False: labels judge the model against its twin. "
             "Set twin=True, or leave `groupby` out."
         )
-    judges = label_values(adata, groupby)
-    labels = None if label_key is None else np.asarray(obs_column(adata, label_key, "label_key"))
+    judges = label_values(drawn, groupby)
+    labels = None if label_key is None else np.asarray(obs_column(drawn, label_key, "label_key"))
     if settings.diffusion.condition == "label" and labels is None:
         raise ValueError(
             "Expected `label_key` for condition='label' (ablation A1), found none. Name a column of `.obs`."
@@ -153,13 +168,13 @@ def fit(
             "and `groupby` they judge it.",
             label_key,
         )
-    if adata.n_obs < settings.training.batch_size:
-        logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, adata.n_obs)
+    if drawn.n_obs < settings.training.batch_size:
+        logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, drawn.n_obs)
     model.meta = {
         **source.meta,
         "batch_key": batch_key,
         "label_key": label_key,
-        "cells": pack_obs(adata.obs, batch_key, label_key),
+        "cells": pack_obs(drawn.obs, batch_key, label_key),
     }
     model.fit(
         source.x,
@@ -176,7 +191,12 @@ def fit(
         gain = compare_with_twin(model, source.x, judges, batch=batch)
         log_gain(gain, model.backend.events, "Give `groupby` to judge by labels of the cells")
         more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
-    write_embedding(adata, model, model.embed(source.x), keys, **more)
-    if model.twin is not None:
-        adata.obsm[keys.twin] = model.twin.embed(source.x).semantic
+    pieces: Iterable[Matrix] = [source.x]
+    if drawn.n_obs < adata.n_obs:
+        pieces, more["n_obs_trained"] = NewCells(adata, model), drawn.n_obs
+    found = [[m.embed(piece) for m in (model, model.twin) if m is not None] for piece in pieces]
+    ours, *twins = (joined(parts) for parts in zip(*found, strict=True))
+    write_embedding(adata, model, ours, keys, **more)
+    for theirs in twins:
+        adata.obsm[keys.twin] = theirs.semantic
     return model

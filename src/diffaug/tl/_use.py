@@ -17,8 +17,7 @@ from diffaug._anndata import (
 )
 from diffaug._keys import SOURCE_CELL, SYNTHETIC, Keys
 from diffaug._model import DiffAug
-from diffaug._new_cells import NewCells, read_like
-from diffaug.backends._events import Embedding
+from diffaug._new_cells import NewCells, joined, read_like
 from diffaug.tl._told import Told, told_of
 
 
@@ -61,9 +60,7 @@ def embed(
     keys = Keys(key_added)
     cells_meta(model)
     cells = NewCells(adata, model, missing=missing)
-    parts = [model.embed(piece) for piece in cells]
-    embedding = Embedding(*map(np.concatenate, zip(*parts, strict=True)))
-    write_embedding(adata, model, embedding, keys, n_filled_genes=len(cells.absent))
+    write_embedding(adata, model, joined(model.embed(piece) for piece in cells), keys, n_filled_genes=len(cells.absent))
 
 
 def augment(
