@@ -411,7 +411,7 @@ SETTINGS: list[Row] = [
 ]  # fmt: skip
 
 USE: list[Row] = [
-    ("path_for_model", nothing, lambda s: diffaug.tl.embed(s.adata, "model"), TypeError, "Expected `model` to be a DiffAug, found str. Load one"),
+    ("path_for_model", nothing, lambda s: diffaug.tl.embed(s.adata, "model"), TypeError, "Expected `model` to be a DiffAug or a Baseline, found str. Fit one"),
     ("none_for_model", nothing, lambda s: diffaug.tl.generate(None, 3), TypeError, "Expected `model` to be a DiffAug, found NoneType"),
     ("dict_for_model", nothing, lambda s: diffaug.tl.augment(s.adata, {}), TypeError, "Expected `model` to be a DiffAug, found dict"),
     ("unfitted_embed", nothing, embed("unfitted"), RuntimeError, "Expected a fitted model, found one that was never fitted"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from diffaug import _log
 
 if TYPE_CHECKING:
-    from diffaug import baselines, datasets, dna, metrics, pl, pp, tl, vision
+    from diffaug import backends, baselines, core, datasets, dna, metrics, pl, pp, tl, vision
     from diffaug._model import DiffAug
     from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 
@@ -23,7 +23,9 @@ __all__ = [
     "DiffusionConfig",
     "LossConfig",
     "TrainingConfig",
+    "backends",
     "baselines",
+    "core",
     "datasets",
     "dna",
     "metrics",
@@ -33,7 +35,7 @@ __all__ = [
     "vision",
 ]
 
-_SUBMODULES = ("baselines", "datasets", "dna", "metrics", "pl", "pp", "tl", "vision")
+_SUBMODULES = ("backends", "baselines", "core", "datasets", "dna", "metrics", "pl", "pp", "tl", "vision")
 
 
 def __getattr__(name: str) -> Any:

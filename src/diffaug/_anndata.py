@@ -433,22 +433,23 @@ def read_source(
     )
 
 
-def cells_meta(model: object) -> dict[str, Any]:
-    """What ``tl.fit`` kept with the model, or a clear error for another object."""
-    if not isinstance(model, DiffAug):
+def cells_meta(model: object, *, baselines: bool = False) -> dict[str, Any]:
+    """What ``tl.fit``, or with ``baselines`` ``tl.baseline``, kept with the model, or a clear error for another object."""
+    if not isinstance(model, (DiffAug, Baseline) if baselines else DiffAug):
+        kinds = "DiffAug or a Baseline" if baselines else "DiffAug"
         raise TypeError(
-            f"Expected `model` to be a DiffAug, found {type(model).__name__}. Load one with `DiffAug.load`."
+            f"Expected `model` to be a {kinds}, found {type(model).__name__}. Fit one with `tl.fit`, or load one with `DiffAug.load`."
         )
-    assert model.backend is not None
+    n_features = model.backend.event_shape[0]
     if "features" not in model.meta:
         raise ValueError("Expected a model fitted by `tl.fit`, found one fitted on arrays. Use its own methods.")
     found = {
         len(column)
         for column in [model.meta["cells"]["names"], *(g["codes"] for g in model.meta["cells"]["groups"].values())]
     }
-    if len(model.meta["features"]) != model.event_shape[0] or found != {model.n_obs}:
+    if len(model.meta["features"]) != n_features or found != {model.n_obs}:
         raise ValueError(
-            f"Expected names of {model.event_shape[0]} features and of {model.n_obs} cells and their groups with the model, found "
+            f"Expected names of {n_features} features and of {model.n_obs} cells and their groups with the model, found "
             f"{len(model.meta['features'])} and {sorted(found)}: its config.json is damaged or was edited. Save the model again."
         )
     return model.meta

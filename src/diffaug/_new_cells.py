@@ -34,6 +34,7 @@ from diffaug._matrix import MAX_LOG, MatrixKind, describe_matrix, merged
 from diffaug._model import DiffAug
 from diffaug._totals import TARGET_SUM
 from diffaug.backends._events import Embedding
+from diffaug.baselines import Baseline
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +148,8 @@ class NewCells:
         What to do about absent genes: ``"error"``, or ``"fill"`` them with their training mean.
     name
         What messages call ``adata``.
+    baselines
+        Whether ``model`` may be a :class:`diffaug.baselines.Baseline`.
 
     Attributes
     ----------
@@ -155,12 +158,18 @@ class NewCells:
     """
 
     def __init__(
-        self, adata: AnnData, model: DiffAug, *, missing: Literal["error", "fill"] = "error", name: str = "adata"
+        self,
+        adata: AnnData,
+        model: DiffAug | Baseline,
+        *,
+        missing: Literal["error", "fill"] = "error",
+        name: str = "adata",
+        baselines: bool = False,
     ) -> None:
         check_adata(adata, name, on_disk=True)
         if missing not in ("error", "fill"):
             raise ValueError(f"Expected `missing` in ['error', 'fill'], found {missing!r}.")
-        meta = cells_meta(model)
+        meta = cells_meta(model, baselines=baselines)
         layer, use_rep = slot_of_model(adata, meta)
         self._pieces = _Pieces(adata, layer, use_rep, name)
         address = self._pieces.address

@@ -15,7 +15,7 @@ import pytest
 import diffaug
 from diffaug import DiffAug
 from diffaug.baselines import METHODS, Baseline
-from diffaug.tl import baseline, fit
+from diffaug.tl import augment, baseline, embed, fit
 
 
 def run(adata: anndata.AnnData, method: str, config: dict, **more: Any) -> Baseline:
@@ -90,6 +90,24 @@ def test_raw_counts_and_their_model(counts: anndata.AnnData, small: dict) -> Non
     history = counts.uns["simsiam"]["history"]
     assert (history["n_generated"] == history["n_positives"]).all()
     assert counts.uns["simsiam"]["params"]["input"]["kind"] == "counts"
+
+
+def test_new_cells_are_embedded_by_name(counts: anndata.AnnData, small: dict, tmp_path: Path) -> None:
+    """Genes in another order, counts normalised as in the training, and from a file."""
+    model = run(counts, "byol", small)
+    new = counts[:40, ::-1].copy()
+    del new.obsm, new.uns
+    embed(new, model)
+    np.testing.assert_allclose(new.obsm["X_byol"], counts.obsm["X_byol"][:40], atol=1e-5)
+    assert new.uns["byol"]["method"] == "byol" and new.uns["byol"]["n_filled_genes"] == 0
+    new.write_h5ad(tmp_path / "new.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "new.h5ad", backed="r")
+    embed(backed, model, key_added="mine")
+    np.testing.assert_allclose(backed.obsm["mine"], new.obsm["X_byol"], atol=1e-5)
+    with pytest.raises(TypeError, match="Expected `model` to be a DiffAug, found Baseline"):
+        augment(new, model)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="Expected a fitted model, found one that was never fitted"):
+        embed(new, Baseline("byol"))
 
 
 def test_labels_of_a_supervised_generator(logged: anndata.AnnData, small: dict) -> None:

@@ -130,6 +130,13 @@ class Baseline:
         return f"Baseline({self.method}, {self._backend_cls.name}, {state})"
 
     @property
+    def backend(self) -> Backend:
+        """The fitted domain; raises ``RuntimeError`` before :meth:`fit`."""
+        if self._backend is None:
+            raise RuntimeError("Expected a fitted model, found one that was never fitted. Call `fit` first.")
+        return self._backend
+
+    @property
     def method(self) -> str:
         """Name of the method."""
         return self._method_cls.name
@@ -261,10 +268,9 @@ class Baseline:
         -------
         :class:`Embedding`: semantic and latent vectors, float32.
         """
-        if self._backend is None:
-            raise RuntimeError("Expected a fitted model, found one that was never fitted. Call `fit` first.")
+        backend = self.backend
         with tuned_cpu():
-            return embed_events(self._encoder, self._backend, x, self.device)
+            return embed_events(self._encoder, backend, x, self.device)
 
 
 def check_method(method: object) -> str:

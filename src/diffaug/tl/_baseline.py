@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ def baseline(
     config: Config | Mapping[str, Any] | str | None = None,
     random_state: int = 0,
     device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> Baseline:
     """Embed cells by another self-supervised method, on the same encoder and with the same training as DiffAug.
@@ -80,6 +83,8 @@ def baseline(
         Seed; equal seeds give equal results on one machine's CPU.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    checkpoint, checkpoint_minutes
+        As in :func:`diffaug.tl.fit`.
     progress
         Show a progress bar.
 
@@ -127,7 +132,14 @@ def baseline(
         told = told_of(adata.obs, model)
         generated = model.augment(source.x, n_views, **told._asdict(), random_state=random_state, progress=progress)
     fitted.fit(
-        source.x, batch=batch, generated=generated, view_rate=view_rate, max_epochs=max_epochs, progress=progress
+        source.x,
+        batch=batch,
+        generated=generated,
+        view_rate=view_rate,
+        max_epochs=max_epochs,
+        checkpoint=checkpoint,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress,
     )
     write_embedding(
         adata,

@@ -18,12 +18,13 @@ from diffaug._anndata import (
 from diffaug._keys import SOURCE_CELL, SYNTHETIC, Keys
 from diffaug._model import DiffAug
 from diffaug._new_cells import NewCells, joined, read_like
+from diffaug.baselines import Baseline
 from diffaug.tl._told import Told, told_of
 
 
 def embed(
     adata: AnnData,
-    model: DiffAug,
+    model: DiffAug | Baseline,
     *,
     key_added: str | None = None,
     missing: Literal["error", "fill"] = "error",
@@ -40,9 +41,9 @@ def embed(
         (``anndata.read_h5ad(path, backed="r")``), dense or csr: it is then read in pieces, twice. All else of it, and the results,
         are in memory.
     model
-        A model of :func:`diffaug.tl.fit` or ``DiffAug.load``.
+        A model of :func:`diffaug.tl.fit`, ``DiffAug.load`` or :func:`diffaug.tl.baseline`.
     key_added
-        Name of the results, as in :func:`diffaug.tl.fit`.
+        Name of the results, as in :func:`diffaug.tl.fit` or :func:`diffaug.tl.baseline`.
     missing
         What to do about absent genes: ``"error"``, or ``"fill"`` them with their training mean and count them.
 
@@ -57,10 +58,13 @@ def embed(
     ValueError
         Genes are missing, or the values are on another scale than the model's.
     """
-    keys = Keys(key_added)
-    cells_meta(model)
-    cells = NewCells(adata, model, missing=missing)
-    write_embedding(adata, model, joined(model.embed(piece) for piece in cells), keys, n_filled_genes=len(cells.absent))
+    cells_meta(model, baselines=True)
+    keys, more = Keys(key_added), {}
+    if isinstance(model, Baseline):
+        keys, more = Keys(key_added, model.method), {"method": model.method}
+    cells = NewCells(adata, model, missing=missing, baselines=True)
+    embedding = joined(model.embed(piece) for piece in cells)
+    write_embedding(adata, model, embedding, keys, n_filled_genes=len(cells.absent), **more)
 
 
 def augment(
