@@ -286,7 +286,7 @@ def test_number_formats_agree(probe: Any) -> None:
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"protocol": "leave-one-out"}, ValueError, r"Expected `protocol` in \['holdout', .*found 'leave-one-out'"),
     ({"max_obs": 1}, ValueError, "Expected `max_obs` of at least 2, found 1"),
-    ({"max_obs": 50.0}, TypeError, "Expected an integer in `max_obs`, found 50.0"),
+    ({"max_obs": 50.0}, TypeError, "Expected `max_obs` to be a whole number, found 50.0"),
     ({"groups": np.zeros(179)}, ValueError, "Expected 180 labels in `groups`, one per row, found 179"),
     (
         {"groups": np.arange(180) // 3 % 4, "protocol": "repeated"},

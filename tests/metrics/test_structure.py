@@ -120,7 +120,7 @@ def test_bad_input() -> None:
         neighbor_batch_entropy(x, np.arange(30) % 2, k=1)
     with pytest.raises(ValueError, match="Expected at least two batches in `batch`, found 1"):
         neighbor_batch_entropy(x, np.zeros(30))
-    with pytest.raises(TypeError, match="Expected an integer in `k`, found 2.5"):
+    with pytest.raises(TypeError, match="Expected `k` to be a whole number, found 2.5"):
         neighbor_overlap(x, x, k=2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Expected `max_obs` of at least 2, found 0"):
         trustworthiness(x, x, k=3, max_obs=0)

@@ -256,7 +256,7 @@ def test_no_embedding(pbmc: AnnData) -> None:
         ({"basis": "nowhere"}, KeyError, r"Did not find `adata.obsm\['nowhere'\]`. Available: \['X_diffaug'"),
         ({"basis": "X_diffaug", "recompute": True}, ValueError, "`basis` alone, found it with `recompute`"),
         ({"basis": "X_diffaug", "key_added": "k"}, ValueError, "`basis` alone, found it with `key_added`"),
-        ({"ncols": 0}, ValueError, "`ncols` to be an integer of at least 1, found 0"),
+        ({"ncols": 0}, ValueError, "`ncols` of at least 1, found 0"),
         ({"title": ["a", "b"]}, ValueError, "a title for each of 1 panels, found 2"),
         ({"key_added": ""}, TypeError, "`key_added` to be a non-empty string"),
     ],

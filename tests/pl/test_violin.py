@@ -211,7 +211,7 @@ def test_save(real: AnnData, synthetic: AnnData, tmp_path: Path) -> None:
     [
         ({"genes": ["g1", "g55"]}, KeyError, "Did not find 1 of 2 genes in `real`, e.g. 'g55'. Did you mean 'g5'"),
         ({"genes": []}, ValueError, "at least one name in `genes`"),
-        ({"n_genes": 0}, ValueError, "`n_genes` to be an integer of at least 1, found 0"),
+        ({"n_genes": 0}, ValueError, "`n_genes` of at least 1, found 0"),
         ({"groupby": "kin"}, KeyError, r"Did not find `adata.obs\['kin'\]` \(groupby, in `real`\)"),
         (
             {"groupby": "kind", "groups": "d"},

@@ -95,7 +95,7 @@ def test_ways_of_handing_over(tmp_path: Path) -> None:
         ({"images": np.zeros((4, 8, 8, 2))}, r"found \(4, 8, 8, 2\)"),
         ({"images": np.zeros((0, 8, 8))}, r"found \(0, 8, 8\)"),
         ({"images": np.full((4, 8, 8), np.nan)}, "Expected finite pixels, found 256 NaN or infinite ones"),
-        ({"images": np.zeros((4, 8, 8)), "n_columns": 0}, "Expected `n_columns` to be a number of images, found 0"),
+        ({"images": np.zeros((4, 8, 8)), "n_columns": 0}, "Expected `n_columns` of at least 1, found 0"),
         ({"images": np.zeros((4, 8, 8)), "n_columns": 2, "labels": ["a"]}, "Expected 2 `labels`, .* found 1"),
     ],
 )

@@ -78,14 +78,6 @@ def check_same_columns(a: Matrix, b: Matrix, names: tuple[str, str]) -> None:
         )
 
 
-def check_count(value: int, name: str, *, least: int = 1) -> None:
-    """Refuse a count that is not an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"Expected an integer in `{name}`, found {value!r}.")
-    if value < least:
-        raise ValueError(f"Expected `{name}` of at least {least}, found {value}.")
-
-
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
     """Refuse a word that is not one of ``choices``."""
     if value not in choices:

@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from diffaug.metrics._checks import as_codes, as_dense, check_count
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_codes, as_dense
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ def kmeans_scores(
     if len(classes) < 2:
         raise ValueError(f"Expected at least two classes in `y`, found {len(classes)}.")
     n_clusters = len(classes) if n_clusters is None else n_clusters
-    check_count(n_clusters, "n_clusters")
-    check_count(n_init, "n_init")
+    whole_number("n_clusters", n_clusters, 1)
+    whole_number("n_init", n_init, 1)
     if n_clusters > len(x):
         raise ValueError(f"Expected at most {len(x)} clusters, the number of rows, found n_clusters={n_clusters}.")
     with warnings.catch_warnings(record=True) as caught:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffaug.metrics._checks import as_dense, check_count, check_same_columns
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_dense, check_same_columns
 from diffaug.metrics._resample import ones, own_pair_mean, pair_mean
 
 Array = NDArray[np.float64]
@@ -103,7 +104,7 @@ def sliced_wasserstein(
     2.0
     """
     a, b = _pair(real, synthetic)
-    check_count(n_directions, "n_directions")
+    whole_number("n_directions", n_directions, 1)
     return float(sliced_values(a, b, ones(len(a)), ones(len(b)), n_directions, random_state)[0])
 
 

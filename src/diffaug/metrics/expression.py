@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wasserstein_distance
 
-from diffaug.metrics._checks import as_codes, as_dense, check_count, check_same_columns
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_codes, as_dense, check_same_columns
 from diffaug.metrics._resample import ones
 
 Array = NDArray[np.float64]
@@ -53,7 +54,7 @@ def correlation_agreement(
     """
     a, b = as_dense(real, "real").astype(np.float64), as_dense(synthetic, "synthetic").astype(np.float64)
     check_same_columns(a, b, ("real", "synthetic"))
-    check_count(n_genes, "n_genes", least=3)
+    whole_number("n_genes", n_genes, 3)
     types: tuple[NDArray, NDArray] = (np.zeros(len(a)), np.zeros(len(b)))
     if labels is not None:
         types = (_labels(labels[0], "labels[0]", len(a)), _labels(labels[1], "labels[1]", len(b)))

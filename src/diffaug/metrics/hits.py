@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_codes, as_dense, check_choice
 from diffaug.metrics.probes import linear_classifier
 
 HitProbe = Literal["linear", "knn"]
@@ -67,8 +68,8 @@ def row_hits(
     np.float64(1.0)
     """
     check_choice(probe, "probe", HIT_PROBES)
-    check_count(k, "k")
-    check_count(n_folds, "n_folds", least=2)
+    whole_number("k", k, 1)
+    whole_number("n_folds", n_folds, 2)
     x = as_dense(x, "x")
     codes, _ = as_codes(y, "y", len(x))
     rows = np.flatnonzero(np.bincount(codes)[codes] >= n_folds)

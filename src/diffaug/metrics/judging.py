@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from diffaug.core.arguments import whole_number
 from diffaug.metrics._absent import AbsentType, absent_types
 from diffaug.metrics._cells import Cells, Values
-from diffaug.metrics._checks import Matrix, as_codes, as_matrix, check_count, check_same_columns
+from diffaug.metrics._checks import Matrix, as_codes, as_matrix, check_same_columns
 from diffaug.metrics._measured import MIN_CELLS, pooled_values, values_per_type
 from diffaug.metrics._resample import FEWEST_GROUPS, ones, resamples_groups, resampling_weights
 from diffaug.metrics._score import MeanScore, Score, finished, mean_score
@@ -131,10 +132,10 @@ def judge_synthetic(
     >>> {s.measure: s.verdict for s in found.scores}["energy"]
     'good'
     """
-    check_count(max_obs, "max_obs", least=MIN_CELLS)
-    check_count(n_resamples, "n_resamples", least=2)
-    check_count(n_components, "n_components", least=2)
-    check_count(n_estimators, "n_estimators", least=40)
+    whole_number("max_obs", max_obs, MIN_CELLS)
+    whole_number("n_resamples", n_resamples, 2)
+    whole_number("n_components", n_components, 2)
+    whole_number("n_estimators", n_estimators, 40)
     rng = np.random.default_rng(random_state)
     names = ("synthetic", "train", "held_out")
     sets = {

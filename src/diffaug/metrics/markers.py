@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffaug.metrics._checks import as_codes, as_dense, check_count, check_same_columns
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_codes, as_dense, check_same_columns
 from diffaug.metrics._resample import ones
 
 Array = NDArray[np.float64]
@@ -98,8 +99,8 @@ def marker_agreement(
     """
     a, b = as_dense(real, "real").astype(np.float64), as_dense(synthetic, "synthetic").astype(np.float64)
     check_same_columns(a, b, ("real", "synthetic"))
-    check_count(n_markers, "n_markers")
-    check_count(n_slope, "n_slope", least=2)
+    whole_number("n_markers", n_markers, 1)
+    whole_number("n_slope", n_slope, 2)
     if (reference is None) != (reference_labels is None):
         raise ValueError("Expected `reference` and `reference_labels` together, found one of them.")
     r = a if reference is None else as_dense(reference, "reference").astype(np.float64)

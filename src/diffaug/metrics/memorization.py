@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
-from diffaug.metrics._checks import Matrix, as_codes, as_matrix, check_count, check_same_columns
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import Matrix, as_codes, as_matrix, check_same_columns
 from diffaug.metrics._donors import donor_attack, donor_memory, equal_draws
 from diffaug.metrics._nearest import nearest_rows
 
@@ -158,7 +159,7 @@ def memorization_audit(
     >>> memorization_audit(other, train, held_out).passed, memorization_audit(train, train, held_out).passed
     (True, False)
     """
-    check_count(max_obs, "max_obs", least=_LEAST)
+    whole_number("max_obs", max_obs, _LEAST)
     if (train_donors is None) != (held_out_donors is None) or (held_out is None and held_out_donors is not None):
         raise ValueError("Expected the donors of the training and of the held-out rows together, found one of them.")
     if unseen_donors is not None and (unseen is None or train_donors is None):

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from diffaug.core.arguments import whole_number
 from diffaug.core.neighbors import nearest_neighbors
-from diffaug.metrics._checks import as_dense, check_count, check_same_columns
+from diffaug.metrics._checks import as_dense, check_same_columns
 from diffaug.metrics._resample import ones
 
 Array = NDArray[np.float64]
@@ -44,7 +45,7 @@ def mixing_score(real: ArrayLike, synthetic: ArrayLike, *, k: int = 30) -> float
     """
     a, b = as_dense(real, "real"), as_dense(synthetic, "synthetic")
     check_same_columns(a, b, ("real", "synthetic"))
-    check_count(k, "k")
+    whole_number("k", k, 1)
     if k >= len(a) + len(b):
         raise ValueError(f"Expected `k` under {len(a) + len(b)}, the number of rows, found {k}.")
     return float(mixing_values(a, b, ones(len(a)), ones(len(b)), k)[0])

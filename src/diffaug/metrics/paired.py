@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from diffaug.metrics._checks import as_codes, check_choice, check_count
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_codes, check_choice
 
 Interval = Literal["t", "bootstrap"]
 INTERVALS: tuple[Interval, ...] = ("t", "bootstrap")
@@ -93,7 +94,7 @@ def mean_interval(
     (4.5, 2)
     """
     check_choice(interval, "interval", INTERVALS)
-    check_count(n_resamples, "n_resamples")
+    whole_number("n_resamples", n_resamples, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"Expected `confidence` between 0 and 1, found {confidence!r}.")
     x = _as_values(values, "values")

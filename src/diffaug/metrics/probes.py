@@ -22,7 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
+from diffaug.core.arguments import whole_number
+from diffaug.metrics._checks import as_codes, as_dense, check_choice
 from diffaug.metrics._linear_svm import LinearSVM
 
 Protocol = Literal["holdout", "repeated", "tenfold", "rbf", "groups"]
@@ -202,7 +203,7 @@ def knn_probe(
     >>> knn_probe(x, y, k=5).accuracy
     1.0
     """
-    check_count(k, "k")
+    whole_number("k", k, 1)
     check_choice(protocol, "protocol", ("holdout", "repeated", "tenfold", "groups"))
     return _probe(KNeighborsClassifier(k), x, y, protocol, groups, max_obs, random_state)
 
@@ -222,7 +223,7 @@ def _probe(
     if protocol == "groups" and group_codes is None:
         raise ValueError("Expected `groups` for protocol 'groups', found none. Name the donor or batch of each row.")
     if max_obs is not None:
-        check_count(max_obs, "max_obs", least=2)
+        whole_number("max_obs", max_obs, 2)
         rows = _stratified_rows(codes, max_obs, np.random.default_rng(random_state))
         x, codes = x[rows], codes[rows]
         group_codes = None if group_codes is None else group_codes[rows]

@@ -11,8 +11,9 @@ from scipy.stats import hypergeom
 from sklearn import manifold
 
 from diffaug.core import probes
+from diffaug.core.arguments import whole_number
 from diffaug.core.neighbors import nearest_neighbors
-from diffaug.metrics._checks import as_codes, as_dense, check_count, check_same_rows
+from diffaug.metrics._checks import as_codes, as_dense, check_same_rows
 
 
 def effective_rank(x: ArrayLike) -> float:
@@ -83,9 +84,9 @@ def trustworthiness(
     """
     x, embedding = as_dense(x, "x"), as_dense(embedding, "embedding")
     check_same_rows(x, embedding, ("x", "embedding"))
-    check_count(k, "k")
+    whole_number("k", k, 1)
     if max_obs is not None:
-        check_count(max_obs, "max_obs", least=2)
+        whole_number("max_obs", max_obs, 2)
         if len(x) > max_obs:
             rows = np.sort(np.random.default_rng(random_state).permutation(len(x))[:max_obs])
             x, embedding = x[rows], embedding[rows]
@@ -124,7 +125,7 @@ def neighbor_overlap(a: ArrayLike, b: ArrayLike, *, k: int = 15) -> float:
     """
     a, b = as_dense(a, "a"), as_dense(b, "b")
     check_same_rows(a, b, ("a", "b"))
-    check_count(k, "k")
+    whole_number("k", k, 1)
     both = np.sort(np.concatenate([_neighbors(a, k), _neighbors(b, k)], axis=1), axis=1)
     # A row's list holds no index twice, so equal values side by side are the shared ones.
     return float((both[:, 1:] == both[:, :-1]).sum() / (len(a) * k))
@@ -175,7 +176,7 @@ def neighbor_batch_entropy(x: ArrayLike, batch: ArrayLike, *, k: int = 15) -> fl
     n, n_batches = len(x), len(batches)
     if n_batches < 2:
         raise ValueError(f"Expected at least two batches in `batch`, found {n_batches}.")
-    check_count(k, "k", least=2)
+    whole_number("k", k, 2)
     around = codes[_neighbors(x, k)]
     cell = np.arange(n)[:, None] * n_batches + around
     share = np.bincount(cell.ravel(), minlength=n * n_batches).reshape(n, n_batches) / k

@@ -14,6 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from diffaug.core.arguments import whole_number
 from diffaug.core.neighbors import nearest_neighbors
 from diffaug.metrics._checks import (
     Matrix,
@@ -21,7 +22,6 @@ from diffaug.metrics._checks import (
     as_dense,
     as_matrix,
     check_choice,
-    check_count,
     check_same_columns,
     check_same_rows,
 )
@@ -131,9 +131,9 @@ def discriminator_auc(
     True
     """
     check_choice(space, "space", ("pca", "features"))
-    check_count(n_estimators, "n_estimators")
+    whole_number("n_estimators", n_estimators, 1)
     if max_depth is not None:
-        check_count(max_depth, "max_depth")
+        whole_number("max_depth", max_depth, 1)
     if (space == "pca") != (projection is not None):
         raise ValueError(
             "Expected `projection`, real rows apart from the evaluated ones to fit the PCA on, found none."
@@ -149,7 +149,7 @@ def discriminator_auc(
 
     n_per_class = min(values.shape[0] for values in sets.values())
     if max_obs is not None:
-        check_count(max_obs, "max_obs", least=2 * _FOLDS)
+        whole_number("max_obs", max_obs, 2 * _FOLDS)
         n_per_class = min(n_per_class, max_obs)
     pca = None if projection is None else _fit_projection(projection, sets, n_components, random_state)
 
@@ -174,7 +174,7 @@ def discriminator_auc(
 
 def _fit_projection(projection: Matrix, sets: dict[str, Matrix], n_components: int, random_state: int) -> PCA:
     """Principal components of ``projection``, which must be apart from the rows under test."""
-    check_count(n_components, "n_components")
+    whole_number("n_components", n_components, 1)
     projection = as_matrix(projection, "projection")
     check_same_columns(sets["real"], projection, ("real", "projection"))
     if n_components >= min(projection.shape):
@@ -388,7 +388,7 @@ def class_kept_share(
         len(views) + len(reference),
     )
     own, others = codes[: len(views)], codes[len(views) :]
-    check_count(k, "k")
+    whole_number("k", k, 1)
     dtype = np.promote_types(views.dtype, reference.dtype)
     query, ref = (torch.from_numpy(np.ascontiguousarray(m, dtype=dtype)) for m in (views, reference))
     if source_index is None:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from diffaug._anndata import MIN_CELLS, check_adata, writing
 from diffaug._keys import Keys
+from diffaug.core.arguments import whole_number
 from diffaug.pl._figure import check_save, check_single, hand_over, names_of
 
 logger = logging.getLogger(__name__)
@@ -119,8 +120,7 @@ def embedding(
         _check_color(adata, name)
     n_panels = 1 if colors is None else len(colors)
     check_single(n_panels, ax)
-    if isinstance(ncols, bool) or not isinstance(ncols, int | np.integer) or ncols < 1:
-        raise ValueError(f"Expected `ncols` to be an integer of at least 1, found {ncols!r}.")
+    whole_number("ncols", ncols, 1)
     titles = [title] if isinstance(title, str) else list(title or ())
     if titles and len(titles) != n_panels:
         raise ValueError(f"Expected a title for each of {n_panels} panels, found {len(titles)}.")

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from diffaug._anndata import Matrix, check_adata, checked_matrix, matrix_slot, obs_column, require_unique_genes
 from diffaug._matrix import describe_matrix
+from diffaug.core.arguments import whole_number
 from diffaug.pl._figure import GENERATED, REAL, check_save, check_single, hand_over, names_of, new_axes, width_of
 
 _Y_LABELS = {"counts": "expression (counts)", "log": "expression (log-normalised)", "scaled": "expression (scaled)"}
@@ -172,8 +173,7 @@ def _check_scale(sides: list[_Side]) -> None:
 
 def _default_genes(sides: list[_Side], n_genes: int) -> list[str]:
     """Genes of both sets that vary most among the real cells, the most variable first."""
-    if isinstance(n_genes, bool) or not isinstance(n_genes, int | np.integer) or n_genes < 1:
-        raise ValueError(f"Expected `n_genes` to be an integer of at least 1, found {n_genes!r}.")
+    whole_number("n_genes", n_genes, 1)
     real, synthetic = sides
     shared = np.flatnonzero(real.adata.var_names.isin(synthetic.adata.var_names))
     if not len(shared):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import numbers
 import warnings
 from typing import Any
 
@@ -18,6 +17,7 @@ from diffaug._fields import batches_of, layers_of_kind
 from diffaug._keys import COUNTS_LAYER, HIGHLY_VARIABLE, RECIPE
 from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug._totals import TARGET_SUM, target_sum_of
+from diffaug.core.arguments import any_number, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -135,13 +135,8 @@ def recipe(
 
 
 def _check_settings(n_top_genes: Any, target_sum: Any) -> None:
-    if isinstance(n_top_genes, bool) or not isinstance(n_top_genes, numbers.Integral):
-        raise TypeError(f"Expected `n_top_genes` to be a whole number, found {n_top_genes!r}.")
-    if int(n_top_genes) < 1:
-        raise ValueError(f"Expected `n_top_genes` of at least 1, found {n_top_genes}.")
-    if isinstance(target_sum, bool) or not isinstance(target_sum, numbers.Real):
-        raise TypeError(f"Expected `target_sum` to be a number, found {target_sum!r}.")
-    if not (float(target_sum) > 0 and math.isfinite(target_sum)):
+    whole_number("n_top_genes", n_top_genes, 1)
+    if not (any_number("target_sum", target_sum) > 0 and math.isfinite(target_sum)):
         raise ValueError(f"Expected a finite `target_sum` above 0, found {target_sum}.")
 
 

@@ -11,6 +11,7 @@ from anndata import AnnData
 from diffaug._anndata import cells_meta
 from diffaug._model import DiffAug
 from diffaug._new_cells import read_like
+from diffaug.core.arguments import whole_number
 from diffaug.metrics import semantic_cosine
 from diffaug.tl._told import told_of
 
@@ -76,9 +77,8 @@ def view_similarity(
     wrong = [kind for kind in kinds if kind not in known]
     if wrong or not kinds:
         raise ValueError(f"Expected `kinds` among {known}, found {repr(wrong[0]) if wrong else 'none'}.")
-    for name, value, least in (("n_cells", n_cells, 2), ("n_views", n_views, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"Expected `{name}` to be an integer of at least {least}, found {value!r}.")
+    whole_number("n_cells", n_cells, 2)
+    whole_number("n_views", n_views, 1)
     x = read_like(adata, model)
     if adata.n_obs < 2:
         raise ValueError(f"Expected at least 2 cells in `adata` to compare, found {adata.n_obs}.")

@@ -82,12 +82,13 @@ def evaluate(
     1.0
     """
     from diffaug import metrics
-    from diffaug.metrics._checks import as_codes, as_dense, check_choice, check_count
+    from diffaug.core.arguments import whole_number
+    from diffaug.metrics._checks import as_codes, as_dense, check_choice
     from diffaug.metrics.probes import LinearClassifier
     from diffaug.vision._read import as_text
 
     check_choice(probe, "probe", get_args(LinearClassifier))
-    check_count(k, "k")
+    whole_number("k", k, 1)
     x, y = as_dense(embedding, "embedding"), np.asarray(labels)
     parts = None if split is None else as_text(np.asarray(split))
     for name, value in (("labels", y), ("split", parts)):

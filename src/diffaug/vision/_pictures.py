@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffaug.core.arguments import whole_number
 from diffaug.vision._read import ImageSet, check_pixels
 
 if TYPE_CHECKING:
@@ -75,9 +76,7 @@ def plot_images(
         raise ValueError(f"Expected grey or RGB images of shape (n, height, width[, 3]) to draw, found {x.shape}.")
     if not np.isfinite(x).all():
         raise ValueError(f"Expected finite pixels, found {int((~np.isfinite(x)).sum())} NaN or infinite ones.")
-    if isinstance(n_columns, bool) or not isinstance(n_columns, int | np.integer) or n_columns < 1:
-        raise ValueError(f"Expected `n_columns` to be a number of images, found {n_columns!r}.")
-    n_columns = min(int(n_columns), len(x))
+    n_columns = min(whole_number("n_columns", n_columns, 1), len(x))
     n_rows = -(-len(x) // n_columns)
     if labels is not None and len(labels) != n_rows:
         raise ValueError(f"Expected {n_rows} `labels`, one for each row of the grid, found {len(labels)}.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffaug.core.arguments import check_real_array
+from diffaug.core.arguments import check_real_array, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -217,8 +217,8 @@ def _read_folder(folder: Path, size: int | None, progress: bool) -> ImageSet:
     from tqdm.auto import tqdm
 
     pillow = import_pillow()
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"Expected `size` to be a number of pixels, found {size!r}.")
+    if size is not None:
+        whole_number("size", size, 1)
     files, others = _listed(folder)
     if not files:
         found = f"none among {len(others)} files, e.g. {others[0].name!r}" if others else "none"
