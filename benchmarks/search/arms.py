@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search.mixed import (
+    ClusterMates,
     EncoderAlone,
     FreshEncoder,
     MixedPhase,
@@ -85,6 +86,11 @@ def _encoder(code: str, name: str, further: Mapping[str, Any] | None = None, **d
     return EncoderArm(code, name, "" if name == _ALONE else _ALONE, {"domain": {**_PLAIN, **domain}, **(further or {})})
 
 
+def _clusters(code: str, name: str, resolution: float, share: float) -> EncoderArm:
+    options = {"resolution": resolution, "share": share}
+    return EncoderArm(code, name, _ALONE, {"domain": _PLAIN}, kind=ClusterMates, options=options)
+
+
 def _near(code: str, name: str, share: float) -> EncoderArm:
     return EncoderArm(code, name, _ALONE, {"domain": _PLAIN}, kind=NearMixtures, options={"share": share})
 
@@ -121,6 +127,10 @@ ENCODER: tuple[EncoderArm, ...] = (
     _encoder("std", "standard scaling", scaling="standard"),
     _near("near", "mixtures with the encoder's own neighbours", 1.0),
     _near("near.5", "mixtures with the encoder's own neighbours in half of the pairs", 0.5),
+    _clusters("mates", "cells of the same cluster in half of the pairs", 1.0, 0.5),
+    _clusters("mates.25", "cells of the same cluster in a quarter of the pairs", 1.0, 0.25),
+    _clusters("mates.fine", "cells of the same small cluster in half of the pairs", 4.0, 0.5),
+    _clusters("mates.fine.25", "cells of the same small cluster in a quarter of the pairs", 4.0, 0.25),
 )
 
 ARMS: dict[str, Arm] = {arm.code: arm for arm in (*MIXED, *ENCODER)}

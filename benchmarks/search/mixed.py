@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
+from anndata import AnnData
 from torch import Tensor
 
 from diffaug.backends.cells import CellsBackend
@@ -107,37 +108,86 @@ class EncoderAlone(Trainer):
             self._a_epoch()
 
 
-class NearMixtures(EncoderAlone):
-    """After the warm-up, mixtures with neighbours found anew, by the cosine of the encoder's own vectors; no generator.
+class OwnPartners(EncoderAlone):
+    """After the warm-up, views that come of the encoder's own vectors, in a share of the pairs; no generator.
 
     Parameters
     ----------
     share
-        Share of the views that are such mixtures; the others are hand-made.
+        Share of the views that are such; the others are hand-made.
     """
 
     def __init__(self, *args: Any, share: float, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._share = share
-        self._near: Tensor | None = None
+        self._is_warm = False
 
     def train(self) -> None:
         warmup, _, mixed = self._epochs
         for _ in range(warmup):
             self._a_epoch()
-        vectors = torch.nn.functional.normalize(encode(self.encoder, self.data).semantic)
-        self._near = nearest_neighbors(vectors, self.config.domain.n_neighbors)
+        self.learn(torch.nn.functional.normalize(encode(self.encoder, self.data).semantic))
+        self._is_warm = True
         for _ in range(mixed):
             self._a_epoch()
 
+    def learn(self, vectors: Tensor) -> None:
+        """Read the vectors of all cells, of length 1, shape ``(n_obs, n_semantic)``."""
+        raise NotImplementedError
+
+    def own(self, index: Tensor, stream: torch.Generator) -> Tensor:
+        """Views of these cells."""
+        raise NotImplementedError
+
     def positives(self, index: Tensor) -> Positives:
         hand_made = self.hand_views(index, self._random["hand"])
-        if self._near is None:
+        if not self._is_warm:
             return Positives(hand_made, 0)
         stream = self._random["mix"]
-        mixed = neighbor_mixup(self.data, index, self._near, stream)
+        own = self.own(index, stream)
         replace = torch.rand(len(index), 1, generator=stream, device=self.device) < self._share
-        return Positives(torch.where(replace, mixed, hand_made), 0)
+        return Positives(torch.where(replace, own, hand_made), 0)
+
+
+class NearMixtures(OwnPartners):
+    """Mixtures with neighbours found anew, by the cosine of the vectors."""
+
+    def learn(self, vectors: Tensor) -> None:
+        self._near = nearest_neighbors(vectors, self.config.domain.n_neighbors)
+
+    def own(self, index: Tensor, stream: torch.Generator) -> Tensor:
+        return neighbor_mixup(self.data, index, self._near, stream)
+
+
+class ClusterMates(OwnPartners):
+    """Any cell of the same Leiden cluster of the vectors: what a perfect generator that is told the cluster would draw.
+
+    Parameters
+    ----------
+    resolution
+        Of Leiden.
+    """
+
+    def __init__(self, *args: Any, resolution: float, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._resolution = resolution
+
+    def learn(self, vectors: Tensor) -> None:
+        import scanpy as sc
+
+        cells = AnnData(vectors.cpu().numpy())
+        sc.pp.neighbors(cells, n_neighbors=self.config.domain.n_neighbors, use_rep="X", random_state=0)
+        sc.tl.leiden(cells, resolution=self._resolution, flavor="igraph", n_iterations=2, random_state=0)
+        self.clusters = torch.as_tensor(cells.obs["leiden"].astype(int).to_numpy(), device=self.device)
+        self._order = self.clusters.argsort(stable=True)
+        self._size = torch.bincount(self.clusters)
+        self._begin = self._size.cumsum(0) - self._size
+
+    def own(self, index: Tensor, stream: torch.Generator) -> Tensor:
+        code = self.clusters[index]
+        share = torch.rand(index.shape, generator=stream, device=self.device)
+        place = torch.minimum((share * self._size[code]).long(), self._size[code] - 1)
+        return self.data[self._order[self._begin[code] + place]]
 
 
 class MixedPhase(Trainer):

@@ -15,6 +15,7 @@ from harness.sets import Slice
 from search import run
 from search.arms import ARMS, MixedArm, chosen_arms, kind_of
 from search.mixed import (
+    ClusterMates,
     EncoderAlone,
     MixedPhase,
     Mixture,
@@ -122,6 +123,19 @@ def test_near_mixtures_are_of_the_encoders_neighbours_after_the_warm_up(
     assert 0 <= share[on_a_segment].min() < 0.3 and 0.7 < share[on_a_segment].max() <= 1
 
 
+def test_cluster_mates_are_cells_of_the_same_cluster(parts: Parts, model: DiffAug, x: np.ndarray) -> None:
+    same = parts.trainer(ClusterMates, share=0.0, resolution=1.0)
+    same.train()
+    np.testing.assert_array_equal(encode(same.encoder, parts.data).semantic.numpy(), model.twin.embed(x).semantic)
+    trainer = parts.trainer(ClusterMates, share=1.0, resolution=1.0)
+    trainer.train()
+    views = trainer.positives(torch.arange(trainer.n_obs).repeat(30)).views
+    distance, mate = torch.cdist(views, trainer.data).min(dim=1)
+    assert distance.max() < 0.01 and 1 < trainer.clusters.max() + 1 < trainer.n_obs
+    assert torch.equal(trainer.clusters[mate], trainer.clusters.repeat(30))
+    assert torch.equal(mate.unique(), torch.arange(trainer.n_obs))  # any of them
+
+
 def test_one_pair_of_several_is_the_twin(parts: Parts, state: dict[str, Any], model: DiffAug, x: np.ndarray) -> None:
     trainer = begun(parts, state, SeveralPositives, further=(), weights=lambda rate: (1.0,))
     trainer.train()
@@ -226,7 +240,7 @@ def test_each_twin_is_an_arm_of_the_same_kind() -> None:
             assert kind_of(by_name[arm.twin]) == kind_of(arm) and by_name[arm.twin] is not arm
     assert {a.code: by_name[a.twin].code for a in ARMS.values() if a.twin in by_name and a.twin != "hand-made views only"} == {
         "mhg": "m2h", "mhgt": "m2h", "mh2g": "m3h", "fr.5t": "fr0", "fr1t": "fr0",
-        **dict.fromkeys(("raw", "orth", "M", "T", "MT", "orthM", "orthT", "orthMT", "std", "near", "near.5"), "base"),
+        **dict.fromkeys(("raw", "orth", "M", "T", "MT", "orthM", "orthT", "orthMT", "std", "near", "near.5", "mates", "mates.25", "mates.fine", "mates.fine.25"), "base"),
     }  # fmt: skip
 
 

@@ -340,7 +340,9 @@ def test_size_brings_mixed_images_together(folder: Path) -> None:
     assert found.images.shape == (7, 8, 8, 3)
     assert (found.images[-1] > 200).all()
     for size in (0, -3, True, 2.5):
-        with pytest.raises((TypeError, ValueError), match="Expected `size` (to be a whole number|of at least 1), found"):
+        with pytest.raises(
+            (TypeError, ValueError), match="Expected `size` (to be a whole number|of at least 1), found"
+        ):
             read_images(folder, size=size)  # type: ignore[arg-type]
 
 
