@@ -18,6 +18,7 @@ from diffaug import metrics
 from diffaug._totals import target_sum_of
 from diffaug.backends import cells as backend
 from diffaug.cli import main
+from diffaug.pl import _violin
 
 PNG = b"\x89PNG\r\n\x1a\n"
 EVALUATE = ["evaluate", "made.h5ad", "--train", "cells.h5ad", "--held-out", "held_out.h5ad", "-o", "report.html"]
@@ -305,13 +306,13 @@ def test_method_and_seed_of_the_map(work: Path, monkeypatch: pytest.MonkeyPatch)
 def test_violin(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Raw counts are drawn as the model saw them."""
     drawn: list[np.ndarray] = []
-    real = diffaug.pl.violin
+    real = _violin._check_scale
 
-    def spy(cells: anndata.AnnData, *rest: object, **options: object) -> object:
-        drawn.append(cells.X.toarray())
-        return real(cells, *rest, **options)  # type: ignore[arg-type]
+    def spy(sides: list) -> None:
+        drawn.append(sides[0].x.toarray())
+        real(sides)
 
-    monkeypatch.setattr(diffaug.pl, "violin", spy)
+    monkeypatch.setattr(_violin, "_check_scale", spy)
     held = anndata.read_h5ad("held_out.h5ad")
     held.layers["rates"] = held.X * 1000.5
     held.layers["log"] = logged("held_out.h5ad").X

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
@@ -229,13 +230,13 @@ def test_wrong_options(real: AnnData, synthetic: AnnData, options: dict, error: 
 
 
 def test_sets_on_two_scales(real: AnnData, synthetic: AnnData) -> None:
-    counts = real.copy()
+    counts = synthetic.copy()
     counts.X = np.round(counts.X * 10)
-    with pytest.raises(ValueError, match="on one scale, found raw counts in `real` and logarithms in `synthetic`"):
-        violin(counts, synthetic)
+    with pytest.raises(ValueError, match="on one scale, found logarithms in `real` and raw counts in `synthetic`"):
+        violin(real, counts)
     centred = synthetic.copy()
     centred.X = centred.X - 1
-    with pytest.raises(ValueError, match="found logarithms in `real` and centred values in `synthetic`"):
+    with pytest.raises(ValueError, match=r"on the scale of the synthetic cells \(scaled\), found log values"):
         violin(real, centred)
 
 
@@ -255,3 +256,19 @@ def test_wrong_sets(real: AnnData, synthetic: AnnData) -> None:
     real.X[0, 0] = np.nan
     with pytest.raises(ValueError, match="Expected finite values in `real.X`, found 1 NaN"):
         violin(real, synthetic)
+
+
+def test_raw_counts_come_to_the_scale_of_logarithms(real: AnnData, synthetic: AnnData) -> None:
+    """A fit on raw counts normalises a copy, and its synthetic cells are logarithms: the cells it was given are drawn as those."""
+    counts = real[np.asarray((real.X > 0).any(axis=1))].copy()
+    counts.X = np.round(counts.X * 10) + (real[counts.obs_names].X > 0)
+    before = counts.X.copy()
+    logged = counts.copy()
+    sc.pp.normalize_total(logged, target_sum=float(np.median(counts.X.sum(axis=1))))
+    sc.pp.log1p(logged)
+    made = logged[:100].copy()
+    made.uns.clear()
+    found, expected = (violin(cells, made, groupby="kind", groups="a", show=False) for cells in (counts, logged))
+    for ours, theirs in zip(bodies(found, "real"), bodies(expected, "real"), strict=True):
+        np.testing.assert_allclose(ours.get_paths()[0].vertices, theirs.get_paths()[0].vertices, atol=1e-4)
+    assert found.get_ylabel() == "expression (log-normalised)" and np.array_equal(counts.X, before)

@@ -209,9 +209,7 @@ def plot(
         if fitted is not None:
             pl.cosine_similarity(adata, fitted, random_state=seed, save=fresh, show=False)
         elif made is not None:
-            from diffaug.tl._report_sets import beside
-
-            pl.violin(beside(adata, made, layer=layer), made, save=fresh, show=False)
+            pl.violin(adata, made, layer=layer, save=fresh, show=False)
         elif kind == "provenance":
             pl.provenance(adata, save=fresh, show=False)
         elif kind == "history":

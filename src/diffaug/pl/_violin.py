@@ -68,7 +68,7 @@ def violin(
     Parameters
     ----------
     real
-        Real cells, on the scale of the synthetic ones.
+        Real cells, on the scale of the synthetic ones; raw counts are normalised on a copy where those are logarithms.
     synthetic
         Synthetic cells of :func:`diffaug.tl.generate` or :func:`diffaug.tl.augment`; read from ``.X``.
     genes
@@ -100,7 +100,7 @@ def violin(
     Raises
     ------
     ValueError
-        The two sets are on different scales (raw counts and logarithms, say) or have no gene in common.
+        The two sets are on different scales (logarithms and scaled values, say) or have no gene in common.
     KeyError
         A gene, the layer, the column or one of the groups is not there.
 
@@ -112,6 +112,8 @@ def violin(
     >>> made = diffaug.tl.generate(model, 100)
     >>> ax = diffaug.pl.violin(adata, made, genes=["CD79A", "NKG7"], show=False)
     """
+    from diffaug.tl._report_sets import beside, check_scale
+
     check_save(save)
     if groups is not None and groupby is None:
         raise ValueError(
@@ -121,6 +123,9 @@ def violin(
         _side("real", REAL, -_SHIFT, real, layer),
         _side("synthetic", GENERATED, _SHIFT, synthetic, None),
     ]
+    if [side.kind for side in sides] == ["counts", "log"]:
+        sides[0] = _side("real", REAL, -_SHIFT, beside(real, synthetic, layer=layer), None)
+    check_scale(describe_matrix(sides[1].x), describe_matrix(sides[0].x), "real")
     _check_scale(sides)
     names = _default_genes(sides, n_genes) if genes is None else names_of(genes, "genes")
     values = [_columns(side, names) for side in sides]
@@ -166,8 +171,8 @@ def _check_scale(sides: list[_Side]) -> None:
         words = {"counts": "raw counts", "log": "logarithms", "scaled": "centred values"}
         raise ValueError(
             f"Expected `real` and `synthetic` on one scale, found {words[kinds[0]]} in `real` and {words[kinds[1]]} in "
-            "`synthetic`. Synthetic cells are on the scale of what the model was fitted on, raw counts after "
-            "`diffaug.pp.recipe`: name such a `layer` of `real`, or normalise it."
+            "`synthetic`. Synthetic cells are on the scale of what the model was fitted on: name such a `layer` of `real`, or "
+            "bring it there."
         )
 
 

@@ -243,7 +243,7 @@ def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
     made, values = matrix_of(synthetic, "synthetic", None), matrix_of(real, "real", layer)
     total = _total_of(synthetic, made, values, describe_matrix(values).kind, _columns(synthetic, real, "real"))
     x = on_scale_of(describe_matrix(made), values, "real", layer, total)
-    return AnnData(x, obs=real.obs[[]], var=real.var[[]])
+    return AnnData(x, obs=real.obs, var=real.var[[]])
 
 
 def _total_of(synthetic: AnnData, made: Any, real: Any, kind: str, places: np.ndarray) -> float:
@@ -276,6 +276,18 @@ def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None, total:
             "`%s` holds raw counts: comparing a copy normalised to %g per cell and log-transformed", name, total
         )
         return normalized_counts(x, f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]", total)
+    check_scale(target, found, name)
+    return x
+
+
+def check_scale(target: MatrixKind, found: MatrixKind, name: str) -> None:
+    """Refuse real values on another scale than the synthetic cells', where kinds alone do not say how to bring them there.
+
+    Raises
+    ------
+    ValueError
+        The scales do not fit.
+    """
     if (found.kind == "scaled") != (target.kind == "scaled"):
         raise ValueError(
             f"Expected `{name}` on the scale of the synthetic cells ({target.kind}), found {found.kind} values. "
@@ -290,7 +302,6 @@ def on_scale_of(target: MatrixKind, x: Any, name: str, layer: str | None, total:
                 f"{found.max:.3g}: one of them is not logged. Pass the layer that the model was trained on "
                 "(`layer`, --layer)."
             )
-    return x
 
 
 def _level(x: Any) -> float:
