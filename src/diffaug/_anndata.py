@@ -366,13 +366,6 @@ def read_source(
         obs_column(adata, batch_key, "batch_key")
     if adata.n_obs < MIN_CELLS:
         raise ValueError(f"Expected at least {MIN_CELLS} cells to train on, found {adata.n_obs}.")
-    n_alike = int(adata.obs_names.duplicated().sum())
-    if n_alike:
-        logger.warning(
-            "%d cells have the name of another: by its names the model knows its cells later, as in `tl.generate(train=...)`, "
-            "which then is refused. Call `adata.obs_names_make_unique()` before the fit.",
-            n_alike,
-        )
     raw, address = matrix_slot(adata, layer, use_rep)
     x = checked_matrix(raw, address)
     if x.dtype == bool:
@@ -431,6 +424,17 @@ def read_source(
     return Source(
         x.astype(np.float32), features, layer, use_rep, kind, sp.issparse(raw), target_sum, share, totals, levels
     )
+
+
+def warn_shared_names(adata: AnnData) -> None:
+    """Say that a model cannot tell cells of one name apart."""
+    n_alike = int(adata.obs_names.duplicated().sum())
+    if n_alike:
+        logger.warning(
+            "%d cells have the name of another: by its names the model knows its cells later, as in `tl.generate(train=...)`, "
+            "which then is refused. Call `adata.obs_names_make_unique()` before the fit.",
+            n_alike,
+        )
 
 
 def cells_meta(model: object, *, baselines: bool = False) -> dict[str, Any]:

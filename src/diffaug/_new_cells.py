@@ -203,6 +203,21 @@ class NewCells:
             if not _compare_totals(recorded_total(adata, layer), total, address):
                 _compare_levels(seen.level / adata.n_obs, float(known.sum()), address, total)
 
+    @classmethod
+    def of_fit(cls, adata: AnnData, model: DiffAug, *, layer: str | None, use_rep: str | None) -> NewCells:
+        """All cells of which a fit has drawn some, after :func:`check_like`; there is nothing to compare with the drawn ones.
+
+        An even sample of groups has other shares and levels than all cells have.
+        """
+        meta = cells_meta(model)
+        cells = cls.__new__(cls)
+        cells._pieces = _Pieces(adata, layer, use_rep, "adata")
+        cells._model, cells._features, cells.absent = model, meta["features"], []
+        cells._is_named = use_rep is None
+        cells._are_counts, cells._target_sum = meta["kind"] == "counts", meta["target_sum"]
+        cells._columns = adata.var_names.get_indexer(meta["features"]) if use_rep is None else np.arange(0)
+        return cells
+
     def __iter__(self) -> Iterator[Matrix]:
         """Float32 matrices, dense or csr, shape ``(n_cells_of_the_piece, n_features)``, in the order of the cells."""
         return map(self._aligned, self._pieces)

@@ -306,13 +306,13 @@ def test_method_and_seed_of_the_map(work: Path, monkeypatch: pytest.MonkeyPatch)
 def test_violin(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Raw counts are drawn as the model saw them."""
     drawn: list[np.ndarray] = []
-    real = _violin._check_scale
+    real = _violin._default_genes
 
-    def spy(sides: list) -> None:
+    def spy(sides: list, n_genes: int) -> list[str]:
         drawn.append(sides[0].x.toarray())
-        real(sides)
+        return real(sides, n_genes)
 
-    monkeypatch.setattr(_violin, "_check_scale", spy)
+    monkeypatch.setattr(_violin, "_default_genes", spy)
     held = anndata.read_h5ad("held_out.h5ad")
     held.layers["rates"] = held.X * 1000.5
     held.layers["log"] = logged("held_out.h5ad").X

@@ -232,7 +232,7 @@ def test_wrong_options(real: AnnData, synthetic: AnnData, options: dict, error: 
 def test_sets_on_two_scales(real: AnnData, synthetic: AnnData) -> None:
     counts = synthetic.copy()
     counts.X = np.round(counts.X * 10)
-    with pytest.raises(ValueError, match="on one scale, found logarithms in `real` and raw counts in `synthetic`"):
+    with pytest.raises(ValueError, match=r"`real` on the scale of the synthetic cells \(counts\), found log values"):
         violin(real, counts)
     centred = synthetic.copy()
     centred.X = centred.X - 1
@@ -272,3 +272,7 @@ def test_raw_counts_come_to_the_scale_of_logarithms(real: AnnData, synthetic: An
     for ours, theirs in zip(bodies(found, "real"), bodies(expected, "real"), strict=True):
         np.testing.assert_allclose(ours.get_paths()[0].vertices, theirs.get_paths()[0].vertices, atol=1e-4)
     assert found.get_ylabel() == "expression (log-normalised)" and np.array_equal(counts.X, before)
+    more = AnnData(
+        np.hstack([made.X, made.X[:, :1]]), obs=made.obs, var=pd.DataFrame(index=[*NAMES, "g_of_the_model_alone"])
+    )
+    assert genes_of(violin(counts, more, genes=["g1"], show=False)) == ["g1"]

@@ -52,13 +52,14 @@ def test_groups_of_all_kinds_can_be_written(uneven: anndata.AnnData, small: dict
     """Booleans, numbers and categories that only some cells have: synthetic cells get them as the real ones have them."""
     uneven.obs["doublet"] = np.arange(124) % 5 == 0
     uneven.obs["cluster"] = np.arange(124) % 3
+    uneven.obs["plate"] = np.where(uneven.obs["cell_type"] == "type_2", np.arange(124) % 2, np.arange(124))
     uneven.obs["note"] = pd.Categorical([None, "a", "b", None] * 31)
     out = call(uneven, small, force=True)
     out.write_h5ad(tmp_path / "out.h5ad")
     read = anndata.read_h5ad(tmp_path / "out.h5ad").obs
     source = uneven.obs.loc[read["condition_cell"].iloc[124:].astype(str)]
     assert read["doublet"].dtype == bool and read["cluster"].dtype.kind == "i"
-    for column in ("doublet", "cluster", "note"):
+    for column in ("doublet", "cluster", "note", "plate"):  # plates are groups among the filled cells alone
         pd.testing.assert_series_equal(
             read[column].iloc[124:].reset_index(drop=True), source[column].reset_index(drop=True), check_dtype=False
         )

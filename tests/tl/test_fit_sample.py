@@ -71,6 +71,43 @@ def test_rare_groups_are_drawn_whole(logged: anndata.AnnData, small: dict) -> No
     assert other != cells["names"]
 
 
+@pytest.mark.parametrize("scale", ["counts", "log"])
+def test_an_even_sample_of_uneven_groups(
+    counts: anndata.AnnData, small: dict, scale: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of the genes take other shares of the counts in the sample than in all cells: nothing is wrong with that."""
+    counts.X = counts.X.toarray().astype(np.float32)
+    counts.X[15:, :30] = np.minimum(counts.X[15:, :30], 1)
+    counts.X[:15, 30:] = np.minimum(counts.X[:15, 30:], 1)
+    counts.var["highly_variable"] = np.arange(60) >= 30
+    counts.obs["group"] = ["rare"] * 15 + ["common"] * 135
+    if scale == "log":
+        counts.X = np.log1p(1e4 * counts.X / counts.X.sum(axis=1, keepdims=True))
+    run(counts, small, max_obs=30, sample_by="group")
+    assert np.isfinite(counts.obsm["X_diffaug"]).all()
+    assert not [r for r in caplog.records if "training cells" in r.getMessage()]
+
+
+def test_only_what_is_asked_for_is_read(logged: anndata.AnnData, small: dict, tmp_path: Path) -> None:
+    """A file without a matrix has its representation; and cells that a model made are trained on as any."""
+    logged.obsm["X_pca"] = np.random.default_rng(0).normal(size=(150, 7))
+    del logged.X
+    logged.write_h5ad(tmp_path / "cells.h5ad")
+    for n in (60, 1000):
+        cells = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+        cells.uns["diffaug_made"] = {"made_by": "generate"}
+        run(cells, small, max_obs=n, use_rep="X_pca")
+        assert cells.obsm["X_diffaug"].shape == (150, 6) and cells.uns["diffaug"]["n_obs_trained"] == min(n, 150)
+
+
+def test_names_are_looked_at_in_all_cells(
+    logged: anndata.AnnData, small: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    logged.obs_names = ["one"] * 2 + list(logged.obs_names[2:])
+    run(logged, small, max_obs=20, random_state=3)
+    assert "1 cells have the name of another" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
@@ -78,13 +115,20 @@ def test_rare_groups_are_drawn_whole(logged: anndata.AnnData, small: dict) -> No
         ({"max_obs": 0}, ValueError, "Expected `max_obs` of at least 1, found 0"),
         ({"max_obs": 5.0}, TypeError, "Expected `max_obs` to be a whole number"),
         ({"max_obs": 5}, ValueError, "Expected at least 10 cells to train on, found 5"),
+        ({"max_obs": 20, "sample_by": "cell"}, ValueError, "at least one cell for each of the 30 groups of 'cell'"),
+        ({"max_obs": 60, "groupby": "cell_type"}, ValueError, "Expected twin=True with groupby='cell_type'"),
         ({"max_obs": 60, "sample_by": "dono"}, KeyError, "Did not find `adata.obs\\['dono'\\]` \\(sample_by\\)"),
         ({"max_obs": 600, "sample_by": "dono"}, KeyError, "Did not find `adata.obs\\['dono'\\]` \\(sample_by\\)"),
     ],
 )
-def test_wrong_arguments(logged: anndata.AnnData, small: dict, how: dict, error: type, message: str) -> None:
-    with pytest.raises(error, match=message):
-        run(logged, small, **how)
+def test_wrong_arguments(
+    logged: anndata.AnnData, small: dict, how: dict, error: type, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged.obs["cell"] = [f"c{i % 30}" for i in range(150)]
+    with monkeypatch.context() as patch:
+        patch.setattr("diffaug.tl._fit.check_like", lambda *_, **__: pytest.fail("read all cells"))
+        with pytest.raises(error, match=message):
+            run(logged, small, **how)
     assert not logged.obsm
 
 

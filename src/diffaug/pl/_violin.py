@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from sklearn.preprocessing import StandardScaler
 
 from diffaug._anndata import Matrix, check_adata, checked_matrix, matrix_slot, obs_column, require_unique_genes
-from diffaug._matrix import describe_matrix
+from diffaug._matrix import MatrixKind, describe_matrix
 from diffaug.core.arguments import whole_number
 from diffaug.pl._figure import GENERATED, REAL, check_save, check_single, hand_over, names_of, new_axes, width_of
 
@@ -41,7 +41,7 @@ class _Side:
     shift: float
     adata: AnnData
     x: Matrix
-    kind: str
+    kind: MatrixKind
 
 
 def violin(
@@ -123,10 +123,9 @@ def violin(
         _side("real", REAL, -_SHIFT, real, layer),
         _side("synthetic", GENERATED, _SHIFT, synthetic, None),
     ]
-    if [side.kind for side in sides] == ["counts", "log"]:
+    if [side.kind.kind for side in sides] == ["counts", "log"]:
         sides[0] = _side("real", REAL, -_SHIFT, beside(real, synthetic, layer=layer), None)
-    check_scale(describe_matrix(sides[1].x), describe_matrix(sides[0].x), "real")
-    _check_scale(sides)
+    check_scale(sides[1].kind, sides[0].kind, "real")
     names = _default_genes(sides, n_genes) if genes is None else names_of(genes, "genes")
     values = [_columns(side, names) for side in sides]
     apart = all(float(v.min()) >= 0 for v in values)
@@ -138,7 +137,7 @@ def violin(
     for i, (panel, (group, masks)) in enumerate(zip(axes, panels.items(), strict=True)):
         for side, v, mask in zip(sides, values, masks, strict=True):
             _draw(panel, side, v[mask], apart)
-        panel.set(ylabel=_Y_LABELS.get(sides[0].kind, "expression"))
+        panel.set(ylabel=_Y_LABELS.get(sides[0].kind.kind, "expression"))
         panel.spines[["top", "right"]].set_visible(False)
         _name_genes(panel, names, apart)
         labels = [f"{side.name} ({int(mask.sum()):,} cells)" for side, mask in zip(sides, masks, strict=True)]
@@ -161,19 +160,7 @@ def _side(name: str, color: str, shift: float, adata: AnnData, layer: str | None
     require_unique_genes(adata)
     raw, address = matrix_slot(adata, layer, None)
     x = checked_matrix(raw, address.replace("adata", name))
-    return _Side(name, color, shift, adata, x, describe_matrix(x).kind)
-
-
-def _check_scale(sides: list[_Side]) -> None:
-    """Refuse sets that a common axis would make look different because of their units alone."""
-    kinds = [side.kind for side in sides]
-    if "other" not in kinds and kinds[0] != kinds[1]:
-        words = {"counts": "raw counts", "log": "logarithms", "scaled": "centred values"}
-        raise ValueError(
-            f"Expected `real` and `synthetic` on one scale, found {words[kinds[0]]} in `real` and {words[kinds[1]]} in "
-            "`synthetic`. Synthetic cells are on the scale of what the model was fitted on: name such a `layer` of `real`, or "
-            "bring it there."
-        )
+    return _Side(name, color, shift, adata, x, describe_matrix(x))
 
 
 def _default_genes(sides: list[_Side], n_genes: int) -> list[str]:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from diffaug._anndata import Matrix, categorical_obs, groups_of, read_source, read_totals
+from diffaug._anndata import Matrix, read_source, read_totals
 from diffaug._keys import CONDITION_CELL, COUNTS_LAYER, LIBRARY_SIZE, SYNTHETIC
 from diffaug._model import DiffAug
 from diffaug._new_cells import read_like
@@ -82,7 +82,7 @@ class RealCells:
         made = generate(model, n, like=like, output=output, train=train, random_state=seed, progress=False)  # type: ignore[arg-type]
         at = adata.obs_names.get_indexer(made.obs[CONDITION_CELL])
         # Groups as the real cells have them, booleans and numbers: mixed with the texts of `generate` no file could hold them.
-        for column in categorical_obs(adata.obs, groups_of(model)).columns.difference(OWN_COLUMNS):
+        for column in made.obs.columns.intersection(adata.obs.columns).difference(OWN_COLUMNS):
             made.obs[column] = adata.obs[column].array[at]
         if self.totals is not None:
             made.layers[COUNTS_LAYER] = made.X

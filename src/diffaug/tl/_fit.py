@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from diffaug._anndata import Matrix, obs_column, pack_obs, read_source, write_embedding
+from diffaug._anndata import Matrix, obs_column, pack_obs, read_source, warn_shared_names, write_embedding
 from diffaug._keys import LOOP_GAIN, Keys
 from diffaug._model import DiffAug, resolve_config
 from diffaug._new_cells import NewCells, check_like, joined
@@ -146,10 +146,9 @@ def fit(
     if use_rep is not None:
         settings = dataclasses.replace(settings, domain=settings.domain.settled(is_panel=False))
     model = DiffAug(settings, random_state=random_state, device=device)
-    drawn = cells_to_train_on(adata, max_obs, sample_by, random_state, of_matrix=layer is None and use_rep is None)
+    drawn = cells_to_train_on(adata, max_obs, sample_by, random_state, layer=layer, use_rep=use_rep)
+    warn_shared_names(adata)
     source = read_source(drawn, layer=layer, use_rep=use_rep, batch_key=batch_key)
-    if drawn.n_obs < adata.n_obs:
-        check_like(adata, source.kind, layer=layer, use_rep=use_rep)
     batch = None if batch_key is None else obs_column(drawn, batch_key, "batch_key").astype(str).to_numpy()
     if groupby is not None and not twin:
         raise ValueError(
@@ -168,6 +167,8 @@ def fit(
             "and `groupby` they judge it.",
             label_key,
         )
+    if drawn.n_obs < adata.n_obs:
+        check_like(adata, source.kind, layer=layer, use_rep=use_rep)
     if drawn.n_obs < settings.training.batch_size:
         logger.info("batch_size=%d is more than %d cells: a batch holds all", settings.training.batch_size, drawn.n_obs)
     model.meta = {
@@ -193,7 +194,9 @@ def fit(
         more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
     pieces: Iterable[Matrix] = [source.x]
     if drawn.n_obs < adata.n_obs:
-        pieces, more["n_obs_trained"] = NewCells(adata, model), drawn.n_obs
+        pieces = NewCells.of_fit(adata, model, layer=layer, use_rep=use_rep)
+    if max_obs is not None:
+        more["n_obs_trained"] = drawn.n_obs
     found = [[m.embed(piece) for m in (model, model.twin) if m is not None] for piece in pieces]
     ours, *twins = (joined(parts) for parts in zip(*found, strict=True))
     write_embedding(adata, model, ours, keys, **more)

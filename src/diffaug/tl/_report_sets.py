@@ -241,7 +241,9 @@ def matrix_of(adata: AnnData, name: str, layer: str | None) -> Any:
 def beside(real: AnnData, synthetic: AnnData, *, layer: str | None) -> AnnData:
     """Real cells with all their genes, on the scale of the synthetic ones."""
     made, values = matrix_of(synthetic, "synthetic", None), matrix_of(real, "real", layer)
-    total = _total_of(synthetic, made, values, describe_matrix(values).kind, _columns(synthetic, real, "real"))
+    shared = synthetic.var_names.isin(real.var_names)
+    places = real.var_names.get_indexer(synthetic.var_names[shared])
+    total = _total_of(synthetic, made[:, shared], values, describe_matrix(values).kind, places)
     x = on_scale_of(describe_matrix(made), values, "real", layer, total)
     return AnnData(x, obs=real.obs, var=real.var[[]])
 
@@ -288,7 +290,7 @@ def check_scale(target: MatrixKind, found: MatrixKind, name: str) -> None:
     ValueError
         The scales do not fit.
     """
-    if (found.kind == "scaled") != (target.kind == "scaled"):
+    if (found.kind == "scaled") != (target.kind == "scaled") or (found.kind, target.kind) == ("log", "counts"):
         raise ValueError(
             f"Expected `{name}` on the scale of the synthetic cells ({target.kind}), found {found.kind} values. "
             "Pass the layer that the model was trained on (`layer`, --layer)."

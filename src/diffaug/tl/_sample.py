@@ -7,7 +7,7 @@ import logging
 import numpy as np
 from anndata import AnnData
 
-from diffaug._anndata import check_adata, main_matrix, obs_column
+from diffaug._anndata import check_adata, matrix_slot, obs_column
 from diffaug._new_cells import check_by_cells
 from diffaug.core.arguments import whole_number
 
@@ -15,7 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 def cells_to_train_on(
-    adata: AnnData, max_obs: int | None, sample_by: str | None, random_state: int, *, of_matrix: bool = True
+    adata: AnnData,
+    max_obs: int | None,
+    sample_by: str | None,
+    random_state: int,
+    *,
+    layer: str | None,
+    use_rep: str | None,
 ) -> AnnData:
     """All cells, or some of them in memory.
 
@@ -29,12 +35,12 @@ def cells_to_train_on(
         Column of ``.obs`` whose groups get equal shares, as far as they have the cells; otherwise any cell is as likely.
     random_state
         Seed.
-    of_matrix
-        Whether ``.X`` will be read, which in a file has to lie cell by cell.
+    layer, use_rep
+        Where the values are. ``.X`` in a file has to lie cell by cell, and is not read where they are elsewhere.
 
     Returns
     -------
-    ``adata`` itself, or others in the order of ``adata``.
+    ``adata`` itself, or a new AnnData with what a fit reads of the drawn cells, in the order of ``adata``.
 
     Raises
     ------
@@ -53,22 +59,45 @@ def cells_to_train_on(
                 "say, to train on so many of its cells and embed all, or call `adata.to_memory()` first."
             )
         return adata
-    max_obs = whole_number("max_obs", max_obs, 1)
-    if of_matrix and adata.isbacked:
-        check_by_cells(main_matrix(adata), "adata.X", "adata")
-    if max_obs >= adata.n_obs:
-        if sample_by is not None:
-            obs_column(adata, sample_by, "sample_by")
-        return adata.to_memory() if adata.isbacked else adata
-    rng = np.random.default_rng(whole_number("random_state", random_state))
-    groups = np.zeros(adata.n_obs, int)
+    max_obs = min(whole_number("max_obs", max_obs, 1), adata.n_obs)
+    slot, address = matrix_slot(adata, layer, use_rep)
+    if adata.isbacked and address == "adata.X":
+        check_by_cells(slot, address, "adata")
+    groups = np.zeros(adata.n_obs, dtype=np.int64)
     if sample_by is not None:
-        groups = np.unique(np.asarray(obs_column(adata, sample_by, "sample_by")).astype(str), return_inverse=True)[1]
-    quota = even_shares(np.bincount(groups), max_obs)
-    rows = np.concatenate([rng.permutation(np.flatnonzero(groups == g))[:n] for g, n in enumerate(quota.tolist())])
-    logger.info("training on %d of %d cells; all are embedded", max_obs, adata.n_obs)
-    some = adata[np.sort(rows)]
-    return some.to_memory() if adata.isbacked else some.copy()
+        names, groups = np.unique(
+            np.asarray(obs_column(adata, sample_by, "sample_by")).astype(str), return_inverse=True
+        )
+        if len(names) > max_obs:
+            raise ValueError(
+                f"Expected `max_obs` of at least one cell for each of the {len(names)} groups of {sample_by!r} (sample_by), found "
+                f"{max_obs}. Draw more cells, or name a column of fewer groups."
+            )
+    if max_obs == adata.n_obs and not adata.isbacked:
+        return adata
+    rng = np.random.default_rng(whole_number("random_state", random_state))
+    order = rng.permutation(adata.n_obs)
+    order = order[np.argsort(groups[order], kind="stable")]  # group by group, at random inside of each
+    sizes = np.bincount(groups)
+    place = np.arange(adata.n_obs) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = np.sort(order[place < np.repeat(even_shares(sizes, max_obs), sizes)])
+    if max_obs < adata.n_obs:
+        logger.info("training on %d of %d cells; all are embedded", max_obs, adata.n_obs)
+    return _some(adata, rows, layer, use_rep)
+
+
+def _some(adata: AnnData, rows: np.ndarray, layer: str | None, use_rep: str | None) -> AnnData:
+    """These cells in memory, with the matrix that is read and no other."""
+    slot, _ = matrix_slot(adata, layer, use_rep)
+    values = slot.iloc[rows] if hasattr(slot, "iloc") else slot[rows]
+    out = AnnData(obs=adata.obs.iloc[rows], var=adata.var, uns=dict(adata.uns))
+    if use_rep is not None:
+        out.obsm[use_rep] = values
+    elif layer is not None:
+        out.layers[layer] = values
+    else:
+        out.X = values
+    return out
 
 
 def even_shares(sizes: np.ndarray, total: int) -> np.ndarray:
