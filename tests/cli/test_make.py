@@ -114,6 +114,17 @@ def test_fit_on_a_sample_embeds_the_whole_file(work: Path) -> None:
     assert anndata.read_h5ad("new.h5ad").obsm["X_diffaug"].shape == written.obsm["X_diffaug"].shape
 
 
+@pytest.mark.parametrize("command", [["fit", "--max-obs", "100"], ["embed", "--model", "cells.diffaug.model"]])
+def test_a_full_disk_is_said_before_the_work(
+    work: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(diffaug.tl, "fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(diffaug.tl, "embed", lambda *_, **__: pytest.fail("embedded"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 1000))  # type: ignore[attr-defined]
+    assert main([command[0], "cells.h5ad", "-o", "new.h5ad", *command[1:]]) == 1
+    assert "Expected room for" in said(capsys) and not Path("new.h5ad").exists()
+
+
 def test_a_fit_that_was_cut_goes_on(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], same_cells: SameCells
 ) -> None:

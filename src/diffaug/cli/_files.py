@@ -184,7 +184,7 @@ def add_embedding(adata: AnnData, source: Path, fresh: Path, keys: Keys) -> None
 
     All else is copied as it lies in the file: the matrix is never read, and what anndata reads but does not write stays.
     """
-    if not _is_of_today(source):
+    if not is_of_today(source):
         (adata.to_memory() if adata.isbacked else adata).write_h5ad(fresh)
         return
     import h5py
@@ -202,7 +202,22 @@ def add_embedding(adata: AnnData, source: Path, fresh: Path, keys: Keys) -> None
         adata.file.close()  # before its file is replaced, where the target is the source
 
 
-def _is_of_today(path: Path) -> bool:
+def check_room(target: Path, source: Path) -> None:
+    """Refuse a place without room for a copy of a file, before any work is done."""
+    from diffaug.core.memory import size_text
+
+    folder = target.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    needed, free = source.stat().st_size, shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"Expected room for {size_text(needed)} in {str(folder)!r}, a copy of the input, found {size_text(free)}. Choose another "
+            "place for the output, or make room."
+        )
+
+
+def is_of_today(path: Path) -> bool:
     """Whether single fields can be written into an .h5ad file; of anndata before 0.7 or so they depend on each other."""
     import h5py
 

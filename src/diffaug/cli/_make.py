@@ -12,8 +12,10 @@ from diffaug.cli._app import Common, command
 from diffaug.cli._files import (
     H5AD,
     add_embedding,
+    check_room,
     check_source,
     check_target_file,
+    is_of_today,
     read_h5ad,
     write_embedded,
     write_h5ad,
@@ -97,7 +99,7 @@ def fit(
         With ``--twin``: column of ``obs`` with a label for every cell, which judge both; they are not used in training.
     max_obs
         Train on so many cells at most, drawn at random, and embed all. ``X`` then stays in its file and is read in pieces, as by
-        ``embed``: for millions of cells.
+        ``embed``: for millions of cells. (One that is stored gene by gene, csc, is read as a whole.)
     sample_by
         With ``--max-obs``: column of ``obs`` (donors, tissues, clusters) whose groups get equal shares of them.
     overwrite
@@ -135,8 +137,11 @@ def fit(
     from diffaug._keys import Keys
     from diffaug._new_cells import is_by_genes
 
-    if adata.isbacked and is_by_genes(main_matrix(adata)):
-        adata = adata.to_memory()
+    if adata.isbacked:
+        check_room(target, data)
+        of_matrix = layer is None and use_rep is None
+        if not is_of_today(data) or (of_matrix and is_by_genes(main_matrix(adata))):
+            adata = adata.to_memory()
 
     fitted = tl.fit(
         adata,
@@ -200,6 +205,7 @@ def embed(
     """
     check_target_file(output, suffixes=H5AD, overwrite=overwrite, sources=(data,))
     adata, fitted = read_h5ad(data, backed=True), load(model, device)
+    check_room(output, data)
 
     from diffaug import tl
     from diffaug._keys import Keys
