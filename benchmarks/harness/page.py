@@ -317,7 +317,9 @@ class Page:
     def missing_list(self) -> str:
         """What did not install, what does not apply, what failed, and what was not run."""
         table, lines = self.table, []
-        installs = table[(table["protocol"] == INSTALL) & table["method"].isin(self.peers)]
+        have = set(self.rows.loc[self.rows["error"] == "", "method"])  # also where another environment made them
+        absent = {name for name, peer in self.peers.items() if not any(row.name in have for row in peer.rows)}
+        installs = table[(table["protocol"] == INSTALL) & table["method"].isin(absent)]
         for _, row in installs.iterrows():
             peer = self.peers[row["method"]]
             lines.append(f"- {peer.shown} is not in the tables: `{row['error']}`. {peer.note}".rstrip())

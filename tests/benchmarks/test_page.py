@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from harness import summary
 from harness.page import Page
-from harness.run import Plan
+from harness.run import INSTALL, Plan
 from harness.sets import Slice
 from harness.store import COLUMNS, settings_hash
 from harness.summary import FLAT, NATIVE
@@ -238,6 +238,16 @@ def test_methods_sets_and_seeds_that_were_not_run_are_listed(table: pd.DataFrame
     assert [
         line for line in missing(page(failed, tmp_path)) if line.startswith("scVI failed on paul15 (seeds 0, 1, 2)")
     ]
+
+
+def test_what_another_environment_made_is_not_missing(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Parametric UMAP, say, has an environment of its own; here its packages are absent, and its rows are there."""
+    absent = row("", "scvi", 0, INSTALL, "error", np.nan, error="ModuleNotFoundError: No module named 'scvi'")
+    said = "scVI is not in the tables: `ModuleNotFoundError: No module named 'scvi'`."
+    both = pd.concat([table, pd.DataFrame([absent])])
+    assert not [line for line in missing(page(both, tmp_path)) if line.startswith(said)]
+    without = both[(both["method"] != "scvi") | (both["protocol"] == INSTALL)]
+    assert [line for line in missing(page(without, tmp_path)) if line.startswith(said)]
 
 
 def test_protocols_without_rows_are_listed(table: pd.DataFrame, tmp_path: Path) -> None:
