@@ -13,6 +13,7 @@ from search.mixed import (
     MixedPhase,
     Mixture,
     NearMixtures,
+    OwnPartners,
     PartialNoise,
     SeveralPositives,
     half,
@@ -86,13 +87,8 @@ def _encoder(code: str, name: str, further: Mapping[str, Any] | None = None, **d
     return EncoderArm(code, name, "" if name == _ALONE else _ALONE, {"domain": {**_PLAIN, **domain}, **(further or {})})
 
 
-def _clusters(code: str, name: str, resolution: float, share: float) -> EncoderArm:
-    options = {"resolution": resolution, "share": share}
-    return EncoderArm(code, name, _ALONE, {"domain": _PLAIN}, kind=ClusterMates, options=options)
-
-
-def _near(code: str, name: str, share: float) -> EncoderArm:
-    return EncoderArm(code, name, _ALONE, {"domain": _PLAIN}, kind=NearMixtures, options={"share": share})
+def _own(code: str, name: str, kind: type[OwnPartners], **options: float) -> EncoderArm:
+    return EncoderArm(code, name, _ALONE, {"domain": _PLAIN}, kind=kind, options=options)
 
 
 MIXED: tuple[MixedArm, ...] = (
@@ -125,12 +121,18 @@ ENCODER: tuple[EncoderArm, ...] = (
     _encoder("orthT", "linear path, temperature 0.2", further=_COLD, linear_path=True),
     _encoder("orthMT", "linear path, mask, temperature 0.2", further=_COLD, linear_path=True, views="mask"),
     _encoder("std", "standard scaling", scaling="standard"),
-    _near("near", "mixtures with the encoder's own neighbours", 1.0),
-    _near("near.5", "mixtures with the encoder's own neighbours in half of the pairs", 0.5),
-    _clusters("mates", "cells of the same cluster in half of the pairs", 1.0, 0.5),
-    _clusters("mates.25", "cells of the same cluster in a quarter of the pairs", 1.0, 0.25),
-    _clusters("mates.fine", "cells of the same small cluster in half of the pairs", 4.0, 0.5),
-    _clusters("mates.fine.25", "cells of the same small cluster in a quarter of the pairs", 4.0, 0.25),
+    _own("near", "mixtures with the encoder's own neighbours", NearMixtures, share=1.0),
+    _own("near.5", "mixtures with the encoder's own neighbours in half of the pairs", NearMixtures, share=0.5),
+    _own("mates", "cells of the same cluster in half of the pairs", ClusterMates, resolution=1.0, share=0.5),
+    _own("mates.25", "cells of the same cluster in a quarter of the pairs", ClusterMates, resolution=1.0, share=0.25),
+    _own("mates.fine", "cells of the same small cluster in half of the pairs", ClusterMates, resolution=4.0, share=0.5),
+    _own(
+        "mates.fine.25",
+        "cells of the same small cluster in a quarter of the pairs",
+        ClusterMates,
+        resolution=4.0,
+        share=0.25,
+    ),
 )
 
 ARMS: dict[str, Arm] = {arm.code: arm for arm in (*MIXED, *ENCODER)}

@@ -196,9 +196,10 @@ class DiffAug:
         """
         file = checkpoint_file(checkpoint, checkpoint_minutes)
         event_shape, n_obs, batches = training_events(self._backend_cls, x, batch)
-        check_length("labels", labels, n_obs)
         if self.asked.diffusion.condition == "label":
             check_names("labels", labels, n_obs)
+        else:
+            check_length("labels", labels, n_obs)
         plan = self.asked.training
         n_views = plan.n_views if plan.n_cycles and plan.view_rate else 0
         sizes = dict(zip(("batch_size", "generator_batch_size"), plan.batch_sizes(n_obs), strict=True))

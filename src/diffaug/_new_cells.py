@@ -271,9 +271,9 @@ def check_by_cells(slot: object, address: str, name: str) -> None:
         )
 
 
-def can_stay_in_file(adata: AnnData, model: DiffAug) -> bool:
-    """Whether :class:`NewCells` takes ``adata``, which is backed by a file, for this model as it is."""
-    return slot_of_model(adata, cells_meta(model)) != (None, None) or not is_by_genes(main_matrix(adata))
+def can_stay_in_file(adata: AnnData, layer: str | None, use_rep: str | None) -> bool:
+    """Whether ``adata``, which is backed by a file, is taken as it is where the values are read from there."""
+    return (layer, use_rep) != (None, None) or not is_by_genes(main_matrix(adata))
 
 
 def read_like(adata: AnnData, model: DiffAug, *, name: str = "adata") -> Matrix:

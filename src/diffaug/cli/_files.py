@@ -155,16 +155,22 @@ def remove_checkpoint(checkpoint: Path | None) -> None:
 
 
 def _check_place(target: Path) -> None:
-    """Refuse a target whose folder cannot be made or written to; a link's is that of what it points to."""
-    folder = target.resolve().parent
-    while not folder.exists():
-        folder = folder.parent
+    """Refuse a target whose folder cannot be made or written to."""
+    folder = _standing_folder(target)
     if not folder.is_dir():
         raise NotADirectoryError(f"Expected a folder to write {target.name!r} into, found a file: {str(folder)!r}.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(
             f"Expected a folder that can be written, found a read-only one: {str(folder)!r}. Choose another."
         )
+
+
+def _standing_folder(target: Path) -> Path:
+    """The nearest place above a target that is there already; a link's is that of what it points to."""
+    folder = target.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def write_h5ad(adata: AnnData, target: Path) -> None:
@@ -206,9 +212,7 @@ def check_room(target: Path, source: Path) -> None:
     """Refuse a place without room for a copy of a file, before any work is done."""
     from diffaug.core.memory import size_text
 
-    folder = target.resolve().parent
-    while not folder.exists():
-        folder = folder.parent
+    folder = _standing_folder(target)
     needed, free = source.stat().st_size, shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(

@@ -133,14 +133,12 @@ def fit(
     settings = settings_of(preset, config)
 
     from diffaug import tl
-    from diffaug._anndata import main_matrix
     from diffaug._keys import Keys
-    from diffaug._new_cells import is_by_genes
+    from diffaug._new_cells import can_stay_in_file
 
     if adata.isbacked:
         check_room(target, data)
-        of_matrix = layer is None and use_rep is None
-        if not is_of_today(data) or (of_matrix and is_by_genes(main_matrix(adata))):
+        if not (is_of_today(data) and can_stay_in_file(adata, layer, use_rep)):
             adata = adata.to_memory()
 
     fitted = tl.fit(
@@ -208,10 +206,11 @@ def embed(
     check_room(output, data)
 
     from diffaug import tl
+    from diffaug._anndata import cells_meta, slot_of_model
     from diffaug._keys import Keys
     from diffaug._new_cells import can_stay_in_file
 
-    if not can_stay_in_file(adata, fitted):
+    if not can_stay_in_file(adata, *slot_of_model(adata, cells_meta(fitted))):
         adata = adata.to_memory()
     tl.embed(adata, fitted, key_added=key_added, missing=missing)
     write_embedded(adata, data, output, Keys(key_added))

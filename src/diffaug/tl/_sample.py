@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -83,12 +84,11 @@ def cells_to_train_on(
     rows = np.sort(order[place < np.repeat(even_shares(sizes, max_obs), sizes)])
     if max_obs < adata.n_obs:
         logger.info("training on %d of %d cells; all are embedded", max_obs, adata.n_obs)
-    return _some(adata, rows, layer, use_rep)
+    return _some(adata, rows, slot, layer, use_rep)
 
 
-def _some(adata: AnnData, rows: np.ndarray, layer: str | None, use_rep: str | None) -> AnnData:
-    """These cells in memory, with the matrix that is read and no other."""
-    slot, _ = matrix_slot(adata, layer, use_rep)
+def _some(adata: AnnData, rows: np.ndarray, slot: Any, layer: str | None, use_rep: str | None) -> AnnData:
+    """These cells in memory, with the matrix that is read (``slot``) and no other."""
     values = slot.iloc[rows] if hasattr(slot, "iloc") else slot[rows]
     out = AnnData(obs=adata.obs.iloc[rows], var=adata.var, uns=dict(adata.uns))
     if use_rep is not None:
