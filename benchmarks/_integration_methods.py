@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from _common import pca_50
 from anndata import AnnData
+from peers.ours import ONE_ENCODER
 from peers.single_cell import concord_embedding, scvi_latent
 from torch import Tensor
 
@@ -54,11 +55,11 @@ def concord(cells: AnnData, seed: int) -> np.ndarray:
 
 
 def diffaug(cells: AnnData, seed: int) -> dict[str, Made]:
-    """The default preset, and its twin with the loop off; both are of one fit, whose shared parts count for each."""
+    """The default preset with one encoder, and its twin with the loop off; both are of one fit, whose shared parts count for each."""
     import diffaug as package
 
     begin = time.perf_counter()
-    fitted = package.DiffAug(random_state=seed, device="cpu")
+    fitted = package.DiffAug(ONE_ENCODER, random_state=seed, device="cpu")
     fitted.fit(cells.X, batch=cells.obs[BATCH].astype(str).to_numpy(), twin=True, progress=False)
     total = time.perf_counter() - begin
     assert fitted.twin is not None
@@ -93,7 +94,12 @@ def mixtures(cells: AnnData, seed: int) -> np.ndarray:
     import diffaug as package
 
     plan = package.DiffAug(device="cpu").config.training.resolve(cells.n_obs)
-    epochs = {"warmup_epochs": plan.warmup_epochs, "generator_epochs": 1, "mixed_epochs": plan.mixed_epochs}
+    epochs = {
+        "warmup_epochs": plan.warmup_epochs,
+        "generator_epochs": 1,
+        "mixed_epochs": plan.mixed_epochs,
+        **ONE_ENCODER["training"],
+    }
     fitted = package.DiffAug({"training": epochs}, random_state=seed, device="cpu")
     with mock.patch.object(_model_fit, "Trainer", NearMixtures):
         fitted.fit(cells.X, batch=cells.obs[BATCH].astype(str).to_numpy(), progress=False)

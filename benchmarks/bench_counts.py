@@ -67,7 +67,7 @@ def main() -> None:
         "training": {"generator_steps": args.generator_steps, "warmup_steps": 150, "mixed_steps": 1,
                      "encoder_passes": 0, "generator_passes": 0},
     }  # fmt: skip
-    model = diffaug.tl.fit(train, config=config, device="cpu", progress=False)
+    model = diffaug.tl.fit(train, n_encoders=1, config=config, device="cpu", progress=False)
     rows = np.arange(train.n_obs)
     values = model.generate(source=rows).values
     own = real.sum(axis=1).astype(np.int64)

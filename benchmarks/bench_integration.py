@@ -20,6 +20,7 @@ from _common import Results, machine, markdown_table, settings_text, write_page
 from _integration_methods import BATCH, METHODS, made_by
 from anndata import AnnData
 from harness.protocols import K, crossval_scores, kmeans_means, scib_scores
+from peers.ours import ONE_ENCODER
 
 import diffaug
 from diffaug import metrics
@@ -131,7 +132,7 @@ def settings_of(method: str, args: argparse.Namespace) -> dict[str, object]:
     """What a row depends on beside its key."""
     settings: dict[str, object] = {"max_obs": args.max_obs, "n_top_genes": args.n_top_genes}
     if method in ("diffaug", "mixtures"):
-        settings["config"] = diffaug.DiffAug(device="cpu").config.to_dict()
+        settings["config"] = diffaug.DiffAug(ONE_ENCODER, device="cpu").config.to_dict()
     return settings
 
 

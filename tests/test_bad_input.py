@@ -24,7 +24,14 @@ from diffaug import DiffAug, TrainingConfig
 from diffaug.backends.cells import CellsConfig
 
 SMALL: dict[str, Any] = {
-    "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 50, "view_rate": 0.5},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 1,
+        "generator_epochs": 1,
+        "mixed_epochs": 1,
+        "batch_size": 50,
+        "view_rate": 0.5,
+    },
     "diffusion": {"n_steps": 2},
     "domain": {"encoder_hidden": [8], "n_semantic": 4, "n_latent": 3, "generator_width": 8, "generator_depth": 1},
 }

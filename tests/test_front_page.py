@@ -14,7 +14,7 @@ from diffaug.cli import _dna, _vision
 
 ROOT = Path(__file__).parents[1]
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index.md")}
-TRAINING = {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 8}
+TRAINING = {"n_encoders": 1, "warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 8}
 TINY = {
     "vision": {"encoder_width": 0.0625, "n_semantic": 6, "n_latent": 5, "generator_width": 4},
     "dna": {"n_semantic": 8, "n_latent": 5, "filter_width": 4, "generator_widths": [4, 4, 8, 8], "n_neighbors": 3},

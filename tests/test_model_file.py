@@ -346,11 +346,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
 def test_history_of_before_the_factors_of_trust_is_read(saved: Path) -> None:
     now = DiffAug.load(saved).history
     lines = (saved / "history.csv").read_text().splitlines()
-    assert lines[0].endswith(",news,faith,realism")
-    for lost in (["realism"], ["news", "faith", "realism"]):
+    assert lines[0].endswith(",news,faith,realism,member")
+    for lost in (["member"], ["realism", "member"], ["news", "faith", "realism", "member"]):
         (saved / "history.csv").write_text("\n".join(line.rsplit(",", len(lost))[0] for line in lines))
         before = DiffAug.load(saved).history
-        assert repr(before) == repr([dataclasses.replace(r, **dict.fromkeys(lost, math.nan)) for r in now])
+        unknown = {**dict.fromkeys(lost, math.nan), "member": 0}
+        assert repr(before) == repr([dataclasses.replace(r, **unknown) for r in now])
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -34,4 +34,27 @@ def test_without_labels_nothing_is_claimed(
     assert "interval over sequences" in first
     assert "no proof" in hint and hint.endswith("Read them.")
     lines = said_of(pd.concat([free, labelled]), caplog)
-    assert len(lines) == 2 and did in lines[1] and "by knn" in lines[1]
+    assert len(lines) == 3 and did in lines[1] and "by knn" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("signs", "level", "said"),
+    [
+        ([1, 0], logging.INFO, "worth their time: keep the model"),
+        ([1, -1], logging.INFO, "worth their time by one measure and not by another: keep the model"),
+        (
+            [0, -1],
+            logging.WARNING,
+            "the twin embeds better: take its embedding (`model.twin`), or fit with view_rate=0",
+        ),
+        ([0, 0], logging.INFO, "embed equally well: where only an embedding is wanted, n_cycles=0"),
+    ],
+)
+def test_advice_follows_the_labels(signs: list[int], level: int, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"model": 0.5, "twin": 0.5 - 0.2 * s, "difference": 0.2 * s, "low": 0.2 * s - 0.1, "high": 0.2 * s + 0.1}
+        for s in signs
+    ]
+    table = pd.DataFrame(rows, index=["linear", "knn"]).assign(labelled=True)
+    assert said in said_of(table, caplog)[-1] and "On these sequences" in said_of(table, caplog)[-1]
+    assert caplog.records[-1].levelno == level

@@ -41,7 +41,9 @@ def run_rare(runner: Runner, rare_cells: int) -> None:
             begin = time.perf_counter()
             cells, goal = fold(full, donor, rare, rare_cells, plan, seed)
             train = cells[cells.obs["batch"] != donor].copy()
-            model = diffaug.tl.fit(train, max_epochs=plan.max_epochs, random_state=seed, device="cpu", progress=False)
+            model = diffaug.tl.fit(
+                train, n_encoders=1, max_epochs=plan.max_epochs, random_state=seed, device="cpu", progress=False
+            )
             for kind in todo:
                 found, error = helped(model, cells, kind, goal, seed)
                 columns = {

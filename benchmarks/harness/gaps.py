@@ -114,7 +114,7 @@ def _protocols(rows: pd.DataFrame, lines: Sequence[_Line], there: Mapping[str, R
             if asked and not done:
                 none.append(f"*{line.shown}*")
             elif begun - done:
-                few.append(f"{len(begun & done)} of {len(begun)} runs of *{line.shown}*")
+                few.append(f"{len(begun - done)} of {len(begun)} runs of *{line.shown}* lack it")
         parts = ([f"none of {', '.join(none)}"] if n_any else ["no rows of any method"]) if none else []
         if parts or few:
             alike.setdefault("; ".join([*parts, *few]), []).append(name)

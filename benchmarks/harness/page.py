@@ -78,12 +78,13 @@ class Page:
         command: str,
     ) -> None:
         self.table, self.plan, self.folder, self.command = table, plan, folder, command
-        #: Page and figures are named after the file of variants, so that ablations do not take the place of the main table.
-        self.stem = "embeddings" if plan.variants is None else plan.variants.stem
+        one = plan.slices[0]
+        #: Page and figures are named after the file of variants, and after whether the sets are whole: neither ablations nor
+        #: another size take the place of the main table.
+        self.stem = ("embeddings" if plan.variants is None else plan.variants.stem) + ("" if one.max_obs else "_whole")
         self.peers = {name: peers[name] for name in peers if name in plan.peers}
         self.lines = {row.name: row.shown for peer in self.peers.values() for row in peer.rows}
         self.of = {row.name: peer for peer in self.peers.values() for row in peer.rows}
-        one = plan.slices[0]
         hashes = {row: settings_hash(dict(settings[peer.name])) for row, peer in self.of.items()}
         names = {s.name for s in plan.slices}
         sized = shown_rows(table, one.max_obs, one.n_top_genes, None if plan.any_settings else hashes)
@@ -397,6 +398,10 @@ class Page:
 
     # --- the page -----------------------------------------------------------------------------------------------------
 
+    def _title(self) -> str:
+        title = "Embeddings beside peers" if self.plan.variants is None else f"Variants: {self.plan.variants.stem}"
+        return title if self.plan.slices[0].max_obs else f"{title}, whole sets"
+
     def text(self, notes: str = "") -> str:
         """The whole page; writes the figures it shows."""
         one, drawn = self.plan.slices[0], self.write_figures()
@@ -425,7 +430,7 @@ class Page:
         return "\n".join(
             part
             for part in (
-                "# Embeddings beside peers\n" if self.plan.variants is None else f"# Variants: {self.stem}\n",
+                f"# {self._title()}\n",
                 f"{len(self.sets)} labelled sets, {size}, {one.n_top_genes} highly variable genes where there are more;"
                 " features that are no counts stay as they are. Every method sees the same cells and genes, and no label:"
                 f" labels only judge. {self.seeds_text()}; methods without a random part have one, which stands for all."

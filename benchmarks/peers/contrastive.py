@@ -14,6 +14,7 @@ _LOOP = {
     "diffusion": None,
     "training": (
         "view_rate",
+        "n_encoders",
         "n_views",
         "generator_epochs",
         "generator_steps",
@@ -79,7 +80,7 @@ def _with_generated(name: str, shown: str, method: str) -> None:
         f"{shown}+",
         requires=("diffaug.baselines",),
         resolve=resolve_encoder,
-        needs="diffaug",
+        needs="diffaug_one",
         note="Views of DiffAug's generator beside the hand-made ones; its time is with DiffAug's own.",
     )
     def embed(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     pass
 
 
+#: On top of the default preset: no ensemble.
+ONE_ENCODER = {"training": {"n_encoders": 1}}
+
+
 def resolve_config(settings: dict[str, Any]) -> dict[str, Any]:
     """The whole configuration in place of ``None``, a preset's name or a few changes of the default preset."""
     from diffaug import DiffAug
@@ -29,6 +33,28 @@ def is_supervised(settings: dict[str, Any]) -> bool:
 
 
 @register(
+    "diffaug_one",
+    "DiffAug, one encoder",
+    rows=(
+        Row("loop_off_one", "DiffAug, one encoder, loop off", "twin"),
+        Row("diffaug_one", "DiffAug, one encoder"),
+    ),
+    resolve=resolve_config,
+    reads_labels=is_supervised,
+    note="No ensemble: the first of DiffAug's encoders. Its twin is SimCLR. Memory is that of both together.",
+)
+def one_encoder_and_twin(
+    adata: AnnData,
+    seed: int,
+    *,
+    config: dict[str, Any] | str | None = ONE_ENCODER,
+    max_epochs: int | None = None,
+    n_views: int = 2,
+) -> dict[str, Made]:
+    return diffaug_and_twin(adata, seed, config=config, max_epochs=max_epochs, n_views=n_views)
+
+
+@register(
     "diffaug",
     "DiffAug",
     rows=(
@@ -37,7 +63,8 @@ def is_supervised(settings: dict[str, Any]) -> bool:
     ),
     resolve=resolve_config,
     reads_labels=is_supervised,
-    note="The twin has as many encoder epochs, with hand-made views only. Memory is that of both together.",
+    note="The twin is an ensemble of as many encoders with as many epochs, with hand-made views only. Memory is that of both"
+    " together.",
 )
 def diffaug_and_twin(
     adata: AnnData,

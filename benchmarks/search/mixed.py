@@ -308,7 +308,7 @@ class FreshEncoder(MixedPhase):
         plan = self.config.training
         steps = [self.n_epochs * self.steps_per_epoch]
         fabric = make_fabric("cpu", plan.precision)
-        self._encoder = Learner(fabric, encoder, plan.encoder_lr, plan.weight_decay, steps, plan.lr_schedule)
+        self._member.learner = Learner(fabric, encoder, plan.encoder_lr, plan.weight_decay, steps, plan.lr_schedule)
 
     @property
     def n_epochs(self) -> int:

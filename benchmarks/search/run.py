@@ -47,7 +47,12 @@ class Task:
 def settings_of(settings: Mapping[str, Any], kmeans_seeds: int = KMEANS_SEEDS) -> dict[str, Any]:
     """What all rows of a run have in common, so that they may be compared: the model's whole configuration and the judge."""
     judge = {"probes": "row_hits, five folds", "k": K, "kmeans_seeds": kmeans_seeds, "kmeans_starts": KMEANS_STARTS}
-    return {"config": DiffAug(dict(settings) or None, device="cpu").config.to_dict(), "judge": judge}
+    return {"config": config_of(settings).to_dict(), "judge": judge}
+
+
+def config_of(settings: Mapping[str, Any]) -> Config:
+    """The default preset with settings on top, and one encoder: arms differ by what a single encoder learns from."""
+    return DiffAug(dict(settings) or None, device="cpu").config.updated("training", n_encoders=1)
 
 
 def own_settings(arm: Arm) -> dict[str, Any]:
@@ -167,7 +172,7 @@ class Runner:
         sections = {name: dict(values) for name, values in self._given.items()}
         for name, values in (more or {}).items():
             sections[name] = {**sections.get(name, {}), **values}
-        return DiffAug(sections or None, device="cpu").config
+        return config_of(sections)
 
 
 def read(one: Slice, cache: Path, panel: int = 0) -> tuple[Any, np.ndarray]:

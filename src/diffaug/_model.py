@@ -34,6 +34,7 @@ from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, 
 from diffaug.core.config import Config
 from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
+from diffaug.core.ensemble import as_one
 from diffaug.core.inference import draw, encode, events_at_once
 from diffaug.core.memory import enough_memory
 from diffaug.core.plan import EpochRecord, blocks_of
@@ -158,7 +159,7 @@ class DiffAug:
         labels
             Labels, shape ``(n_obs,)``; used only with ``condition="label"`` (ablation A1).
         max_epochs
-            Cap on the epochs of all phases together; longer plans shrink in proportion.
+            Cap on the epochs of all phases of the generator and of an encoder; longer plans shrink in proportion.
         twin
             Also train the loop-off twin, as :attr:`twin`: the same warm-up, then the same batches and hand-made views for as
             many epochs, but no generated view. It costs one more A phase.
@@ -279,7 +280,7 @@ class DiffAug:
             with run.interruptible():
                 self._train(run, progress)
                 self._has_generator = any(r.phase in ("B", "joint") for r in run.history)
-                self._backend, self._encoder, self._denoiser = backend, trainer.encoder.eval(), trainer.ema.module
+                self._backend, self._encoder, self._denoiser = backend, trainer.ensemble().eval(), trainer.ema.module
                 self._condition_encoder = trainer.condition_encoder.eval()
                 self.config, self.history, self.n_obs = config, run.history, n_obs
                 self._conditions, self._strata = trainer.all_conditions(), trainer.strata
@@ -307,7 +308,11 @@ class DiffAug:
         for _ in _shown(run.twin(view_rate), run.trainer.n_twin_epochs, f"twin {view_rate:g}", progress, unit="epoch"):
             pass
         trained = run.twins[view_rate]
-        twin.history = [r for r in self.history if r.cycle == 0] + trained.history
+        warm = [r for r in self.history if r.cycle == 0]
+        records = sorted(
+            [*warm, *trained.history], key=lambda record: record.member
+        )  # stable: a warm-up stays before its twin
+        twin.history = [dataclasses.replace(record, epoch=i) for i, record in enumerate(records, 1)]
         assert trained.encoder is not None
         twin._encoder = trained.encoder.eval()
         return twin
@@ -749,7 +754,8 @@ class DiffAug:
         model = cls(config, backend=header.backend, random_state=header.random_state, device=device)
         model.asked = saved.asked(backend_cls)
         backend = backend_cls(config.domain, tuple(header.event_shape))
-        model._backend, model._encoder = backend, backend.make_encoder()
+        encoders = [backend.make_encoder() for _ in range(config.training.n_encoders)]
+        model._backend, model._encoder = backend, as_one(encoders, backend.event_shape)
         model._condition_encoder, model._denoiser = (
             backend.make_encoder(),
             backend.make_denoiser(header.n_cond + len(header.batches)),

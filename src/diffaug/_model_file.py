@@ -27,7 +27,7 @@ FORMAT, SCHEMA_VERSION = "diffaug", 2
 #: Parts of ``config.json`` that are longer stand on one line, which takes half the room.
 _LONGEST_LINE = 5000
 #: Columns of the history that models saved before them lack.
-_LATER_COLUMNS = {"news", "faith", "realism"}
+_LATER_COLUMNS = {"news", "faith", "realism", "member"}
 
 
 class Header(NamedTuple):

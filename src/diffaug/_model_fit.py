@@ -16,6 +16,7 @@ from diffaug.core.checkpoint import digest_of
 from diffaug.core.config import Config, DiffusionConfig, TrainingConfig
 from diffaug.core.devices import seeded_init
 from diffaug.core.inference import encode
+from diffaug.core.member import member_seed
 from diffaug.core.training import Trainer
 
 
@@ -93,6 +94,10 @@ def new_trainer(
         encoder = backend.make_encoder()
         n_cond = _n_cond(encoder, data[:2].cpu(), one_hot, config)
         denoiser = backend.make_denoiser(n_cond + (0 if codes is None else int(codes.max()) + 1))
+    further = []
+    for member in range(1, config.training.n_encoders):
+        with seeded_init(member_seed(seed, member)):
+            further.append(backend.make_encoder())
     return Trainer(
         fabric,
         encoder,
@@ -108,6 +113,7 @@ def new_trainer(
         strata=backend.strata(data),
         seed=seed,
         with_twin=with_twin,
+        further=further,
     )
 
 

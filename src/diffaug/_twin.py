@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,8 @@ def _clusters_found(x: np.ndarray, labels: np.ndarray, random_state: int) -> flo
 def log_gain(table: pd.DataFrame, events: str, how_to_judge: str) -> None:
     """Say in the log what the views did: of a labelled measure whether they helped, of the other only where it went.
 
+    Where labels judged, advice follows.
+
     Parameters
     ----------
     table
@@ -143,6 +146,7 @@ def log_gain(table: pd.DataFrame, events: str, how_to_judge: str) -> None:
     how_to_judge
         Said where no label judged: a sentence on how labels can.
     """
+    judged = []
     for name, row in table.iterrows():
         values = f"{row['model']:.4f}, twin {row['twin']:.4f}, difference {row['difference']:+.4f}"
         interval = f"(95 % interval over {events} {row['low']:+.4f} .. {row['high']:+.4f})"
@@ -154,6 +158,24 @@ def log_gain(table: pd.DataFrame, events: str, how_to_judge: str) -> None:
         elif np.isnan(row["low"]):
             logger.info("with the generated views, by %s: %s (one fit: no interval)", name, values)
         else:
+            judged.append(sign)
             logger.info("generated views %s by %s: %s %s", _DID[sign], name, values, interval)
     if not table["labelled"].any():
         logger.info("%s is no proof: it does not follow labelled scores. %s", LABEL_FREE, how_to_judge)
+    if judged:
+        logger.log(logging.WARNING if max(judged) < 1 and -1 in judged else logging.INFO, "%s", _advice(judged, events))
+
+
+def _advice(signs: Sequence[int], events: str) -> str:
+    """What to do where the views helped (1), harmed (-1) or made no clear difference (0) by each of some measures."""
+    if 1 in signs:
+        return f"On these {events} the views are worth their time{' by one measure and not by another' if -1 in signs else ''}: keep the model."
+    if -1 in signs:
+        return (
+            f"On these {events} the twin embeds better: take its embedding (`model.twin`), or fit with view_rate=0, which keeps "
+            "the generator."
+        )
+    return (
+        f"On these {events} the model and its twin embed equally well: where only an embedding is wanted, n_cycles=0 trains the "
+        "encoder without a generator in less time."
+    )

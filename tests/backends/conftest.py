@@ -75,7 +75,14 @@ def images(n: int, seed: int) -> np.ndarray:
 
 
 SMALL = {
-    "training": {"warmup_epochs": 2, "generator_epochs": 2, "mixed_epochs": 2, "batch_size": 32, "view_rate": 0.5},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 2,
+        "generator_epochs": 2,
+        "mixed_epochs": 2,
+        "batch_size": 32,
+        "view_rate": 0.5,
+    },
     "diffusion": {"n_steps": 4},
 }
 #: A new domain adds a line here, and the whole contract suite runs on it.

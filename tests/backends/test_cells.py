@@ -16,7 +16,7 @@ from diffaug.backends.cells import CellsBackend, CellsConfig, cell_neighbors
 from diffaug.core.networks import AdaptiveResidualMLP, BottleneckMLP, Listing2
 
 SMALL = {
-    "training": {"warmup_epochs": 4, "generator_epochs": 60, "mixed_epochs": 4, "batch_size": 50},
+    "training": {"n_encoders": 1, "warmup_epochs": 4, "generator_epochs": 60, "mixed_epochs": 4, "batch_size": 50},
     "diffusion": {"n_steps": 8},
     "domain": {"encoder_hidden": [32], "n_semantic": 8, "n_latent": 8, "generator_width": 32, "generator_depth": 1},
 }

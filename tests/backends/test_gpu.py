@@ -32,7 +32,16 @@ from diffaug.core.views import drop_features
 
 N = 24
 Case = Any  # the dataclass of conftest.py, which is no module to import from
-TINY = {"training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 12, "n_views": 1}}
+TINY = {
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 1,
+        "generator_epochs": 1,
+        "mixed_epochs": 1,
+        "batch_size": 12,
+        "n_views": 1,
+    }
+}
 
 
 def load_helper() -> ModuleType:

@@ -24,7 +24,14 @@ from diffaug.core.training import Trainer
 
 N, WIDTH = 150, 12
 SMALL: dict[str, dict[str, Any]] = {
-    "training": {"warmup_epochs": 3, "generator_epochs": 2, "mixed_epochs": 2, "n_cycles": 2, "batch_size": 32},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 3,
+        "generator_epochs": 2,
+        "mixed_epochs": 2,
+        "n_cycles": 2,
+        "batch_size": 32,
+    },
     "diffusion": {"n_steps": 3},
     "domain": {
         "encoder_hidden": [24],

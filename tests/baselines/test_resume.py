@@ -15,7 +15,7 @@ from diffaug.core.checkpoint import CheckpointFile
 from diffaug.core.timebox import OutOfTime
 
 CONFIG: dict[str, Any] = {
-    "training": {"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 1, "batch_size": 16},
+    "training": {"n_encoders": 1, "warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 1, "batch_size": 16},
     "domain": {"encoder_hidden": [8], "n_semantic": 6, "n_latent": 4},
 }
 X = np.random.default_rng(0).gamma(1.0, size=(48, 9)).astype(np.float32)

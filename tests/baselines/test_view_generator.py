@@ -13,7 +13,14 @@ from diffaug.baselines import ViewGenerator
 from diffaug.core.learner import Learner
 
 SMALL: dict[str, dict[str, Any]] = {
-    "training": {"warmup_epochs": 3, "generator_epochs": 2, "mixed_epochs": 2, "n_cycles": 2, "batch_size": 32},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 3,
+        "generator_epochs": 2,
+        "mixed_epochs": 2,
+        "n_cycles": 2,
+        "batch_size": 32,
+    },
     "diffusion": {"n_steps": 3},
     "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
 }

@@ -77,9 +77,9 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame, folder: Path, *, any_settings: bool = False) -> Page:
+def page(table: pd.DataFrame, folder: Path, *, any_settings: bool = False, max_obs: int | None = 200) -> Page:
     plan = Plan(
-        slices=tuple(Slice(name, 200, 50) for name in SETS),
+        slices=tuple(Slice(name, max_obs, 50) for name in SETS),
         peers=("raw", "pca50", "scvi", "diffaug"),
         n_seeds=3,
         protocols=("crossval", "kmeans"),
@@ -88,6 +88,14 @@ def page(table: pd.DataFrame, folder: Path, *, any_settings: bool = False) -> Pa
         any_settings=any_settings,
     )
     return Page(table, plan, PEERS, SETTINGS, folder, "python benchmarks/bench_embeddings.py")
+
+
+def test_whole_sets_have_a_page_of_their_own(table: pd.DataFrame, tmp_path: Path) -> None:
+    file, other = page(table, tmp_path).write(), page(table, tmp_path, max_obs=None).write()
+    assert (file.name, other.name) == ("embeddings.md", "embeddings_whole.md")
+    whole = other.read_text()
+    assert whole.startswith("# Embeddings beside peers, whole sets\n") and ", all cells, " in whole
+    assert "| **DiffAug** | 1 | 0.110 [–] |" in whole and "0.110" not in file.read_text()
 
 
 def cells(markdown: str, first: str) -> list[str]:
@@ -262,7 +270,7 @@ def test_protocols_without_rows_are_listed(table: pd.DataFrame, tmp_path: Path) 
     assert "`linear_grouped`, `knn_grouped`: none of *PCA-50*, *scVI*, *DiffAug, loop off*, *DiffAug*." in lines
     assert "`stability`: no rows of any method." in lines
     assert (
-        "`leiden`: none of *Raw genes*, *PCA-50*, *scVI*; 4 of 12 runs of *DiffAug, loop off*; 4 of 12 runs of *DiffAug*."
+        "`leiden`: none of *Raw genes*, *PCA-50*, *scVI*; 8 of 12 runs of *DiffAug, loop off* lack it; 8 of 12 runs of *DiffAug* lack it."
         in lines
     )
     assert not [line for line in lines if line.startswith("`") and "crossval" in line]
@@ -331,17 +339,22 @@ def test_medians_are_over_sets_and_shared_sets_are_those_of_all() -> None:
 
 @pytest.mark.parametrize("asked", [True, False], ids=["with its base", "without"])
 def test_the_page_counts_the_base_whether_it_is_shown_or_not(asked: bool, table: pd.DataFrame, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "byol_plus": {"view_rate": 0.5, "built_on": SETTINGS["diffaug"]}}
+    settings = {
+        **SETTINGS,
+        "diffaug_one": SETTINGS["diffaug"],
+        "byol_plus": {"view_rate": 0.5, "built_on": SETTINGS["diffaug"]},
+    }
+    table = table.assign(method=table["method"].replace({"diffaug": "diffaug_one", "loop_off": "loop_off_one"}))
     own = settings_hash(settings["byol_plus"])
     extra = [r | {"settings_hash": own} for name in SETS for r in costed("byol_plus", name, {0: 5.0, 1: 5.0, 2: 5.0})]
     more = pd.concat([table, pd.DataFrame(extra)], ignore_index=True)
-    plan = dataclasses.replace(page(table, tmp_path).plan, peers=("byol_plus", *["diffaug"] * asked))
+    plan = dataclasses.replace(page(table, tmp_path).plan, peers=("byol_plus", *["diffaug_one"] * asked))
     found = Page(more, plan, PEERS, settings, tmp_path, "command")
-    assert ("diffaug" in found.methods) == asked
+    assert ("diffaug_one" in found.methods) == asked
     cost = found.costs_table()
     assert cells(cost, "BYOL+")[1:3] == ["16.0", "17.0"]  # its 5 and DiffAug's 10 to 12
     assert "BYOL+: with the seconds of the model that makes the views" in cost and "§" in cost or not asked
-    others = more[more["method"] != "diffaug"]
+    others = more[more["method"] != "diffaug_one"]
     if asked:
         assert (
             "BYOL+: no row of the model that makes the views"

@@ -34,7 +34,7 @@ from diffaug.core.inference import encode
 from diffaug.core.losses import info_nce_loss
 
 SETTINGS = {
-    "training": {
+    "training": {"n_encoders": 1,
         "warmup_steps": 4, "generator_steps": 4, "mixed_steps": 6, "encoder_passes": 0, "generator_passes": 0,
         "batch_size": 32,
     },

@@ -16,6 +16,7 @@ from diffaug.cli import main
 
 TINY = """
 [training]
+n_encoders = 2
 warmup_steps = 4
 generator_steps = 4
 mixed_steps = 4

@@ -22,7 +22,14 @@ from diffaug.core.training import Trainer
 
 SameCells = Callable[[anndata.AnnData, anndata.AnnData], bool]
 TINY = {
-    "training": {"warmup_steps": 4, "generator_steps": 4, "mixed_steps": 4, "encoder_passes": 0, "generator_passes": 0},
+    "training": {
+        "n_encoders": 1,
+        "warmup_steps": 4,
+        "generator_steps": 4,
+        "mixed_steps": 4,
+        "encoder_passes": 0,
+        "generator_passes": 0,
+    },
     "domain": {"generator_width": 32},
 }
 

@@ -28,6 +28,7 @@ def small(seeds: int = 2, max_obs: int = 150) -> list[str]:
 
 TINY = """
 [training]
+n_encoders = 1
 warmup_steps = 4
 generator_steps = 4
 mixed_steps = 8

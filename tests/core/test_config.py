@@ -87,6 +87,7 @@ BAD = [
     (TrainingConfig, "view_rate", 1.01, "`view_rate` in [0, 1]"),
     (TrainingConfig, "view_rate", -0.01, "`view_rate` in [0, 1]"),
     (TrainingConfig, "n_views", 0, "`n_views` of at least 1"),
+    (TrainingConfig, "n_encoders", 0, "`n_encoders` of at least 1"),
     (TrainingConfig, "patience", 0, "`patience` of at least 1 or None"),
 ]
 
@@ -185,6 +186,7 @@ def unusual() -> Config:
             view_rate=0.2,
             adapt_view_rate=False,
             n_views=8,
+            n_encoders=4,
             input_dropout=0.4,
             precision="bf16-mixed",
             patience=9,

@@ -30,6 +30,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "patience": {"n_cycles": 2, "patience": 1, "encoder_lr": 1e-9, "generator_lr": 1e-9, "mixed_epochs": 3},
     "no views": {"view_rate": 0.0},
     "encoder alone": {"n_cycles": 0},
+    "ensemble": {"n_encoders": 3},
 }
 
 
@@ -59,7 +60,7 @@ def make(
     x = torch.randn(N_OBS, WIDTH, generator=torch.Generator().manual_seed(5))
     scale = Scale()
     with seeded_init(int(change)):
-        encoder = MLPEncoder(WIDTH, (12,), 9, 5)
+        encoder, *further = [MLPEncoder(WIDTH, (12,), 9, 5) for _ in range(config.training.n_encoders)]
         denoiser = AdaptiveResidualMLP(WIDTH, 9, width=12, depth=1, dropout=0.3)
 
     def hand_views(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,6 +78,7 @@ def make(
         calibrate=scale.calibrate,
         seed=int(change),
         with_twin=with_twin,
+        further=further,
     )
     return trainer, scale
 
@@ -158,6 +160,7 @@ def test_the_plans_have_what_can_go_wrong() -> None:
     assert phases["joint"] == "jjfjj"
     assert phases["no views"] == "AABBBAA"
     assert phases["encoder alone"] == "AA"
+    assert phases["ensemble"] == "AABBBfAA" + "AAAA" * 2
     assert phases["patience"].count("f") == 2
     assert len(phases["patience"]) < 2 + 2 * (3 + 1 + 3)  # some phases ended early
 
@@ -165,7 +168,7 @@ def test_the_plans_have_what_can_go_wrong() -> None:
 @pytest.mark.parametrize(
     ("part", "cut"),
     [
-        ("encoder", 1),
+        ("encoders", 1),
         ("denoiser", 3),
         ("ema", 3),
         ("condition_encoder", 6),
@@ -173,7 +176,7 @@ def test_the_plans_have_what_can_go_wrong() -> None:
         ("trust", 6),
         ("random", 1),
         ("place", 4),
-        ("n_twin_epochs", 7),
+        ("n_mixed", 7),
         ("warm", 7),
         ("twin", 9),
     ],
@@ -187,7 +190,10 @@ def test_every_part_of_the_state_is_needed(part: str, cut: int) -> None:
     for _ in itertools.islice(epochs(first), cut):
         kept = disk(first.state())
     fresh = make(change=1)[0].state()
-    kept["trainer"][part] = None if part in ("bank", "warm", "twin") else 0.5 if part == "trust" else fresh[part]
+    if part in ("n_mixed", "warm"):
+        kept["trainer"]["encoders"][0][part] = fresh["encoders"][0][part]
+    else:
+        kept["trainer"][part] = None if part in ("bank", "twin") else 0.5 if part == "trust" else fresh[part]
     second = ResumableRun(*make(), CheckpointFile("unused", 1e9), kept)
     try:
         list(epochs(second))

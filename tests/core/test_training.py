@@ -21,6 +21,7 @@ from diffaug.core.bank import Positives
 from diffaug.core.batch_condition import with_batch
 from diffaug.core.config import Config, DiffusionConfig, LossConfig, TrainingConfig
 from diffaug.core.devices import make_fabric, seeded_init
+from diffaug.core.ensemble import members_of, procrustes
 from diffaug.core.inference import encode
 from diffaug.core.learner import learning_rate
 from diffaug.core.networks import AdaptiveResidualMLP, MLPEncoder
@@ -56,6 +57,7 @@ def make_trainer(
     strata: Tensor | None = None,
     with_twin: bool = False,
     dropout: float = 0.0,
+    n_further: int | None = None,
     **plan: Any,
 ) -> Trainer:
     """A small trainer: 4 steps an epoch, phases of 2, 3 and 2 epochs."""
@@ -79,10 +81,12 @@ def make_trainer(
     x = data_of(n_obs)
     with seeded_init(init_seed):
         encoder = MLPEncoder(WIDTH, (16,), N_SEMANTIC, N_LATENT)
+        n_further = config.training.n_encoders - 1 if n_further is None else n_further
         n_cond = {"latent": N_LATENT, "label": 2}.get(config.diffusion.condition, N_SEMANTIC)
         if batches is not None and config.diffusion.condition_on_batch:
             n_cond += int(batches.max()) + 1
         denoiser = AdaptiveResidualMLP(WIDTH, n_cond, width=16, depth=1, dropout=dropout)
+        further = [MLPEncoder(WIDTH, (16,), N_SEMANTIC, N_LATENT) for _ in range(n_further)]
 
     def hand_views(index: Tensor, generator: torch.Generator) -> Tensor:
         return x[index] + 0.1 * torch.randn(len(index), WIDTH, generator=generator)
@@ -102,6 +106,7 @@ def make_trainer(
         strata=strata,
         seed=seed,
         with_twin=with_twin,
+        further=further,
     )
 
 
@@ -592,6 +597,70 @@ def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
     assert torch.equal(trainer._random["order"].get_state(), random)
 
 
+# --- an ensemble ------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_encoder_and_the_generator_are_those_of_a_run_without_an_ensemble() -> None:
+    alone, several = make_trainer(input_dropout=0.2), make_trainer(n_encoders=3, input_dropout=0.2)
+    expected, found = list(alone.run()), list(several.run())
+    assert without_time([r for r in found if r.member == 0]) == without_time(expected)
+    assert equal(encoder_state(several), encoder_state(alone))
+    assert equal(generator_state(several), generator_state(alone))
+    assert alone.bank is not None and several.bank is not None
+    assert torch.equal(alone.bank.views, several.bank.views)
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("n_cycles", [0, 1, 2])
+def test_each_encoder_is_trained_as_long_on_its_own(schedule: str, n_cycles: int) -> None:
+    trainer = make_trainer(n_encoders=3, schedule=schedule, n_cycles=n_cycles)
+    found = list(trainer.run())
+    for member in (1, 2):
+        records = [r for r in found if r.member == member]
+        assert [(r.phase, r.cycle) for r in records] == [("A", c) for c in range(n_cycles + 1) for _ in range(2)]
+        assert not any(r.n_generated for r in records if r.cycle == 0)
+        assert all(r.n_generated for r in records if r.cycle > 0)
+    assert [r.epoch for r in found if r.phase != "fill"] == list(range(1, 1 + sum(r.phase != "fill" for r in found)))
+    members = members_of(trainer.ensemble())
+    assert len({tuple(m.body[0].weight.flatten().tolist()) for m in members}) == 3  # type: ignore[union-attr,index,operator]
+    assert members[0] is trainer.encoder
+
+
+def test_an_ensemble_is_the_aligned_mean_of_its_encoders() -> None:
+    trainer = make_trainer(n_encoders=3)
+    list(trainer.run())
+    found = encode(trainer.ensemble(), trainer.data).semantic
+    apart = [encode(m, trainer.data).semantic for m in members_of(trainer.ensemble())]
+    centres, maps = procrustes(apart)
+    expected = torch.stack([(v - c) @ m for v, c, m in zip(apart, centres, maps, strict=True)]).mean(0)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_twin_of_an_ensemble_is_a_run_without_views(schedule: str) -> None:
+    settings = {"schedule": schedule, "n_encoders": 3, "input_dropout": 0.2}
+    trainer, off = make_trainer(with_twin=True, **settings), make_trainer(view_rate=0.0, **settings)
+    list(trainer.run())
+    list(off.run())
+    before = trainer.state()
+    twin = list(trainer.run_twin())
+    assert [r.member for r in twin] == [0, 0, 1, 1, 2, 2] and len(twin) == trainer.n_twin_epochs
+    assert trainer.twin_encoder is not None
+    assert equal(bits(trainer.twin_encoder), bits(off.ensemble()))
+    assert not equal(bits(trainer.twin_encoder), bits(trainer.ensemble()))
+    after = trainer.state()
+    assert repr(after["random"]) == repr(before["random"])
+    assert all(
+        equal(a["now"]["learner"]["module"], b["now"]["learner"]["module"])
+        for a, b in zip(after["encoders"], before["encoders"], strict=True)
+    )
+
+
+def test_too_few_encoders_are_refused() -> None:
+    with pytest.raises(ValueError, match="Expected n_encoders=3 encoders, found 2"):
+        make_trainer(n_encoders=3, n_further=1)
+
+
 @pytest.mark.parametrize("rate", [0.1, 1.0])
 def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
     trainer, other = make_trainer(with_twin=True, view_rate=0.5), make_trainer(view_rate=rate)
@@ -919,7 +988,7 @@ def test_views_under_a_random_condition_hurt() -> None:
     x = rng.normal(size=(300, 40)).astype(np.float32)
     for k in range(3):
         x[y == k, 4 * k : 4 * k + 4] += 2
-    plan = {"warmup_epochs": 5, "generator_epochs": 10, "mixed_epochs": 100}
+    plan = {"warmup_epochs": 5, "generator_epochs": 10, "mixed_epochs": 100, "n_encoders": 1}
     without, toxic = (np.mean([probe_after_fit(x, y, rate, s, **plan) for s in (0, 1)]) for rate in (0.0, 1.0))
     assert without > 0.9
     assert toxic < without - 0.05
@@ -939,7 +1008,7 @@ def test_views_under_a_random_condition_hurt_on_real_cells(data_dir: Path) -> No
     diffaug.pp.recipe(adata, n_top_genes=300)
     y = adata.obs["cell_type"].to_numpy()
     scores: dict[float, list[float]] = {0.0: [], 1.0: []}
-    plan = {"warmup_epochs": 4, "generator_epochs": 8, "mixed_epochs": 50, "lr_schedule": "constant"}
+    plan = {"warmup_epochs": 4, "generator_epochs": 8, "mixed_epochs": 50, "lr_schedule": "constant", "n_encoders": 1}
     for view_rate, found in scores.items():
         for seed in (0, 1):
             config = {

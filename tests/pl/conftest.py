@@ -12,6 +12,7 @@ import diffaug
 
 TINY = {
     "training": {
+        "n_encoders": 1,
         "warmup_steps": 6,
         "generator_steps": 6,
         "mixed_steps": 6,

@@ -15,6 +15,7 @@ from diffaug.reproduce._rows import Settings
 
 TINY = {
     "training": {
+        "n_encoders": 1,
         "warmup_steps": 4,
         "generator_steps": 4,
         "mixed_steps": 8,

@@ -12,7 +12,7 @@ from diffaug.baselines import ViewGenerator
 from diffaug.reproduce._rivals import Rival, embedded, of_fit, rival
 
 TINY: dict[str, Any] = {
-    "training": {"warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 16},
+    "training": {"n_encoders": 1, "warmup_epochs": 1, "generator_epochs": 1, "mixed_epochs": 1, "batch_size": 16},
     "diffusion": {"n_steps": 2},
     "domain": {"encoder_hidden": [8], "n_semantic": 6, "n_latent": 4, "generator_width": 8, "generator_depth": 1},
 }

@@ -8,7 +8,14 @@ import numpy as np
 
 #: A fit of two warm-up, three generator and two mixed epochs, in a tenth of a second.
 CONFIG: dict[str, Any] = {
-    "training": {"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": 32, "view_rate": 0.5},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 2,
+        "generator_epochs": 3,
+        "mixed_epochs": 2,
+        "batch_size": 32,
+        "view_rate": 0.5,
+    },
     "diffusion": {"n_steps": 4},
     "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
 }

@@ -11,7 +11,14 @@ import diffaug
 from diffaug import DiffAug
 
 SMALL: dict[str, Any] = {
-    "training": {"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": 50, "view_rate": 0.5},
+    "training": {
+        "n_encoders": 2,
+        "warmup_epochs": 2,
+        "generator_epochs": 3,
+        "mixed_epochs": 2,
+        "batch_size": 50,
+        "view_rate": 0.5,
+    },
     "diffusion": {"n_steps": 4},
     "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
 }

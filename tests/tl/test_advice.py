@@ -21,7 +21,14 @@ from diffaug.core.training import Trainer
 
 N_OBS, N_KINDS = 96, 3
 SMALL: dict[str, Any] = {
-    "training": {"warmup_epochs": 6, "generator_epochs": 1, "mixed_epochs": 4, "batch_size": 32, "n_views": 2},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 6,
+        "generator_epochs": 1,
+        "mixed_epochs": 4,
+        "batch_size": 32,
+        "n_views": 2,
+    },
     "diffusion": {"n_steps": 2},
     "domain": {
         "encoder_hidden": [24],

@@ -18,7 +18,14 @@ from diffaug.core.networks import Encoding
 from diffaug.tl._twin import label_values
 
 SMALL = {
-    "training": {"warmup_epochs": 3, "generator_epochs": 3, "mixed_epochs": 3, "batch_size": 32, "view_rate": 0.5},
+    "training": {
+        "n_encoders": 1,
+        "warmup_epochs": 3,
+        "generator_epochs": 3,
+        "mixed_epochs": 3,
+        "batch_size": 32,
+        "view_rate": 0.5,
+    },
     "diffusion": {"n_steps": 3},
     "domain": {"encoder_hidden": [24], "n_semantic": 8, "n_latent": 6, "generator_width": 16, "generator_depth": 1},
 }

@@ -139,7 +139,7 @@ class CellsConfig:
 
 def default_config() -> Config:
     """Settings that fit a laptop; ``docs/benchmarks`` has the table of what was tried."""
-    return Config(domain=CellsConfig())
+    return Config(training=TrainingConfig(n_encoders=5), domain=CellsConfig())
 
 
 def paper_config() -> Config:

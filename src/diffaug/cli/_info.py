@@ -70,14 +70,15 @@ def of_installation() -> dict[str, Any]:
 
 
 def phases(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sum up a history, one entry for each run of epochs of one phase."""
+    """Sum up a history, one entry for each run of epochs of one phase and, of an ensemble, of one encoder."""
     found = []
-    for (phase, cycle), group in groupby(history, key=lambda r: (str(r["phase"]), int(r["cycle"]))):
+    for (phase, cycle, member), group in groupby(history, key=_part):
         rows = list(group)
         found.append(
             {
                 "phase": phase,
                 "cycle": cycle,
+                "member": member,
                 "epochs": 0 if phase == "fill" else len(rows),
                 "seconds": round(sum(float(r["seconds"]) for r in rows), 3),
                 "encoder_loss": float(rows[-1]["encoder_loss"]),
@@ -87,6 +88,10 @@ def phases(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _part(record: Mapping[str, Any]) -> tuple[str, int, int]:
+    return str(record["phase"]), int(record["cycle"]), int(record.get("member", 0))  # older ones have one encoder
 
 
 def views(
@@ -151,11 +156,11 @@ def phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Table of a history that :func:`phases` summed up."""
     if not found:
         return []
-    lines = ["", "phase  cycle  epochs  seconds  encoder loss  generator loss  generated / positives"]
+    lines = ["", "phase  cycle  encoder  epochs  seconds  encoder loss  generator loss  generated / positives"]
     for p in found:
         losses = ["-" if math.isnan(p[k]) else f"{p[k]:.4f}" for k in ("encoder_loss", "generator_loss")]
         lines.append(
-            f"{p['phase']:5}  {p['cycle']:5}  {p['epochs']:6}  {p['seconds']:7.1f}  {losses[0]:>12}  {losses[1]:>14}  "
+            f"{p['phase']:5}  {p['cycle']:5}  {'-' if p['phase'] in ('B', 'fill') else p['member'] + 1:>7}  {p['epochs']:6}  {p['seconds']:7.1f}  {losses[0]:>12}  {losses[1]:>14}  "
             f"{p['n_generated']} / {p['n_positives']}"
         )
     return [*lines, f"in all {sum(p['seconds'] for p in found):.1f} s"]

@@ -44,6 +44,9 @@ NCycles = Annotated[
 ViewRate = Annotated[
     Share | None, Parameter(help="Probability (lambda) that a positive is a generated view after the warm-up.")
 ]
+NEncoders = Annotated[
+    Positive | None, Parameter(help="Encoders whose vectors are averaged to the embedding; 1 is faster, 5 are better.")
+]
 Checkpoint = Annotated[
     Path | None,
     Parameter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +45,15 @@ def contrastive_loss(x: Encoding, views: Encoding, config: LossConfig) -> Tensor
     )
 
 
-def pair_probes(x: Encoding, views: Encoding) -> dict[str, float]:
+class PairProbes(TypedDict):
     """The label-free readings of a batch that an :class:`diffaug.core.plan.EpochRecord` holds."""
+
+    semantic_cosine: float
+    effective_rank: float
+
+
+def pair_probes(x: Encoding, views: Encoding) -> PairProbes:
+    """Read a batch of originals and views."""
     semantic = x.semantic.detach()
     return {
         "semantic_cosine": float(F.cosine_similarity(semantic, views.semantic.detach()).mean()),

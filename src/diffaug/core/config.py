@@ -204,6 +204,10 @@ class TrainingConfig:
         :func:`diffaug.core.trust.view_trust`: copies of their events, or strangers to them.
     n_views
         Generated views of each event in the bank.
+    n_encoders
+        Encoders of the ensemble whose vectors, turned onto each other, are averaged to the embedding
+        (:class:`diffaug.core.ensemble.EnsembleEncoder`). Each has first weights and batches of its own and as many epochs
+        as a single one; all learn from the bank of the one generator, which is conditioned on the first.
     input_dropout
         Share of the input features hidden from the encoder in the A-step, in originals and views alike. ``None`` is 0.3,
         and 0.1 for events of fewer than 100 numbers, of which none can be spared.
@@ -233,6 +237,7 @@ class TrainingConfig:
     view_rate: float = 1.0
     adapt_view_rate: bool = True
     n_views: int = 2
+    n_encoders: int = 1
     input_dropout: float | None = None
     precision: Precision = "32-true"
     patience: int | None = None
@@ -260,6 +265,7 @@ class TrainingConfig:
         _check(self.weight_decay >= 0, "`weight_decay` of at least 0", self.weight_decay)
         _check(0 <= self.view_rate <= 1, "`view_rate` in [0, 1]", self.view_rate)
         _check(self.n_views >= 1, "`n_views` of at least 1", self.n_views)
+        _check(self.n_encoders >= 1, "`n_encoders` of at least 1", self.n_encoders)
         rate = self.input_dropout
         _check(rate is None or 0 <= rate < 1, "`input_dropout` in [0, 1) or None", rate)
         _check(self.patience is None or self.patience >= 1, "`patience` of at least 1 or None", self.patience)
@@ -288,14 +294,15 @@ class TrainingConfig:
 
     @property
     def encoder_epochs(self) -> int:
-        """Epochs of the encoder over all its phases."""
+        """Epochs of an encoder over all its phases."""
         return sum(self.encoder_phases)
 
     def resolve(self, n_obs: int, max_epochs: int | None = None) -> TrainingConfig:
         """Fill in the epochs that are ``None`` for ``n_obs`` events.
 
-        ``max_epochs`` then caps the sum over all phases and cycles: longer plans are shrunk in proportion, each planned
-        phase keeping at least one epoch, also where that is more than the cap.
+        ``max_epochs`` then caps the sum over all phases and cycles of one encoder and the generator: longer plans are shrunk
+        in proportion, each planned phase keeping at least one epoch, also where that is more than the cap. Each further
+        encoder of an ensemble has the epochs of the first.
         """
         encoder_steps, generator_steps = (max(1, n_obs // size) for size in self.batch_sizes(n_obs))
         cycles = max(self.n_cycles, 1)

@@ -54,6 +54,8 @@ class EpochRecord:
     news, faith, realism
         Of a filling: why lambda is lowered (:class:`diffaug.core.trust.ViewTrust`); NaN elsewhere, and where lambda is not
         to be adapted.
+    member
+        Encoder of the ensemble that was trained, from 0; 0 for the generator and for fillings.
     """
 
     phase: Phase
@@ -70,6 +72,7 @@ class EpochRecord:
     news: float = math.nan
     faith: float = math.nan
     realism: float = math.nan
+    member: int = 0
 
 
 def rate_in_force(history: Iterable[EpochRecord]) -> float:
@@ -78,11 +81,15 @@ def rate_in_force(history: Iterable[EpochRecord]) -> float:
 
 
 class Block(NamedTuple):
-    """Epochs of one phase, at most ``n_epochs`` of them; a filling of the bank is a block of one."""
+    """Epochs of one phase, at most ``n_epochs`` of them; a filling of the bank is a block of one.
+
+    ``member`` is the encoder of the ensemble, from 0; the generator and its bank belong to the first.
+    """
 
     phase: Phase
     cycle: int
     n_epochs: int
+    member: int = 0
 
 
 @dataclass
@@ -113,6 +120,9 @@ def blocks_of(plan: TrainingConfig) -> list[Block]:
         if plan.view_rate > 0:
             blocks.append(Block("fill", cycle, 1))
         blocks.append(Block(phase, cycle, mixed))
+    for member in range(1, plan.n_encoders):
+        blocks.append(Block("A", 0, warmup, member))
+        blocks += [Block("A", cycle, mixed, member) for cycle in range(1, plan.n_cycles + 1)]
     return blocks
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import logging
 from collections.abc import Iterator
@@ -126,7 +125,7 @@ class ResumableRun:
         for each in saved["twins"]:
             twin = self.twins[each["view_rate"]] = TwinRun([EpochRecord(**record) for record in each["history"]])
             if each["encoder"] is not None:
-                twin.encoder = copy.deepcopy(self.trainer.encoder)
+                twin.encoder = self.trainer.empty_ensemble()
                 twin.encoder.load_state_dict(each["encoder"])
         self._is_new = self.trainer.bank is not None  # the end is kept without it
 

@@ -1,4 +1,7 @@
-"""The loop: A (warm-up) -> [B -> fill the bank of views -> A (mixed)] x n_cycles, or both networks jointly."""
+"""The loop: A (warm-up) -> [B -> fill the bank of views -> A (mixed)] x n_cycles, or both networks jointly.
+
+Further encoders of an ensemble come after it: each has a warm-up of its own, and then learns from the same bank.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +23,10 @@ from diffaug.core.config import Config
 from diffaug.core.devices import random_streams, seeded_init
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.ema import EMA
+from diffaug.core.ensemble import aligned, as_one, members_of
 from diffaug.core.inference import calibration_index, draw, encode
 from diffaug.core.learner import Learner, Patience, finite_loss
+from diffaug.core.member import ENCODER_STREAMS, Member, member_seed
 from diffaug.core.networks import Encoding
 from diffaug.core.plan import STREAMS, EpochRecord, Place, blocks_of, known_epochs
 from diffaug.core.schedules import NoiseSchedule
@@ -30,9 +35,6 @@ from diffaug.core.views import HandViews, drop_features
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-#: Those of an A epoch.
-_A_STREAMS = ("order", "hand", "mix", "dropout")
 
 
 class Trainer:
@@ -66,14 +68,17 @@ class Trainer:
     seed
         Seed of all random streams.
     with_twin
-        Keep what :meth:`run_twin` needs: the encoder at the end of the warm-up.
+        Keep what :meth:`run_twin` needs: the encoders at the end of the warm-up.
+    further
+        Further encoders of the ensemble, of the same make (:class:`diffaug.core.ensemble.EnsembleEncoder`). The generator
+        belongs to the first one, whose vectors are its conditions.
 
     Attributes
     ----------
     encoder, denoiser
-        The networks in training.
+        The networks in training; between runs ``encoder`` is the first one.
     twin_encoder
-        The encoder of the last twin, ``None`` before :meth:`run_twin`.
+        The encoder of the last twin, an ensemble where the model's is one; ``None`` before :meth:`run_twin`.
     ema
         Averaged denoiser, used for sampling.
     condition_encoder
@@ -102,6 +107,7 @@ class Trainer:
         strata: Tensor | None = None,
         seed: int = 0,
         with_twin: bool = False,
+        further: Sequence[nn.Module] = (),
     ) -> None:
         if config.diffusion.condition == "label" and labels is None:
             raise ValueError("Expected labels for condition='label' (ablation A1), found none. Name a label column.")
@@ -119,7 +125,8 @@ class Trainer:
         known = strata if config.diffusion.condition != "noise" else None
         self.strata = None if known is None else known.to(self.device)
         self.n_obs = data.shape[0]
-        self._dropout = plan.dropout_of(math.prod(data.shape[1:]))
+        self._event_shape = tuple(data.shape[1:])
+        self._dropout = plan.dropout_of(math.prod(self._event_shape))
         self.batch_size, self.generator_batch_size = plan.batch_sizes(self.n_obs)
         self.steps_per_epoch = self.n_obs // self.batch_size
         self.generator_steps_per_epoch = self.n_obs // self.generator_batch_size
@@ -135,7 +142,20 @@ class Trainer:
                 "the views of an untrained generator do harm. Set view_rate=0 to train without views."
             )
         encoder_steps = [epochs * self.steps_per_epoch for epochs in plan.encoder_phases]
-        self._encoder = Learner(fabric, encoder, plan.encoder_lr, plan.weight_decay, encoder_steps, plan.lr_schedule)
+        if len(further) != plan.n_encoders - 1:
+            raise ValueError(f"Expected n_encoders={plan.n_encoders} encoders, found {1 + len(further)}.")
+        self._members = [
+            Member(
+                Learner(fabric, each, plan.encoder_lr, plan.weight_decay, encoder_steps, plan.lr_schedule),
+                {
+                    name: stream
+                    for name, stream in random_streams(member_seed(seed, k), STREAMS, self.device).items()
+                    if name in ENCODER_STREAMS
+                },
+            )
+            for k, each in enumerate([encoder, *further])
+        ]
+        self._member, self._is_warmup = self._members[0], False  # the one in training
         self._denoiser = Learner(
             fabric,
             denoiser,
@@ -150,16 +170,40 @@ class Trainer:
         self._with_twin, self._view_rate = with_twin, plan.view_rate
         self.trust = 1.0
         self.twin_encoder: nn.Module | None = None
-        self._warm: dict[str, Any] | None = None
-        self.n_twin_epochs = 0  # A epochs after the warm-up, as many as the twin will have
         self._place, self._patience = Place(), Patience(plan.patience)
         self._twin: dict[str, Any] | None = None  # the twin in training
-        self._random = random_streams(seed, STREAMS, self.device)
+        self._shared_random = {
+            name: stream
+            for name, stream in random_streams(seed, STREAMS, self.device).items()
+            if name not in ENCODER_STREAMS
+        }
 
     @property
     def encoder(self) -> nn.Module:
         """The encoder in training."""
-        return self._encoder.module
+        return self._member.module
+
+    @property
+    def _encoder(self) -> Learner:
+        return self._member.learner
+
+    @property
+    def _random(self) -> dict[str, torch.Generator]:
+        """All streams by name: of the encoder in training, and those that the encoders share."""
+        return {**self._shared_random, **self._member.random}
+
+    @property
+    def n_twin_epochs(self) -> int:
+        """A epochs after the warm-up, of all encoders: as many as a twin will have."""
+        return sum(member.n_mixed for member in self._members)
+
+    def ensemble(self) -> nn.Module:
+        """The trained encoder, or all of them as one."""
+        return aligned(as_one([member.module for member in self._members], self._event_shape), self.data)
+
+    def empty_ensemble(self) -> nn.Module:
+        """A network of the make of :meth:`ensemble`, to be filled with weights."""
+        return as_one([copy.deepcopy(member.module) for member in self._members], self._event_shape)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -169,9 +213,10 @@ class Trainer:
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def positives(self, index: Tensor) -> Positives:
-        """Positive views of a batch: hand-made, a share ``view_rate`` of them generated once the bank is full."""
+        """Positive views of a batch: hand-made, after the warm-up a share ``view_rate`` of them generated."""
         hand_made = self.hand_views(index, self._random["hand"])
-        return mix_views(hand_made, self.bank, index, self._view_rate * self.trust, self._random["mix"])
+        bank = None if self._is_warmup else self.bank
+        return mix_views(hand_made, bank, index, self._view_rate * self.trust, self._random["mix"])
 
     def a_step(self, index: Tensor, views: Tensor) -> tuple[Tensor, Encoding, Encoding]:
         """One step of the encoder on events ``index`` and their views; the generator is not touched."""
@@ -232,10 +277,12 @@ class Trainer:
     def run(self) -> Iterator[EpochRecord]:
         """Train, from the beginning or on from a loaded state; yields a record after each epoch and each filling of the bank."""
         plan, place = self.config.training, self._place
-        for kind, cycle, n_epochs in blocks_of(plan)[place.block :]:
+        for kind, cycle, n_epochs, number in blocks_of(plan)[place.block :]:
+            member = self._member = self._members[number]
+            self._is_warmup = cycle == 0
             # What begins a block may be done a second time within it: B moves neither the encoder nor its conditions.
-            if cycle > 0 and self._with_twin and self._warm is None:
-                self._warm = self._encoder_state()
+            if cycle > 0 and self._with_twin and member.warm is None:
+                member.warm = member.state()
             if kind == "B":
                 self._freeze_condition()
             while place.done < n_epochs:
@@ -245,23 +292,24 @@ class Trainer:
                 ]()
                 seconds = time.perf_counter() - begin
                 place.done, place.epoch = place.done + 1, place.epoch + (kind != "fill")
-                self.n_twin_epochs += cycle > 0 and kind in ("A", "joint")
+                member.n_mixed += cycle > 0 and kind in ("A", "joint")
                 losses = [v for v in (record.encoder_loss, record.generator_loss) if not math.isnan(v)]
                 if losses and self._patience.exhausted(sum(losses)):
                     place.done = n_epochs
-                yield dataclasses.replace(record, cycle=cycle, epoch=place.epoch, seconds=seconds)
+                yield dataclasses.replace(record, cycle=cycle, epoch=place.epoch, seconds=seconds, member=number)
             if kind in ("B", "joint") and n_epochs and self._calibrate is not None:
                 index = calibration_index(self.n_obs, self.device)
                 self._calibrate(self._draw(self.conditions(index), self._random["calibration"]), self._strata_of(index))
             place.block, place.done, self._patience = place.block + 1, 0, Patience(plan.patience)
+        self._member, self._is_warmup = self._members[0], False
 
     def run_twin(self, view_rate: float = 0.0) -> Iterator[EpochRecord]:
         """Train a twin after :meth:`run`, by default the loop-off twin; yields a record after each epoch.
 
         The twin goes on from the end of the warm-up for as many A epochs as the model had after it, in the same batches,
         with the same hidden features and the same hand-made views; only the share of them that generated views replace is
-        another. The difference between the model and its loop-off twin is what the generated views did. The model itself is
-        left as it is.
+        another. Of an ensemble each encoder has its own. The difference between the model and its loop-off twin is what the
+        generated views did. The model itself is left as it is.
 
         Parameters
         ----------
@@ -270,7 +318,7 @@ class Trainer:
             equals a model trained at that rate.
         """
         plan = self.config.training
-        if self._warm is None:
+        if self._members[0].warm is None:
             raise RuntimeError("Expected a finished `run` of a trainer made with `with_twin=True`, found none.")
         if view_rate > 0 and (self.bank is None or plan.n_cycles != 1 or plan.schedule != "alternating"):
             raise ValueError(
@@ -278,8 +326,7 @@ class Trainer:
                 f"n_cycles={plan.n_cycles}, schedule={plan.schedule!r}, view_rate={plan.view_rate:g}. Fit it on its own."
             )
         if self._twin is None:
-            self._twin = {"view_rate": view_rate, "done": 0, "trained": self._encoder_state()}
-            self._load_encoder_state(self._warm)
+            self._twin = {"view_rate": view_rate, "done": 0, "trained": None, "encoders": []}
         elif self._twin["view_rate"] != view_rate:
             raise ValueError(
                 f"Expected view_rate={self._twin['view_rate']:g}, which the loaded state is in the middle of, found "
@@ -288,17 +335,38 @@ class Trainer:
         twin = self._twin
         self._view_rate = view_rate
         try:
-            while twin["done"] < self.n_twin_epochs:
+            for number in range(len(twin["encoders"]), len(self._members)):
+                yield from self._member_twin(number, twin)
+            trained = self.empty_ensemble()
+            for module, state in zip(members_of(trained), twin["encoders"], strict=True):
+                module.load_state_dict(state)
+            self.twin_encoder = aligned(trained, self.data)
+        finally:
+            self._member, self._view_rate, self._twin = self._members[0], plan.view_rate, None
+
+    def _member_twin(self, number: int, twin: dict[str, Any]) -> Iterator[EpochRecord]:
+        """The part of one encoder in a twin; the encoder itself is left as it was."""
+        member = self._member = self._members[number]
+        if twin["trained"] is None:
+            twin["trained"] = member.state()
+            assert member.warm is not None  # `run` has come to its end
+            member.load_state(member.warm)
+        try:
+            while twin["done"] < member.n_mixed:
                 begin = time.perf_counter()
                 record = self._a_epoch()
                 twin["done"] += 1
                 yield dataclasses.replace(
-                    record, cycle=1, epoch=self._epochs[0] + twin["done"], seconds=time.perf_counter() - begin
+                    record,
+                    cycle=1,
+                    epoch=self._epochs[0] + twin["done"],
+                    seconds=time.perf_counter() - begin,
+                    member=number,
                 )
-            self.twin_encoder = copy.deepcopy(self.encoder)
+            twin["encoders"].append(copy.deepcopy(member.module.state_dict()))
         finally:
-            self._load_encoder_state(twin["trained"])
-            self._view_rate, self._twin = plan.view_rate, None
+            member.load_state(twin["trained"])
+            twin["done"], twin["trained"] = 0, None
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -309,18 +377,16 @@ class Trainer:
         the bank's views, which do not change, are not.
         """
         return {
-            "encoder": self._encoder.state(),
+            "encoders": [member.whole_state() for member in self._members],
             "denoiser": self._denoiser.state(),
             "ema": self.ema.state(),
             "condition_encoder": copy.deepcopy(self.condition_encoder.state_dict()),
             "bank": None if self.bank is None else self.bank.views,
             "trust": self.trust,
-            "random": {name: stream.get_state() for name, stream in self._random.items()},
+            "random": {name: stream.get_state() for name, stream in self._shared_random.items()},
             "place": dataclasses.asdict(self._place),
             "patience": self._patience.state(),
-            "warm": self._warm,
-            "n_twin_epochs": self.n_twin_epochs,
-            "twin": None if self._twin is None else dict(self._twin),
+            "twin": None if self._twin is None else {**self._twin, "encoders": list(self._twin["encoders"])},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -328,7 +394,8 @@ class Trainer:
 
         What :meth:`run` calibrates is the caller's, who keeps it and brings it back.
         """
-        self._encoder.load_state(state["encoder"])
+        for member, one in zip(self._members, state["encoders"], strict=True):
+            member.load_whole_state(one)
         self._denoiser.load_state(state["denoiser"])
         self.ema.load_state(state["ema"])
         self.condition_encoder.load_state_dict(state["condition_encoder"])
@@ -336,22 +403,12 @@ class Trainer:
         if views is not None:
             self.bank = ViewBank(views.shape[0], views.shape[1], tuple(views.shape[2:]), self.device)
             self.bank.put(slice(None), views)
-        self.trust, self.n_twin_epochs = state["trust"], state["n_twin_epochs"]
-        for name, stream in self._random.items():
+        self.trust = state["trust"]
+        for name, stream in self._shared_random.items():
             stream.set_state(state["random"][name])
         self._place = Place(**state["place"])
         self._patience.load_state(state["patience"])
-        self._warm, self._twin = state["warm"], None if state["twin"] is None else dict(state["twin"])
-
-    def _encoder_state(self) -> dict[str, Any]:
-        """All that the next A epoch depends on."""
-        random = {name: self._random[name].get_state() for name in _A_STREAMS}
-        return {"learner": self._encoder.state(), "random": random}
-
-    def _load_encoder_state(self, state: dict[str, Any]) -> None:
-        self._encoder.load_state(state["learner"])
-        for name, numbers in state["random"].items():
-            self._random[name].set_state(numbers)
+        self._twin = None if state["twin"] is None else dict(state["twin"])
 
     def _freeze_condition(self) -> None:
         self.condition_encoder.load_state_dict(self.encoder.state_dict())

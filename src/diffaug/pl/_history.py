@@ -58,7 +58,8 @@ def history(
     """Losses, label-free probes and the share of generated positives over the epochs of a fit (paper, Fig. 7).
 
     The phases are shaded: A trains the encoder, B the generator, "joint" both. A dashed line marks each filling of the
-    bank of generated views; from there on positives are drawn from it.
+    bank of generated views; from there on positives are drawn from it. Of an ensemble of encoders the first one is shown, whose
+    vectors the generator is conditioned on; the others have the same phases.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def _columns(adata_or_model: AnnData | DiffAug, key_added: str | None) -> Column
         records = adata_or_model.history
         if not records:
             raise KeyError("Did not find a history in the model. Fit it first.")
-        return {f.name: np.array([getattr(r, f.name) for r in records]) for f in fields(EpochRecord)}
+        return _of_first({f.name: np.array([getattr(r, f.name) for r in records]) for f in fields(EpochRecord)})
     if not isinstance(adata_or_model, AnnData):
         raise TypeError(f"Expected an AnnData or a DiffAug, found {type(adata_or_model).__name__}.")
     check_adata(adata_or_model)
@@ -153,7 +154,13 @@ def _columns(adata_or_model: AnnData | DiffAug, key_added: str | None) -> Column
             f"Did not find `adata.uns[{key!r}]['history']`: these cells were embedded or made by a model that was fitted "
             "elsewhere. Pass the model."
         )
-    return {name: np.asarray(column) for name, column in record["history"].items()}
+    return _of_first({name: np.asarray(column) for name, column in record["history"].items()})
+
+
+def _of_first(columns: Columns) -> Columns:
+    """What the generator and the first encoder did; histories of before the ensemble have no other."""
+    member = columns.get("member")
+    return columns if member is None else {name: column[member == 0] for name, column in columns.items()}
 
 
 def _curve(columns: Columns, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -150,7 +150,9 @@ def base_of(domain: Domain, preset: str = "default", changes: Mapping[str, Mappi
 
 #: What the paper's tables are made of on every set, where this package decides by the number of features: on panels arms
 #: whose names say mixup would have masks, and all of them a linear path.
-PINNED: Mapping[Domain, Mapping[str, Mapping[str, Any]]] = {"bio": {"domain": {"views": "mixup", "linear_path": False}}}
+PINNED: Mapping[Domain, Mapping[str, Mapping[str, Any]]] = {
+    "bio": {"training": {"n_encoders": 1}, "domain": {"views": "mixup", "linear_path": False}}
+}
 
 _SOFT = {"name": "soft"}
 #: Beta acts only where the positive's target is not 1 already, and with the default kernel it is.

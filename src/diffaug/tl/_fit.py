@@ -34,6 +34,7 @@ def fit(
     key_added: str | None = None,
     n_cycles: int | None = None,
     view_rate: float | None = None,
+    n_encoders: int | None = None,
     max_epochs: int | None = None,
     twin: bool = False,
     groupby: str | None = None,
@@ -75,8 +76,11 @@ def fit(
         Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1]. Unless
         ``config.training.adapt_view_rate`` is false, the fit lowers it where the views are worth less than hand-made ones,
         and says the lambda in force in its log.
+    n_encoders
+        Encoders whose vectors are averaged to the embedding, 5 by default: an ensemble is a point more accurate in a linear
+        classifier than one encoder, and takes about half as long again (entry 31 of ``docs/experiments.md``).
     max_epochs
-        Cap on the epochs of all phases together; longer plans shrink in proportion.
+        Cap on the epochs of all phases of the generator and of an encoder; longer plans shrink in proportion.
     twin
         Also train the loop-off twin (``model.twin``): equal in all but the generated views, which it never sees. What the
         views did is measured by :func:`diffaug.tl.loop_gain`, said in the log and kept; give ``groupby`` too, because the
@@ -142,7 +146,7 @@ def fit(
     """
     keys = Keys(key_added)
     settings = resolve_config(config, get_backend("cells"))
-    settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate)
+    settings = settings.updated("training", n_cycles=n_cycles, view_rate=view_rate, n_encoders=n_encoders)
     if use_rep is not None:
         settings = dataclasses.replace(settings, domain=settings.domain.settled(is_panel=False))
     model = DiffAug(settings, random_state=random_state, device=device)
