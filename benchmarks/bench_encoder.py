@@ -74,7 +74,7 @@ Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_encoder.py` ({machin
   form is not well tuned yet, and the preset `"paper"`, which uses it, should be expected to embed worse than the default.
 - Hiding features helps on these sets (mean linear .777 against .762, k-NN .766 against .760; on mca_bladder all but the
   linear probe are better without). On panels, of fewer than 100 features, less is hidden, and encoder and views are others
-  ({{doc}}`../experiments`, entries 8 and 16); on one of 33 genes the linear probe is .68 even so, PCA's .70 ({{doc}}`embeddings`).
+  ({{doc}}`../experiments`, entries 8 and 16); on one of 33 genes the linear probe was .68 even so, PCA's .70, before panels were scaled to their median (entry 24).
 """,
     )
 

@@ -131,8 +131,9 @@ def run(args: argparse.Namespace, rows: Results) -> None:
 def settings_of(method: str, args: argparse.Namespace) -> dict[str, object]:
     """What a row depends on beside its key."""
     settings: dict[str, object] = {"max_obs": args.max_obs, "n_top_genes": args.n_top_genes}
-    if method in ("diffaug", "mixtures"):
-        settings["config"] = diffaug.DiffAug(ONE_ENCODER, device="cpu").config.to_dict()
+    if method in ("diffaug", "diffaug_one", "mixtures"):
+        config = None if method == "diffaug" else ONE_ENCODER
+        settings["config"] = diffaug.DiffAug(config, device="cpu").config.to_dict()
     return settings
 
 
@@ -156,10 +157,13 @@ def render(args: argparse.Namespace, rows: Results) -> None:
         mean_rows.append(
             [line, len(found), *(f"{found[s].mean():.3f}" for s in numbers), f"{found['seconds'].median():.0f}"]
         )
+    one = "DiffAug, one encoder"
+    pairs = [("DiffAug", line) for line in there if line != "DiffAug"]
+    pairs += [(one, line) for line in there if line.startswith(f"{one},")]
     gain_rows = [
-        [f"DiffAug minus {line}", *(_difference(table, "DiffAug", line, s) for s in numbers)]
-        for line in there
-        if line != "DiffAug"
+        [f"{ours} minus {line}", *(_difference(table, ours, line, s) for s in numbers)]
+        for ours, line in pairs
+        if ours in there
     ]
     parts = [
         "# Integration of batches\n",

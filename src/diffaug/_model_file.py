@@ -63,7 +63,8 @@ class SavedModel(NamedTuple):
             if diffusion.get("sampler") != "ddim":
                 diffusion = {**diffusion, "eta": 0.0}  # models of before may have one that nothing read
             domain = backend.settings_of_older(given["domain"])
-            return config_from_dict({**given, "diffusion": diffusion, "domain": domain}, backend.Settings)
+            sections = {"diffusion": diffusion, "training": _training_of_older(given["training"]), "domain": domain}
+            return config_from_dict({**given, **sections}, backend.Settings)
 
     def asked(self, backend: type[Backend]) -> Config:
         """The settings as they were given to the model, before a fit filled in what it takes from its data."""
@@ -74,7 +75,8 @@ class SavedModel(NamedTuple):
             asked, open_ = given["domain"], {f.name for f in dataclasses.fields(backend.Settings) if f.default is None}
             # What was left open is not in the file, and stays open.
             older = {k: v for k, v in backend.settings_of_older(asked).items() if k in asked or k not in open_}
-            return config_from_dict({**given, "domain": older}, backend.Settings)
+            training = _training_of_older(given["training"])
+            return config_from_dict({**given, "training": training, "domain": older}, backend.Settings)
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -126,6 +128,11 @@ class SavedModel(NamedTuple):
     def history(self) -> list[EpochRecord]:
         """Records of the training; raises ``ValueError`` where they are damaged."""
         return _read_history(self.folder / "history.csv")
+
+
+def _training_of_older(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training; models of before have no ensemble."""
+    return {"n_encoders": 1, **values}
 
 
 def write_model(

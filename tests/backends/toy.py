@@ -44,7 +44,9 @@ class ToyBackend(Backend):
     def preset(cls, name: str) -> Config:
         if name != "default":
             raise ValueError(f"Expected a preset among ['default'], found {name!r}.")
-        training = TrainingConfig(warmup_epochs=2, generator_epochs=2, mixed_epochs=2, batch_size=32, view_rate=0.5)
+        training = TrainingConfig(
+            n_encoders=1, warmup_epochs=2, generator_epochs=2, mixed_epochs=2, batch_size=32, view_rate=0.5
+        )
         return Config(training=training, domain=ToyConfig())
 
     @classmethod

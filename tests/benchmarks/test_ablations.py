@@ -48,7 +48,7 @@ def settings_of_row(name: str) -> tuple[str, Config]:
     if peer.embed is PEERS["simclr"].embed:
         # Its settings are those of the encoder's training alone; the views are mixup in its name and in its settings.
         assert config_of(peer.settings).domain == base_of("bio").domain
-        return "simclr", config_of(peer.settings)
+        return "simclr", config_of(peer.settings).updated("training", n_encoders=1)  # it has one in any case
     config = config_of(peer.settings)
     if peer.embed is ARMS["diffaug_sweep"].embed:
         off = {"generator_epochs": 0, "adapt_view_rate": True} if float(role) == 0 else {}
@@ -92,7 +92,9 @@ def test_own_ablations_change_what_they_say() -> None:
 
 def test_all_have_the_papers_views_and_encoder_on_every_set() -> None:
     for peer in FOUND.values():
-        assert {k: peer.settings["config"]["domain"][k] for k in ("views", "linear_path")} == PINNED["bio"]["domain"]
+        config = peer.settings["config"]
+        assert {k: config["domain"][k] for k in ("views", "linear_path")} == PINNED["bio"]["domain"]
+        assert config["training"].get("n_encoders", 1) == PINNED["bio"]["training"]["n_encoders"] == 1
 
 
 def test_equal_settings_are_computed_once(tmp_path: Path) -> None:

@@ -101,7 +101,11 @@ def test_variants(tmp_path: Path) -> None:
         "lambda_03": "model",
         "lambda_03_loop_off": "twin",
     }
-    assert (found["byol_03"].needs, PEERS["byol_plus"].needs, found["pca10"].needs) == ("lambda_03", "diffaug", None)
+    assert (found["byol_03"].needs, PEERS["byol_plus"].needs, found["pca10"].needs) == (
+        "lambda_03",
+        "diffaug_one",
+        None,
+    )
     assert found["pca10"].rows == (Row("pca10", "pca10", kept_as="pca50"),)
     assert settings_hash(found["pca10"].settings) != settings_hash(PEERS["pca50"].settings)
 

@@ -200,7 +200,7 @@ def test_a_mixture_lies_between_its_ends(parts: Parts, state: dict[str, Any], or
 
 def test_a_fresh_encoder_is_new_and_trains_longer(parts: Parts, state: dict[str, Any]) -> None:
     trainers = [begun(parts, state, ARMS[code].kind, **ARMS[code].options) for code in ("fr0", "fr1t")]
-    for name, old in state["encoder"]["module"].items():
+    for name, old in state["encoders"][0]["now"]["learner"]["module"].items():
         new = [t.encoder.state_dict()[name] for t in trainers]
         assert torch.equal(*new)
         assert name.endswith(("weights", "bias", "num_batches_tracked")) or "1." in name or not torch.equal(new[0], old)

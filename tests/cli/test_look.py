@@ -414,7 +414,10 @@ def test_info_of_a_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("B", 1, 4),
         ("fill", 1, 0),
         ("A", 1, 4),
+        ("A", 0, 4),
+        ("A", 1, 4),
     ]
+    assert [p["member"] for p in found["phases"]] == [0, 0, 0, 0, 1, 1]
     seconds = sum(p["seconds"] for p in found["phases"])
     assert seconds == pytest.approx(sum(r.seconds for r in model.history), abs=0.01)
     assert found["phases"][0]["generator_loss"] is None  # not trained then; JSON has no NaN
@@ -446,7 +449,7 @@ def test_info_of_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cells["results"]["diffaug"]["phases"] == model["phases"]
     assert main(["info", "cells.diffaug.h5ad"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^fill +1 +0 ", text, flags=re.MULTILINE) and "uns['diffaug'], written by fit (diffaug" in text
+    assert re.search(r"^fill +1 +- +0 ", text, flags=re.MULTILINE) and "uns['diffaug'], written by fit (diffaug" in text
     assert cells["results"]["diffaug"]["asked"] == model["asked"]
     assert tomllib.loads(text[text.index("[loss]") :]) == model["asked"]
 

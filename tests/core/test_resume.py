@@ -53,7 +53,14 @@ def make(
     """A small trainer; ``change`` makes one that differs in everything it could hand over."""
     plan = {
         **{"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": 16, "view_rate": 0.5},
-        **{"n_views": 2, "input_dropout": 0.1, "encoder_lr": 1e-3, "generator_lr": 1e-3, "adapt_view_rate": True},
+        **{
+            "n_views": 2,
+            "n_encoders": 1,
+            "input_dropout": 0.1,
+            "encoder_lr": 1e-3,
+            "generator_lr": 1e-3,
+            "adapt_view_rate": True,
+        },
         **plan,
     }
     config = Config(diffusion=DiffusionConfig(n_steps=2, condition=condition), training=TrainingConfig(**plan))  # type: ignore[arg-type]

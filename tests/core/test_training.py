@@ -65,6 +65,7 @@ def make_trainer(
         **{"warmup_epochs": 2, "generator_epochs": 3, "mixed_epochs": 2, "batch_size": BATCH, "view_rate": 0.5},
         **{
             "n_views": 4,
+            "n_encoders": 1,
             "input_dropout": 0.0,
             "adapt_view_rate": False,
             "lr_schedule": "cosine",

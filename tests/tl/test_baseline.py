@@ -63,8 +63,8 @@ def test_record_and_h5ad(logged: anndata.AnnData, small: dict, tmp_path: Path) -
 
 
 def test_beside_a_fit_of_diffaug(logged: anndata.AnnData, small: dict) -> None:
-    """The loop-off twin and SimCLR are one and the same, through the AnnData as on arrays."""
-    fit(logged, view_rate=0.0, config=small, device="cpu", progress=False)
+    """The loop-off twin of one encoder and SimCLR are one and the same, through the AnnData as on arrays."""
+    fit(logged, view_rate=0.0, n_encoders=1, config=small, device="cpu", progress=False)
     run(logged, "simclr", small)
     np.testing.assert_array_equal(logged.obsm["X_simclr"], logged.obsm["X_diffaug"])
 
@@ -133,7 +133,7 @@ def test_batch_key_layer_and_use_rep(logged: anndata.AnnData, small: dict) -> No
 
 
 def test_max_epochs_is_that_of_the_fit(logged: anndata.AnnData, small: dict) -> None:
-    fitted = fit(logged, max_epochs=4, config=small, device="cpu", progress=False)
+    fitted = fit(logged, max_epochs=4, n_encoders=1, config=small, device="cpu", progress=False)
     assert len(run(logged, "byol", small, max_epochs=4).history) == sum(r.phase == "A" for r in fitted.history)
 
 

@@ -58,7 +58,9 @@ def test_record(logged: anndata.AnnData, small: dict) -> None:
     assert record["genes"].tolist() == logged.var_names.tolist()
     history = pd.DataFrame(record["history"])
     assert history["phase"].tolist() == [r.phase for r in model.history]
-    assert history["phase"].tolist() == ["A", "A", *(["B"] * 3 + ["fill"] + ["A"] * 2) * 2]
+    one, another = ["A", "A", *(["B"] * 3 + ["fill"] + ["A"] * 2) * 2], ["A"] * 6
+    assert history["phase"].tolist() == one + another
+    assert history["member"].tolist() == [0] * len(one) + [1] * len(another)
     assert (history["seconds"] > 0).all()
     assert history.loc[history["phase"] == "A", "n_generated"].tolist()[:2] == [0, 0]
     assert (history.loc[(history["phase"] == "A") & (history["cycle"] > 0), "n_generated"] > 0).all()
@@ -387,7 +389,7 @@ def test_label_condition(logged: anndata.AnnData, small: dict) -> None:
 
 
 def test_arguments_override_the_config(logged: anndata.AnnData, small: dict) -> None:
-    model = run(logged, small, n_cycles=0, view_rate=0.0, max_epochs=1)
+    model = run(logged, small, n_cycles=0, view_rate=0.0, n_encoders=1, max_epochs=1)
     assert [r.phase for r in model.history] == ["A"]
     config = diffaug.Config(training=diffaug.TrainingConfig(**small["training"]))
     assert run(logged, config, n_cycles=0).config.training.n_cycles == 0  # type: ignore[arg-type]
@@ -397,7 +399,16 @@ def test_arguments_override_the_config(logged: anndata.AnnData, small: dict) -> 
 def test_max_epochs_caps_the_sum(logged: anndata.AnnData, small: dict) -> None:
     small["training"] |= {"warmup_epochs": 40, "generator_epochs": 40, "mixed_epochs": 40}
     model = run(logged, small, max_epochs=6)
-    assert [r.phase for r in model.history] == ["A", "A", "B", "B", "fill", "A", "A"]
+    assert [r.phase for r in model.history] == [
+        "A",
+        "A",
+        "B",
+        "B",
+        "fill",
+        "A",
+        "A",
+        *"AAAA",
+    ]  # the second encoder as the first
 
 
 def test_equal_seeds(logged: anndata.AnnData, small: dict) -> None:

@@ -139,7 +139,7 @@ class CellsConfig:
 
 def default_config() -> Config:
     """Settings that fit a laptop; ``docs/benchmarks`` has the table of what was tried."""
-    return Config(training=TrainingConfig(n_encoders=5), domain=CellsConfig())
+    return Config(domain=CellsConfig())
 
 
 def paper_config() -> Config:
@@ -162,6 +162,7 @@ def paper_config() -> Config:
             view_rate=0.1,
             adapt_view_rate=False,
             input_dropout=0.0,
+            n_encoders=1,
         ),
         domain=CellsConfig(
             linear_path=False,

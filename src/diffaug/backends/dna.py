@@ -125,6 +125,7 @@ def default_config() -> Config:
     return Config(
         diffusion=_diffusion(prediction_type="x0"),
         training=TrainingConfig(
+            n_encoders=1,
             warmup_steps=300,
             generator_steps=1500,
             mixed_steps=300,
@@ -146,6 +147,7 @@ def paper_config() -> Config:
         loss=LossConfig(name="soft", dof_semantic=1.0, dof_latent=1.0),
         diffusion=_diffusion(prediction_type="epsilon", sampler="ddpm", n_steps=50),
         training=TrainingConfig(
+            n_encoders=1,
             warmup_epochs=200,
             generator_epochs=400,
             mixed_epochs=800,

@@ -105,6 +105,7 @@ def default_config() -> Config:
     return Config(
         diffusion=DiffusionConfig(prediction_type="x0", clip_x0=1.0),
         training=TrainingConfig(
+            n_encoders=1,
             input_dropout=0.0,
             batch_size=128,
             generator_batch_size=16,
@@ -126,6 +127,7 @@ def paper_config() -> Config:
         loss=LossConfig(name="soft", dof_semantic=1.0, dof_latent=1.0),
         diffusion=DiffusionConfig(prediction_type="epsilon", clip_x0=1.0),
         training=TrainingConfig(
+            n_encoders=1,
             warmup_epochs=200,
             generator_epochs=400,
             mixed_epochs=800,
