@@ -63,8 +63,7 @@ def one_encoder_and_twin(
     ),
     resolve=resolve_config,
     reads_labels=is_supervised,
-    note="The twin is an ensemble of as many encoders with as many epochs, with hand-made views only. Memory is that of both"
-    " together.",
+    note="The twin has as many encoders of as many epochs, with hand-made views only. Memory is that of both together.",
 )
 def diffaug_and_twin(
     adata: AnnData,
