@@ -135,7 +135,11 @@ def test_wrong_inputs(adata: AnnData, model: diffaug.DiffAug) -> None:
 
 def test_no_generator(pbmc: AnnData) -> None:
     model = diffaug.tl.fit(
-        pbmc[::5].copy(), n_cycles=0, config={"training": {"warmup_steps": 2}}, device="cpu", progress=False
+        pbmc[::5].copy(),
+        n_cycles=0,
+        config={"training": {"warmup_epochs": 1, "n_encoders": 1}},
+        device="cpu",
+        progress=False,
     )
     with pytest.raises(RuntimeError, match="Expected a trained generator"):
         view_similarity(pbmc, model, n_cells=10)
