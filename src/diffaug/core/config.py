@@ -207,8 +207,8 @@ class TrainingConfig:
     n_encoders
         Encoders of the ensemble whose vectors, turned onto each other, are averaged to the embedding
         (:class:`diffaug.core.ensemble.EnsembleEncoder`). Each has first weights and batches of its own and as many epochs
-        as a single one; all learn from the bank of the one generator, which is conditioned on the first. The presets of
-        images and DNA have 1, as their encoders take most of the time, and so has ``"paper"``.
+        as a single one; all learn from the bank of the one generator, which is conditioned on the first. Presets of
+        domains whose encoders take most of the time have 1, and so has ``"paper"``.
     input_dropout
         Share of the input features hidden from the encoder in the A-step, in originals and views alike. ``None`` is 0.3,
         and 0.1 for events of fewer than 100 numbers, of which none can be spared.
