@@ -309,9 +309,8 @@ class DiffAug:
             pass
         trained = run.twins[view_rate]
         warm = [r for r in self.history if r.cycle == 0]
-        records = sorted(
-            [*warm, *trained.history], key=lambda record: record.member
-        )  # stable: a warm-up stays before its twin
+        # The sort is stable: each encoder's warm-up stays before its twin.
+        records = sorted([*warm, *trained.history], key=lambda record: record.member)
         twin.history = [dataclasses.replace(record, epoch=i) for i, record in enumerate(records, 1)]
         assert trained.encoder is not None
         twin._encoder = trained.encoder.eval()

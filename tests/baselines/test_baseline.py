@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from scipy import stats
+from small_cells import CONFIG, TWO_CYCLES
 from torch import Tensor
 
 from diffaug import Config, DiffAug
@@ -24,23 +25,9 @@ from diffaug.core.training import Trainer
 
 N, WIDTH = 150, 12
 SMALL: dict[str, dict[str, Any]] = {
-    "training": {
-        "n_encoders": 1,
-        "warmup_epochs": 3,
-        "generator_epochs": 2,
-        "mixed_epochs": 2,
-        "n_cycles": 2,
-        "batch_size": 32,
-    },
+    "training": TWO_CYCLES,
     "diffusion": {"n_steps": 3},
-    "domain": {
-        "encoder_hidden": [24],
-        "n_semantic": 6,
-        "n_latent": 5,
-        "generator_width": 16,
-        "generator_depth": 1,
-        "views": "mixup",
-    },
+    "domain": {**CONFIG["domain"], "views": "mixup"},
 }
 
 

@@ -7,23 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_cells import CONFIG, TWO_CYCLES
 
 from diffaug import DiffAug
 from diffaug.baselines import ViewGenerator
 from diffaug.core.learner import Learner
 
-SMALL: dict[str, dict[str, Any]] = {
-    "training": {
-        "n_encoders": 1,
-        "warmup_epochs": 3,
-        "generator_epochs": 2,
-        "mixed_epochs": 2,
-        "n_cycles": 2,
-        "batch_size": 32,
-    },
-    "diffusion": {"n_steps": 3},
-    "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
-}
+SMALL: dict[str, dict[str, Any]] = {"training": TWO_CYCLES, "diffusion": {"n_steps": 3}, "domain": CONFIG["domain"]}
 
 
 def events(n: int = 90) -> np.ndarray:

@@ -19,6 +19,15 @@ CONFIG: dict[str, Any] = {
     "diffusion": {"n_steps": 4},
     "domain": {"encoder_hidden": [24], "n_semantic": 6, "n_latent": 5, "generator_width": 16, "generator_depth": 1},
 }
+#: Phases of two cycles, for trainings that are to have as many epochs as DiffAug's.
+TWO_CYCLES: dict[str, Any] = {
+    "n_encoders": 1,
+    "warmup_epochs": 3,
+    "generator_epochs": 2,
+    "mixed_epochs": 2,
+    "n_cycles": 2,
+    "batch_size": 32,
+}
 
 
 def expression(n: int = 80, seed: int = 0) -> np.ndarray:

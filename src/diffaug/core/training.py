@@ -144,16 +144,13 @@ class Trainer:
         encoder_steps = [epochs * self.steps_per_epoch for epochs in plan.encoder_phases]
         if len(further) != plan.n_encoders - 1:
             raise ValueError(f"Expected n_encoders={plan.n_encoders} encoders, found {1 + len(further)}.")
+        streams = [random_streams(member_seed(seed, k), STREAMS, self.device) for k in range(plan.n_encoders)]
         self._members = [
             Member(
                 Learner(fabric, each, plan.encoder_lr, plan.weight_decay, encoder_steps, plan.lr_schedule),
-                {
-                    name: stream
-                    for name, stream in random_streams(member_seed(seed, k), STREAMS, self.device).items()
-                    if name in ENCODER_STREAMS
-                },
+                {name: own[name] for name in ENCODER_STREAMS},
             )
-            for k, each in enumerate([encoder, *further])
+            for each, own in zip([encoder, *further], streams, strict=True)
         ]
         self._member, self._is_warmup = self._members[0], False  # the one in training
         self._denoiser = Learner(
@@ -172,11 +169,7 @@ class Trainer:
         self.twin_encoder: nn.Module | None = None
         self._place, self._patience = Place(), Patience(plan.patience)
         self._twin: dict[str, Any] | None = None  # the twin in training
-        self._shared_random = {
-            name: stream
-            for name, stream in random_streams(seed, STREAMS, self.device).items()
-            if name not in ENCODER_STREAMS
-        }
+        self._shared_random = {name: streams[0][name] for name in STREAMS if name not in ENCODER_STREAMS}
 
     @property
     def encoder(self) -> nn.Module:
