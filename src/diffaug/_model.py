@@ -165,7 +165,7 @@ class DiffAug:
             many epochs, but no generated view. It costs one more A phase.
         sweep
             Other values of ``view_rate`` (lambda) to train as well, as :attr:`sweep`: equal to fits at those rates, but the
-            warm-up, the generator and its views are made once. Needs ``n_cycles=1``.
+            warm-up and the generator are trained once. Needs ``n_cycles=1``.
         checkpoint
             File that keeps the state of the training. If the process is killed, the same call with the same file goes on
             from there; its result equals that of an uncut training to the bit, on the same machine with the same versions
@@ -753,12 +753,14 @@ class DiffAug:
         model = cls(config, backend=header.backend, random_state=header.random_state, device=device)
         model.asked = saved.asked(backend_cls)
         backend = backend_cls(config.domain, tuple(header.event_shape))
-        encoders = [backend.make_encoder() for _ in range(config.training.n_encoders)]
-        model._backend, model._encoder = backend, as_one(encoders, backend.event_shape)
-        model._condition_encoder, model._denoiser = (
-            backend.make_encoder(),
-            backend.make_denoiser(header.n_cond + len(header.batches)),
-        )
+
+        def encoders(n: int) -> nn.Module:
+            return as_one([backend.make_encoder() for _ in range(n)], backend.event_shape)
+
+        n_encoders = config.training.n_encoders
+        model._backend, model._encoder = backend, encoders(n_encoders)
+        model._condition_encoder = encoders(n_encoders if saved.is_ensemble("condition_encoder") else 1)
+        model._denoiser = backend.make_denoiser(header.n_cond + len(header.batches))
         with enough_memory(model.device, f"the model in {str(path)!r}"):
             for part, module in model._modules().items():
                 saved.fill(part, module)

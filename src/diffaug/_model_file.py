@@ -98,6 +98,10 @@ class SavedModel(NamedTuple):
                 + " ".join(str(error).split())
             ) from error
 
+    def is_ensemble(self, part: str) -> bool:
+        """Whether a part is an ensemble; what the generator is conditioned on was the first encoder alone in models of before."""
+        return any(name.startswith(f"{part}.members.") for name in self.tensors)
+
     def conditions(self) -> Tensor:
         """Condition of each training event; raises ``ValueError`` where one of each is not there."""
         found, n_obs = self.tensors.get("conditions"), self.header.n_obs

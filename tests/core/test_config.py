@@ -404,7 +404,8 @@ def test_epochs_hold_the_planned_steps_and_no_epoch_more(plan: TrainingConfig, n
             assert times * epochs * per_epoch >= steps
             assert (epochs - 1) * per_epoch * times < steps or epochs == 0
     assert resolved.resolve(n_obs) == resolved
-    unchanged = {"warmup_epochs": None, "generator_epochs": None, "mixed_epochs": None}
+    assert resolved.n_views == max(1, min(plan.n_views, resolved.mixed_epochs or 0))
+    unchanged = {"warmup_epochs": None, "generator_epochs": None, "mixed_epochs": None, "n_views": 1}
     assert dataclasses.replace(resolved, **unchanged) == dataclasses.replace(plan, **unchanged)
 
 

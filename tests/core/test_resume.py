@@ -167,7 +167,7 @@ def test_the_plans_have_what_can_go_wrong() -> None:
     assert phases["joint"] == "jjfjj"
     assert phases["no views"] == "AABBBAA"
     assert phases["encoder alone"] == "AA"
-    assert phases["ensemble"] == "AABBBfAA" + "AAAA" * 2
+    assert phases["ensemble"] == "AA" * 3 + "BBB" + "fAA" * 3
     assert phases["patience"].count("f") == 2
     assert len(phases["patience"]) < 2 + 2 * (3 + 1 + 3)  # some phases ended early
 

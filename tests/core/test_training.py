@@ -601,14 +601,45 @@ def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
 # --- an ensemble ------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_encoder_and_the_generator_are_those_of_a_run_without_an_ensemble() -> None:
+def test_the_first_encoder_begins_as_it_does_without_an_ensemble() -> None:
     alone, several = make_trainer(input_dropout=0.2), make_trainer(n_encoders=3, input_dropout=0.2)
-    expected, found = list(alone.run()), list(several.run())
-    assert without_time([r for r in found if r.member == 0]) == without_time(expected)
+    expected, found = ([r for r in t.run() if r.cycle == 0 and r.member == 0] for t in (alone, several))
+    assert without_time(found) == without_time(expected)
+
+
+def test_without_views_the_encoders_of_an_ensemble_are_trained_apart() -> None:
+    alone, several = make_trainer(view_rate=0.0), make_trainer(n_encoders=3, view_rate=0.0)
+    list(alone.run())
+    list(several.run())
     assert equal(encoder_state(several), encoder_state(alone))
-    assert equal(generator_state(several), generator_state(alone))
-    assert alone.bank is not None and several.bank is not None
-    assert torch.equal(alone.bank.views, several.bank.views)
+
+
+@pytest.mark.parametrize("condition", ["semantic", "latent"])
+def test_the_generator_is_conditioned_on_the_mean_of_the_warm_encoders(condition: str) -> None:
+    trainer = make_trainer(n_encoders=3, diffusion=DiffusionConfig(n_steps=3, condition=condition))  # type: ignore[arg-type]
+    run = trainer.run()
+    assert [next(run).member for _ in range(6)] == [0, 0, 1, 1, 2, 2]
+    mean = encode(trainer.ensemble(), trainer.data)
+    expected = mean.semantic if condition == "semantic" else mean.latent
+    assert [r.phase for r in run][-1] == "A"
+    torch.testing.assert_close(trainer.all_conditions(), expected)
+    assert not torch.allclose(getattr(encode(trainer.ensemble(), trainer.data), condition), expected)
+    torch.testing.assert_close(trainer.conditions(torch.tensor([3, 1])), expected[[3, 1]])
+
+
+def test_each_encoder_has_views_of_its_own() -> None:
+    trainer = make_trainer(n_encoders=3)
+    banks = {}
+    for record in trainer.run():
+        assert trainer.bank is not None or record.phase != "fill"
+        if record.phase == "fill":
+            assert trainer.bank is not None
+            banks[record.member] = trainer.bank.views.clone()
+        elif record.n_generated:
+            assert trainer.bank is not None
+            assert torch.equal(trainer.bank.views, banks[record.member])
+    assert list(banks) == [0, 1, 2]
+    assert not torch.allclose(banks[0], banks[1]) and not torch.allclose(banks[1], banks[2])
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
@@ -617,7 +648,7 @@ def test_each_encoder_is_trained_as_long_on_its_own(schedule: str, n_cycles: int
     trainer = make_trainer(n_encoders=3, schedule=schedule, n_cycles=n_cycles)
     found = list(trainer.run())
     for member in (1, 2):
-        records = [r for r in found if r.member == member]
+        records = [r for r in found if r.member == member and r.phase != "fill"]
         assert [(r.phase, r.cycle) for r in records] == [("A", c) for c in range(n_cycles + 1) for _ in range(2)]
         assert not any(r.n_generated for r in records if r.cycle == 0)
         assert all(r.n_generated for r in records if r.cycle > 0)
@@ -662,16 +693,28 @@ def test_too_few_encoders_are_refused() -> None:
         make_trainer(n_encoders=3, n_further=1)
 
 
-@pytest.mark.parametrize("rate", [0.1, 1.0])
-def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float) -> None:
-    trainer, other = make_trainer(with_twin=True, view_rate=0.5), make_trainer(view_rate=rate)
+@pytest.mark.parametrize(
+    ("rate", "settings"),
+    [
+        (0.1, {}),
+        (1.0, {}),
+        (1.0, {"diffusion": DiffusionConfig(n_steps=3, condition="noise")}),
+        (0.1, {"n_encoders": 3, "adapt_view_rate": True}),
+        (1.0, {"n_encoders": 3, "batches": torch.arange(N_OBS) % 2}),
+    ],
+)
+def test_twin_of_another_rate_is_a_run_at_that_rate(rate: float, settings: dict[str, Any]) -> None:
+    if "batches" in settings:
+        settings = {**settings, "diffusion": DiffusionConfig(n_steps=3, condition_on_batch=True)}
+    trainer = make_trainer(with_twin=True, view_rate=0.5, **settings)
+    other = make_trainer(view_rate=rate, **settings)
     list(trainer.run())
     list(other.run())
     list(trainer.run_twin())  # another twin before it changes nothing
     n_generated = sum(r.n_generated for r in trainer.run_twin(rate))
     assert n_generated > 0
     assert trainer.twin_encoder is not None
-    assert equal(bits(trainer.twin_encoder), bits(other.encoder))
+    assert equal(bits(trainer.twin_encoder), bits(other.ensemble()))
     with pytest.raises(ValueError, match="Expected a model of one alternating cycle with views for a twin"):
         cycles = make_trainer(with_twin=True, n_cycles=2)
         list(cycles.run())

@@ -160,7 +160,7 @@ def phase_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     for p in found:
         losses = ["-" if math.isnan(p[k]) else f"{p[k]:.4f}" for k in ("encoder_loss", "generator_loss")]
         lines.append(
-            f"{p['phase']:5}  {p['cycle']:5}  {'-' if p['phase'] in ('B', 'fill') else p['member'] + 1:>7}  {p['epochs']:6}  {p['seconds']:7.1f}  {losses[0]:>12}  {losses[1]:>14}  "
+            f"{p['phase']:5}  {p['cycle']:5}  {'-' if p['phase'] == 'B' else p['member'] + 1:>7}  {p['epochs']:6}  {p['seconds']:7.1f}  {losses[0]:>12}  {losses[1]:>14}  "
             f"{p['n_generated']} / {p['n_positives']}"
         )
     return [*lines, f"in all {sum(p['seconds'] for p in found):.1f} s"]

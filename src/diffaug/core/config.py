@@ -203,12 +203,12 @@ class TrainingConfig:
         Whether to lower lambda where the generated views are worth less than hand-made ones, as told without labels by
         :func:`diffaug.core.trust.view_trust`: copies of their events, or strangers to them.
     n_views
-        Generated views of each event in the bank.
+        Generated views of each event in the bank; no more than a mixed phase has epochs, of which each shows one.
     n_encoders
         Encoders of the ensemble whose vectors, turned onto each other, are averaged to the embedding
-        (:class:`diffaug.core.ensemble.EnsembleEncoder`). Each has first weights and batches of its own and as many epochs
-        as a single one; all learn from the bank of the one generator, which is conditioned on the first. Presets of
-        domains whose encoders take most of the time have 1, and so has ``"paper"``.
+        (:class:`diffaug.core.ensemble.EnsembleEncoder`). Each has first weights, batches and views of its own and as many
+        epochs as a single one. There is one generator, conditioned on the mean of them all. Presets of domains whose
+        encoders take most of the time have 1, and so has ``"paper"``.
     input_dropout
         Share of the input features hidden from the encoder in the A-step, in originals and views alike. ``None`` is 0.3,
         and 0.1 for events of fewer than 100 numbers, of which none can be spared.
@@ -336,7 +336,10 @@ class TrainingConfig:
                         generator -= 1
                     else:
                         mixed -= 1
-        return dataclasses.replace(self, warmup_epochs=warmup, generator_epochs=generator, mixed_epochs=mixed)
+        n_views = max(1, min(self.n_views, mixed))
+        return dataclasses.replace(
+            self, warmup_epochs=warmup, generator_epochs=generator, mixed_epochs=mixed, n_views=n_views
+        )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import nn
 
 from diffaug.core.learner import Learner
 
-#: Streams of an encoder's own: the order of the events, the hand-made views, which views are generated, the hidden features.
-ENCODER_STREAMS = ("order", "hand", "mix", "dropout")
+#: Streams of an encoder's own: the order of the events, the hand-made views, its generated views and which pairs have one,
+#: the hidden features, and the events by which its views are judged.
+ENCODER_STREAMS = ("order", "hand", "mix", "dropout", "bank", "trust")
 #: Distance between the seeds of two encoders: far enough that the seeds that people choose do not meet.
 _APART = 100_003
 

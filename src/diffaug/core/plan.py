@@ -55,7 +55,7 @@ class EpochRecord:
         Of a filling: why lambda is lowered (:class:`diffaug.core.trust.ViewTrust`); NaN elsewhere, and where lambda is not
         to be adapted.
     member
-        Encoder of the ensemble that was trained, from 0; 0 for the generator and for fillings.
+        Encoder of the ensemble that was trained, or for which the bank was filled, from 0; 0 for the generator.
     """
 
     phase: Phase
@@ -76,14 +76,19 @@ class EpochRecord:
 
 
 def rate_in_force(history: Iterable[EpochRecord]) -> float:
-    """The lambda of the last epochs: ``view_rate`` times the trust that the fit puts in its views; 0 without views."""
-    return [0.0, *(record.view_rate for record in history if record.phase == "fill")][-1]
+    """The lambda of the last cycle: ``view_rate`` times the trust that the fit puts in its views; 0 without views.
+
+    Of an ensemble it is the mean over the encoders, each of which has views of its own.
+    """
+    fills = [record for record in history if record.phase == "fill"]
+    last = [record.view_rate for record in fills if record.cycle == fills[-1].cycle]
+    return sum(last) / len(last) if last else 0.0
 
 
 class Block(NamedTuple):
     """Epochs of one phase, at most ``n_epochs`` of them; a filling of the bank is a block of one.
 
-    ``member`` is the encoder of the ensemble, from 0; the generator and its bank belong to the first.
+    ``member`` is the encoder of the ensemble, from 0; 0 for the generator, which belongs to all.
     """
 
     phase: Phase
@@ -110,19 +115,29 @@ def known_epochs(plan: TrainingConfig) -> tuple[int, int, int]:
 
 
 def blocks_of(plan: TrainingConfig) -> list[Block]:
-    """The blocks of a training in their order; a bank that nobody draws from is not filled."""
+    """The blocks of a training in their order; a bank that nobody draws from is not filled.
+
+    All encoders are warm before the generator learns, because its conditions are the vectors of them all. In the joint
+    schedule the generator learns beside the first encoder, and the others follow.
+    """
     warmup, generate, mixed = known_epochs(plan)
-    phase: Phase = "joint" if plan.schedule == "joint" else "A"
-    blocks = [Block(phase, 0, warmup)]
-    for cycle in range(1, plan.n_cycles + 1):
-        if phase == "A":
-            blocks.append(Block("B", cycle, generate))
-        if plan.view_rate > 0:
-            blocks.append(Block("fill", cycle, 1))
-        blocks.append(Block(phase, cycle, mixed))
-    for member in range(1, plan.n_encoders):
-        blocks.append(Block("A", 0, warmup, member))
-        blocks += [Block("A", cycle, mixed, member) for cycle in range(1, plan.n_cycles + 1)]
+    members, cycles = range(plan.n_encoders), range(1, plan.n_cycles + 1)
+
+    def learning(phase: Phase, cycle: int, member: int) -> list[Block]:
+        fill = [Block("fill", cycle, 1, member)] if plan.view_rate > 0 else []
+        return [*fill, Block(phase, cycle, mixed, member)]
+
+    if plan.schedule == "joint":
+        blocks = []
+        for member in members:
+            phase: Phase = "A" if member else "joint"
+            blocks.append(Block(phase, 0, warmup, member))
+            blocks += [block for cycle in cycles for block in learning(phase, cycle, member)]
+        return blocks
+    blocks = [Block("A", 0, warmup, member) for member in members]
+    for cycle in cycles:
+        blocks.append(Block("B", cycle, generate))
+        blocks += [block for member in members for block in learning("A", cycle, member)]
     return blocks
 
 

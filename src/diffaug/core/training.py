@@ -1,6 +1,7 @@
 """The loop: A (warm-up) -> [B -> fill the bank of views -> A (mixed)] x n_cycles, or both networks jointly.
 
-Further encoders of an ensemble come after it: each has a warm-up of its own, and then learns from the same bank.
+Of an ensemble every encoder has its A phases. The one generator is conditioned on the mean of their vectors, and draws views for
+each of them anew.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Trainer:
     with_twin
         Keep what :meth:`run_twin` needs: the encoders at the end of the warm-up.
     further
-        Further encoders of the ensemble, of the same make (:class:`diffaug.core.ensemble.EnsembleEncoder`). The generator
-        belongs to the first one, whose vectors are its conditions.
+        Further encoders of the ensemble, of the same make (:class:`diffaug.core.ensemble.EnsembleEncoder`), whose vectors
+        are the generator's conditions; in the joint schedule those of ``encoder`` are.
 
     Attributes
     ----------
@@ -82,10 +83,10 @@ class Trainer:
     ema
         Averaged denoiser, used for sampling.
     condition_encoder
-        The encoder as it was when the generator last trained on its conditions. The encoder moves on in the following
+        The encoder, or the ensemble, as it was when the generator last trained on its conditions. It moves on in the following
         A phase; sampling under its new vectors would show the generator conditions that it never learnt.
     bank
-        The generated views, ``None`` until the first fill.
+        The generated views of the encoder that last learnt from some, ``None`` until the first fill.
     trust
         What lambda is multiplied by, see :func:`diffaug.core.trust.view_trust`; 1 before the first fill.
     """
@@ -162,7 +163,7 @@ class Trainer:
             plan.lr_schedule,
         )
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
-        self.condition_encoder = copy.deepcopy(encoder)
+        self.condition_encoder = copy.deepcopy(encoder) if joint else self.empty_ensemble()
         self.bank: ViewBank | None = None
         self._with_twin, self._view_rate = with_twin, plan.view_rate
         self.trust = 1.0
@@ -237,12 +238,17 @@ class Trainer:
         self.ema.update(self.denoiser)
         return loss.detach()
 
-    def conditions(self, index: Tensor, encoded: Encoding | None = None) -> Tensor:
-        """Conditions of events ``index``, shape ``(batch, n_cond)``; ``encoded`` holds all events' vectors if known."""
-        cond = self._own_conditions(index, encoded)
+    def conditions(
+        self, index: Tensor, encoded: Encoding | None = None, stream: torch.Generator | None = None
+    ) -> Tensor:
+        """Conditions of events ``index``, shape ``(batch, n_cond)``; ``encoded`` holds all events' vectors if known.
+
+        Random ones are drawn from ``stream``, by default from that of the conditions.
+        """
+        cond = self._own_conditions(index, encoded, stream or self._random["condition"])
         return cond if self.batches is None else with_batch(cond, self.batches[index], self.n_batches)
 
-    def _own_conditions(self, index: Tensor, encoded: Encoding | None) -> Tensor:
+    def _own_conditions(self, index: Tensor, encoded: Encoding | None, stream: torch.Generator) -> Tensor:
         """Conditions without the batch."""
         kind = self.config.diffusion.condition
         if kind == "label":
@@ -253,16 +259,17 @@ class Trainer:
             index = torch.arange(len(index), device=self.device)
         vectors = encoded.semantic if kind != "latent" else encoded.latent
         if kind == "noise":  # ablation A2: the right shape, no information
-            return torch.randn(len(index), vectors.shape[1], generator=self._random["condition"], device=self.device)
+            return torch.randn(len(index), vectors.shape[1], generator=stream, device=self.device)
         return vectors[index]
 
     def all_conditions(self) -> Tensor:
         """Conditions of all events, without their batches; asked a second time, as after a resumption, it gives the same."""
-        before = self._random["condition"].get_state()
+        stream = self._random["condition"]
+        before = stream.get_state()
         conditions = self._own_conditions(
-            torch.arange(self.n_obs, device=self.device), encode(self.condition_encoder, self.data)
+            torch.arange(self.n_obs, device=self.device), encode(self.condition_encoder, self.data), stream
         )
-        self._random["condition"].set_state(before)
+        stream.set_state(before)
         return conditions.detach()
 
     # --- phases ------------------------------------------------------------------------------------------------------
@@ -307,8 +314,8 @@ class Trainer:
         Parameters
         ----------
         view_rate
-            The twin's lambda. Above 0 it needs a model of one alternating cycle, whose bank it takes its views from; it then
-            equals a model trained at that rate.
+            The twin's lambda. Above 0 it needs a model of one alternating cycle, whose generator draws the same views again; it
+            then equals a model trained at that rate.
         """
         plan = self.config.training
         if self._members[0].warm is None:
@@ -344,6 +351,8 @@ class Trainer:
             twin["trained"] = member.state()
             assert member.warm is not None  # `run` has come to its end
             member.load_state(member.warm)
+            if self._view_rate > 0 and len(self._members) > 1:  # a single encoder's views are still there
+                self._fill()
         try:
             while twin["done"] < member.n_mixed:
                 begin = time.perf_counter()
@@ -404,7 +413,7 @@ class Trainer:
         self._twin = None if state["twin"] is None else dict(state["twin"])
 
     def _freeze_condition(self) -> None:
-        self.condition_encoder.load_state_dict(self.encoder.state_dict())
+        self.condition_encoder.load_state_dict(self.ensemble().state_dict())
         self._encoded = encode(self.condition_encoder, self.data)
 
     def _a_epoch(self, with_generator: bool = False) -> EpochRecord:
@@ -458,7 +467,7 @@ class Trainer:
             if others is not None:  # a view is drawn for a near event of another batch
                 index = others.draw(index, stream)
                 like.append(index)
-            return self.draw(self.conditions(index), stream, self._strata_of(index))
+            return self.draw(self.conditions(index, stream=stream), stream, self._strata_of(index))
 
         self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)
         found = ViewTrust(math.nan, math.nan, math.nan)

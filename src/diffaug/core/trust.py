@@ -128,7 +128,7 @@ class ViewShare:
     Attributes
     ----------
     rate
-        The lambda in force after the last filling of the bank.
+        The lambda in force after the last filling of the bank; of an ensemble, the mean over its encoders.
     asked
         The lambda of the settings.
     trust
@@ -173,12 +173,20 @@ def view_share(history: Iterable[Mapping[str, Any]], asked: float) -> ViewShare 
     ``None`` where no bank was filled, or by a version that did not keep the lambda in force.
     """
     fills = [row for row in history if str(row["phase"]) == "fill"]
-    rate = float(fills[-1].get("view_rate", math.nan)) if fills else math.nan
+    if not fills:
+        return None
+    cycle = int(fills[-1]["cycle"])
+    last = [row for row in fills if int(row["cycle"]) == cycle]
+
+    def mean(name: str) -> float:
+        return sum(float(row.get(name, math.nan)) for row in last) / len(last)
+
+    rate = mean("view_rate")
     if math.isnan(rate):
         return None
-    found = ViewTrust(*(float(fills[-1].get(name, math.nan)) for name in ViewTrust._fields))
+    found = ViewTrust(*map(mean, ViewTrust._fields))
     trust = None if math.isnan(found.news) or math.isnan(found.faith) else found
-    return ViewShare(rate, float(asked), trust, int(fills[-1]["cycle"]))
+    return ViewShare(rate, float(asked), trust, cycle)
 
 
 def _percent(share: float) -> str:

@@ -58,8 +58,8 @@ def history(
     """Losses, label-free probes and the share of generated positives over the epochs of a fit (paper, Fig. 7).
 
     The phases are shaded: A trains the encoder, B the generator, "joint" both. A dashed line marks each filling of the
-    bank of generated views; from there on positives are drawn from it. Of an ensemble of encoders the first one is shown, whose
-    vectors the generator is conditioned on; the others have the same phases.
+    bank of generated views; from there on positives are drawn from it. Of an ensemble of encoders the first one is shown, its
+    epochs and the generator's counted; the others have the same phases.
 
     Parameters
     ----------
@@ -158,9 +158,12 @@ def _columns(adata_or_model: AnnData | DiffAug, key_added: str | None) -> Column
 
 
 def _of_first(columns: Columns) -> Columns:
-    """What the generator and the first encoder did; histories of before the ensemble have no other."""
+    """What the generator and the first encoder did, their epochs counted; histories of before the ensemble have no other."""
     member = columns.get("member")
-    return columns if member is None else {name: column[member == 0] for name, column in columns.items()}
+    if member is None or not np.any(member):
+        return columns
+    first = {name: column[member == 0] for name, column in columns.items()}
+    return {**first, "epoch": np.cumsum(first["phase"] != "fill")}
 
 
 def _curve(columns: Columns, name: str) -> tuple[np.ndarray, np.ndarray]:
