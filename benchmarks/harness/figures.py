@@ -1,4 +1,4 @@
-"""Figures of the page: every method beside ours, and the loop's gain on every set."""
+"""Figures of the page: every method beside ours, the loop's gain on every set, and curves of what was swept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +19,7 @@ from diffaug.core.storage import written_file
 from diffaug.metrics import MeanInterval
 
 OURS_COLOR, OTHER_COLOR = "#0072b2", "#444444"
+_CURVES = (OURS_COLOR, "#d55e00", "#009e73", "#cc79a7")
 Intervals = Mapping[str, MeanInterval]
 
 
@@ -74,6 +76,34 @@ def gain_figure(panels: Mapping[str, tuple[Intervals, MeanInterval | None]], set
         _plain(ax)
     axes[0][0].set_yticks([*range(len(sets)), len(sets) + 0.5], [*sets, "mean over sets"])
     axes[0][0].set_ylim(len(sets) + 1.1, -0.6)
+    return figure
+
+
+def sweep_figure(panels: Mapping[str, Mapping[str, pd.DataFrame]], number: str) -> Figure:
+    """Curves over a number, of differences from the curve's first point: the mean over the sets, and faintly every set.
+
+    Parameters
+    ----------
+    panels
+        By score and curve: a row for each value of ``number`` (the index), a column for each set.
+    number
+        What was swept.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.0 * len(panels) + 0.6, 3.2), squeeze=False, layout="constrained"
+    )
+    for ax, (title, curves) in zip(axes[0], panels.items(), strict=True):
+        ax.axhline(0, color="#999999", linewidth=1)
+        for (name, found), color in zip(curves.items(), _CURVES, strict=False):
+            ax.plot(found.index, found, color=color, linewidth=0.8, alpha=0.35)
+            ax.plot(found.index, found.mean(axis=1), "o-", color=color, linewidth=2, markersize=4, label=name)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel(number)
+        _plain(ax)
+        ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+    first = next(iter(next(iter(panels.values())).values()))
+    axes[0][0].set_ylabel(f"accuracy minus that at {number} {first.index[0]:g}")
+    axes[0][0].legend(frameon=False, fontsize=8)
     return figure
 
 

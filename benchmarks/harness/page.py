@@ -41,6 +41,7 @@ from harness.summary import (
     measured_costs,
     per_set,
     shown_rows,
+    sweep,
     values,
 )  # fmt: skip
 
@@ -371,7 +372,7 @@ class Page:
 
     def write_figures(self) -> dict[str, str]:
         """Draw what there are rows for; the Markdown of each figure by name, empty where there is nothing to draw."""
-        drawn = {"methods": "", "methods_2d": "", "gain": ""}
+        drawn = {"methods": "", "methods_2d": "", "gain": "", "sweep": ""}
         shown = {**self.lines}
         for name, scores in (("methods", NATIVE), ("methods_2d", FLAT)):
             panels = {s.shown: {m: d[0] for m, d in differences(self.rows, s, self.methods).items()} for s in scores}
@@ -389,7 +390,20 @@ class Page:
                 "gain",
                 "The loop's gain on every set, with 95 % intervals over seeds",
             )
+        curves = [peer for peer in self.peers.values() if peer.sweep]
+        panels = {score.shown: self._curves(score, curves) for score in NATIVE}
+        panels = {title: panel for title, panel in panels.items() if panel}
+        if panels:
+            number = curves[0].sweep
+            drawn["sweep"] = self._keep(
+                figures.sweep_figure(panels, number), "sweep", f"Scores over {number}, mean and every set"
+            )
         return drawn
+
+    def _curves(self, score: Score, peers: Sequence[Peer]) -> dict[str, pd.DataFrame]:
+        """By the name of each swept method its curve; those without rows are left out."""
+        found = {p.shown: sweep(self.rows, score, {float(row.role): row.name for row in p.rows}) for p in peers}
+        return {name: curve for name, curve in found.items() if curve.size}
 
     def _keep(self, figure: figures.Figure, name: str, said: str) -> str:
         stem = self.folder / f"{self.stem}_{name}"
@@ -470,6 +484,12 @@ class Page:
                 )
                 if both
                 else "",
+                section(
+                    "Curves",
+                    drawn["sweep"]
+                    and "Differences from the first point of each curve, in pairs of set and seed; faint lines are single sets.",
+                    drawn["sweep"],
+                ),
                 section("Lambda in force", said_of_rates, self.rates_table()) if self.rates_table() else "",
                 section(
                     "Natural splits",

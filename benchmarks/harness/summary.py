@@ -133,6 +133,19 @@ def gains(rows: pd.DataFrame, score: Score, *, ours: str = OURS, twin: str = TWI
     return {str(name): paired_difference(part["a"], part["b"]) for name, part in both.groupby("set", sort=False)}
 
 
+def sweep(rows: pd.DataFrame, score: Score, points: Mapping[float, str]) -> pd.DataFrame:
+    """A curve's differences from its first point, in pairs of set and seed, mean over seeds: points x sets.
+
+    ``points`` are the methods by their place on the curve.
+    """
+    first = next(iter(points.values()))
+    found = {}
+    for at, method in points.items():
+        both = pairs(rows, score, method, first)
+        found[at] = (both["a"] - both["b"]).groupby(both["set"]).mean()
+    return pd.DataFrame(found).T.dropna(axis=1)
+
+
 def per_set(rows: pd.DataFrame, score: Score, methods: Sequence[str], sets: Sequence[str]) -> pd.DataFrame:
     """Means over seeds, methods x sets."""
     found = values(rows, score).groupby(["method", "set"])["value"].mean().unstack("set")

@@ -73,6 +73,9 @@ class Peer:
         Name of the method whose kept arrays it gets, in ``adata.obsm``.
     compiles
         Whether its first call compiles code; that one is then made on a few random cells, before the clock starts.
+    sweep
+        Of which number its rows are a curve, as the figures call it; each row's role is its place on the curve, the first the
+        one that the others are held against.
     reads_labels
         Whether these settings make it read the labels (a supervised ablation); no other method gets to see them.
     resolve
@@ -92,6 +95,7 @@ class Peer:
     needs_counts: bool = False
     needs: str | None = None
     compiles: bool = False
+    sweep: str = ""
     reads_labels: Callable[[dict[str, Any]], bool] = lambda settings: False
     resolve: Callable[[dict[str, Any]], dict[str, Any]] = dict
     note: str = ""

@@ -120,6 +120,7 @@ def diffaug_alone(
     "DiffAug at many lambdas",
     variants_only=True,
     rows=tuple(Row(f"{rate:g}", f"lambda {rate:g}", f"{rate:g}") for rate in LAMBDAS),
+    sweep="lambda",
     resolve=resolve_config,
     note="One generator for all lambdas, equal to fits of their own. The seconds of each are with the warm-up and the generator, "
     "which were trained once; memory is that of all together.",

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from harness import summary
+from harness import figures, summary
 from harness.page import Page
 from harness.run import INSTALL, Plan
 from harness.sets import Slice
 from harness.store import COLUMNS, settings_hash
 from harness.summary import FLAT, NATIVE
 from peers import PEERS
+from peers._registry import Row
 
 
 @pytest.fixture(autouse=True)
@@ -289,7 +290,9 @@ def test_protocols_without_rows_are_listed(table: pd.DataFrame, tmp_path: Path) 
 def test_a_section_is_there_when_it_has_rows(
     protocol: str, metric: str, title: str, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Page, "write_figures", lambda self: dict.fromkeys(("methods", "methods_2d", "gain"), ""))
+    monkeypatch.setattr(
+        Page, "write_figures", lambda self: dict.fromkeys(("methods", "methods_2d", "gain", "sweep"), "")
+    )
     table = table[table["protocol"].isin(["compute", "leiden"])]  # nothing to bootstrap
     assert f"## {title}" not in page(table, tmp_path).text()
     more = pd.concat([table, pd.DataFrame([row("kang_pbmc", "scvi", 1, protocol, metric, 0.625)])], ignore_index=True)
@@ -367,3 +370,44 @@ def test_a_method_that_has_hardly_begun_does_not_narrow_the_comparison(table: pd
     cost = page(begun, tmp_path).costs_table()
     assert cells(cost, "Raw genes")[1:] == ["–"] * 5 + ["10.0 (1 set)"]
     assert "(paul15, mca_bladder, kang_pbmc)" in cost
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_drawn_from_its_first_point(tmp_path: Path) -> None:
+    lambdas = {"0": 0.0, "0.5": 0.02, "1": -0.03}
+    rows = [
+        row(name, f"{at}", seed, score.protocol, score.metric, base + step + 0.01 * seed)
+        for name, base in SETS.items()
+        for at, step in lambdas.items()
+        for seed in range(2 if name != "coil20" or at != "1" else 0)  # a set without its last point is left out
+        for score in NATIVE
+    ]
+    swept = dataclasses.replace(
+        PEERS["raw"], name="swept", shown="Swept", sweep="lambda", rows=tuple(Row(at, at, at) for at in lambdas)
+    )
+    plan = Plan(
+        slices=tuple(Slice(name, 200, 50) for name in SETS),
+        peers=("swept",),
+        n_seeds=2,
+        protocols=("crossval", "kmeans"),
+        cache=tmp_path / "cache",
+        parquet=tmp_path / "r.parquet",
+    )
+    made = Page(pd.DataFrame(rows), plan, {"swept": swept}, {"swept": {}}, tmp_path, "command")
+    points = {float(at): at for at in lambdas}
+    curve = summary.sweep(made.rows, LINEAR, points)
+    assert list(curve.index) == [0.0, 0.5, 1.0] and list(curve.columns) == ["kang_pbmc", "mca_bladder", "paul15"]
+    np.testing.assert_allclose(curve, np.array([[0.0, 0.02, -0.03]]).T.repeat(3, axis=1), atol=1e-12)
+    section = made.text().split("## Curves\n")[1].split("\n## ")[0]
+    assert "](embeddings_sweep.svg)" in section and (tmp_path / "embeddings_sweep.png").stat().st_size > 0
+    figure = figures.sweep_figure({"linear": {"Swept": curve}}, "lambda")
+    *sets, mean = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    assert len(sets) == 3
+    np.testing.assert_allclose(np.asarray(mean.get_ydata()), [0.0, 0.02, -0.03], atol=1e-12)
+    assert figure.axes[0].get_ylabel() == "accuracy minus that at lambda 0"
+
+
+def test_a_page_without_a_sweep_has_no_curves(table: pd.DataFrame, tmp_path: Path) -> None:
+    assert "## Curves" not in page(table, tmp_path).text()
