@@ -201,7 +201,7 @@ class DiffAug:
             check_names("labels", labels, n_obs)
         else:
             check_length("labels", labels, n_obs)
-        plan = self.asked.training
+        plan = self.asked.training.resolve(n_obs, max_epochs)
         n_views = plan.n_views if plan.n_cycles and plan.view_rate else 0
         sizes = dict(zip(("batch_size", "generator_batch_size"), plan.batch_sizes(n_obs), strict=True))
         needs = memory_of_training(self._backend_cls, n_obs, event_shape, n_views, sizes)

@@ -411,18 +411,19 @@ def test_info_of_a_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert found["input"]["kind"] == "counts" and found["input"]["sparse"] is True
     assert [(p["phase"], p["cycle"], p["epochs"]) for p in found["phases"]] == [
         ("A", 0, 4),
+        ("A", 0, 4),
         ("B", 1, 4),
         ("fill", 1, 0),
         ("A", 1, 4),
-        ("A", 0, 4),
+        ("fill", 1, 0),
         ("A", 1, 4),
     ]
-    assert [p["member"] for p in found["phases"]] == [0, 0, 0, 0, 1, 1]
+    assert [p["member"] for p in found["phases"]] == [0, 1, 0, 0, 0, 1, 1]
     seconds = sum(p["seconds"] for p in found["phases"])
     assert seconds == pytest.approx(sum(r.seconds for r in model.history), abs=0.01)
     assert found["phases"][0]["generator_loss"] is None  # not trained then; JSON has no NaN
-    assert found["phases"][2]["n_generated"] == 120 * model.config.training.n_views
-    assert 0 < found["phases"][3]["n_generated"] < found["phases"][3]["n_positives"]
+    assert found["phases"][3]["n_generated"] == 120 * model.config.training.n_views
+    assert 0 < found["phases"][4]["n_generated"] < found["phases"][4]["n_positives"]
 
 
 def test_the_settings_it_prints_give_the_same_fit(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -449,7 +450,7 @@ def test_info_of_cells(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cells["results"]["diffaug"]["phases"] == model["phases"]
     assert main(["info", "cells.diffaug.h5ad"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^fill +1 +- +0 ", text, flags=re.MULTILINE) and "uns['diffaug'], written by fit (diffaug" in text
+    assert re.search(r"^fill +1 +2 +0 ", text, flags=re.MULTILINE) and "uns['diffaug'], written by fit (diffaug" in text
     assert cells["results"]["diffaug"]["asked"] == model["asked"]
     assert tomllib.loads(text[text.index("[loss]") :]) == model["asked"]
 

@@ -199,8 +199,12 @@ def test_checkpoints_in_the_way_are_refused(
 def test_max_epochs_caps_the_plan(work: Path) -> None:
     assert main(["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--max-epochs", "3"]) == 0
     history = anndata.read_h5ad("new.h5ad").uns["diffaug"]["history"]
-    assert history["epoch"][history["member"] == 0].max() <= 3
-    assert anndata.read_h5ad("cells.diffaug.h5ad").uns["diffaug"]["history"]["epoch"].max() > 3  # without the cap
+    others = anndata.read_h5ad("cells.diffaug.h5ad").uns["diffaug"]["history"]
+
+    def epochs_of_first(found: dict[str, np.ndarray]) -> int:
+        return int(((found["member"] == 0) & (found["phase"] != "fill")).sum())
+
+    assert epochs_of_first(history) <= 3 < epochs_of_first(others)  # without the cap
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from diffaug.core.devices import make_fabric, seeded_init
 from diffaug.core.ensemble import members_of, procrustes
 from diffaug.core.inference import encode
 from diffaug.core.learner import learning_rate
+from diffaug.core.member import member_seed
 from diffaug.core.networks import AdaptiveResidualMLP, MLPEncoder
 from diffaug.core.plan import EpochRecord
 from diffaug.core.training import Trainer
@@ -609,9 +610,12 @@ def test_the_first_encoder_begins_as_it_does_without_an_ensemble() -> None:
 
 def test_without_views_the_encoders_of_an_ensemble_are_trained_apart() -> None:
     alone, several = make_trainer(view_rate=0.0), make_trainer(n_encoders=3, view_rate=0.0)
-    list(alone.run())
-    list(several.run())
+    further = make_trainer(view_rate=0.0, seed=member_seed(0, 2))
+    further.encoder.load_state_dict(several._members[2].module.state_dict())
+    for trainer in (alone, several, further):
+        list(trainer.run())
     assert equal(encoder_state(several), encoder_state(alone))
+    assert equal(bits(several._members[2].module), bits(further.encoder))
 
 
 @pytest.mark.parametrize("condition", ["semantic", "latent"])
@@ -631,7 +635,6 @@ def test_each_encoder_has_views_of_its_own() -> None:
     trainer = make_trainer(n_encoders=3)
     banks = {}
     for record in trainer.run():
-        assert trainer.bank is not None or record.phase != "fill"
         if record.phase == "fill":
             assert trainer.bank is not None
             banks[record.member] = trainer.bank.views.clone()
@@ -688,6 +691,45 @@ def test_twin_of_an_ensemble_is_a_run_without_views(schedule: str) -> None:
     )
 
 
+def test_an_interrupted_filling_leaves_the_encoders_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twin's views are drawn while its encoder stands at its warm-up."""
+    trainer = make_trainer(with_twin=True, n_encoders=2)
+    list(trainer.run())
+    before = bits(trainer.ensemble())
+
+    def interrupted() -> EpochRecord:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_fill", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(trainer.run_twin(0.25))
+    assert equal(bits(trainer.ensemble()), before)
+
+
+def test_one_bank_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, held, made = make_trainer(n_encoders=3), [], training.filled_bank
+
+    def seen(*args: Any) -> Any:
+        held.append(trainer.bank)
+        return made(*args)
+
+    monkeypatch.setattr(training, "filled_bank", seen)
+    list(trainer.run())
+    assert held == [None] * 3
+
+
+def test_nothing_is_drawn_for_phases_of_no_epochs() -> None:
+    trainer = make_trainer(n_encoders=2, mixed_epochs=0)
+    assert [r.phase for r in trainer.run()] == [*"AAAA", *"BBB"]
+
+
+def test_without_a_cycle_one_encoder_is_kept_for_conditions() -> None:
+    trainer = make_trainer(n_encoders=3, n_cycles=0)
+    list(trainer.run())
+    assert len(members_of(trainer.condition_encoder)) == 1
+    assert trainer.all_conditions().shape == (N_OBS, N_SEMANTIC)
+
+
 def test_too_few_encoders_are_refused() -> None:
     with pytest.raises(ValueError, match="Expected n_encoders=3 encoders, found 2"):
         make_trainer(n_encoders=3, n_further=1)
@@ -699,6 +741,7 @@ def test_too_few_encoders_are_refused() -> None:
         (0.1, {}),
         (1.0, {}),
         (1.0, {"diffusion": DiffusionConfig(n_steps=3, condition="noise")}),
+        (0.1, {"n_encoders": 3, "diffusion": DiffusionConfig(n_steps=3, condition="noise")}),
         (0.1, {"n_encoders": 3, "adapt_view_rate": True}),
         (1.0, {"n_encoders": 3, "batches": torch.arange(N_OBS) % 2}),
     ],

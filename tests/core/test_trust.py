@@ -110,6 +110,11 @@ def test_share_of_a_history() -> None:
     found = view_share([epoch, first, epoch], 1.0)  # of before realism was measured
     assert repr(found) == repr(shared((0.2, 1.0)))
     assert view_share([epoch, first, epoch, second, epoch], 1.0) == shared((0.6, 0.9, 0.5), cycle=2)
+    # Of an ensemble each encoder has views of its own.
+    several = [fill(view_rate=rate, news=rate, faith=1.0, realism=1.0) | {"cycle": 2} for rate in (0.2, 0.6, 0.7)]
+    mean = view_share([epoch, first, several[0], epoch, several[1], epoch, several[2], epoch], 1.0)
+    assert mean is not None and mean.trust is not None
+    assert (mean.rate, mean.trust.news, mean.trust.faith) == pytest.approx((0.5, 0.5, 1.0))
     assert view_share([fill(view_rate=0.5, news=math.nan, faith=math.nan)], 0.5) == of_old(0.5, 0.5)
     assert view_share([fill(view_rate=0.5)], 0.5) == of_old(0.5, 0.5)  # of before the factors were kept
     assert view_share([fill()], 0.5) is None  # of before lambda was adapted

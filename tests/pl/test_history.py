@@ -123,6 +123,17 @@ def test_two_cycles() -> None:
     assert fills(ax) == [7.5, 12.5]
 
 
+def test_of_an_ensemble_the_first_encoder_is_shown_with_its_epochs_counted() -> None:
+    alone = records([("A", 0, 2), ("B", 1, 3), ("fill", 1, 1), ("A", 1, 2)])
+    blocks = [("A", 0, 2), ("A", 0, 2), ("B", 1, 3), ("fill", 1, 1), ("A", 1, 2), ("fill", 1, 1), ("A", 1, 2)]
+    of = np.repeat([0, 1, 0, 0, 0, 1, 1], [2, 2, 3, 1, 2, 1, 2])
+    several = [dataclasses.replace(r, member=int(m)) for r, m in zip(records(blocks), of, strict=True)]
+    expected, found = (history(with_history(each), keys="encoder_loss", show=False) for each in (alone, several))
+    assert isinstance(expected, Axes) and isinstance(found, Axes)
+    assert spans(found) == spans(expected) and fills(found) == fills(expected) == [5.5]
+    np.testing.assert_array_equal(found.lines[0].get_xdata(), expected.lines[0].get_xdata())
+
+
 def test_joint_schedule() -> None:
     plan = [("joint", 0, 4), ("fill", 1, 1), ("joint", 1, 4)]
     axes = history(with_history(records(plan)), show=False)

@@ -30,7 +30,7 @@ from diffaug.core.timebox import OutOfTime
 
 logger = logging.getLogger(__name__)
 
-FORMAT, SCHEMA_VERSION = "diffaug-checkpoint", 1
+FORMAT, SCHEMA_VERSION = "diffaug-checkpoint", 2
 #: At most one part in so many of the time goes into writing, however large the state and however slow the disk.
 _SHARE_OF_WRITING = 20
 _DATA = "data"

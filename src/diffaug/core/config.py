@@ -303,7 +303,7 @@ class TrainingConfig:
 
         ``max_epochs`` then caps the sum over all phases and cycles of one encoder and the generator: longer plans are shrunk
         in proportion, each planned phase keeping at least one epoch, also where that is more than the cap. Each further
-        encoder of an ensemble has the epochs of the first.
+        encoder of an ensemble has the epochs of the first. Of ``n_views`` no more are kept than a mixed phase has epochs.
         """
         encoder_steps, generator_steps = (max(1, n_obs // size) for size in self.batch_sizes(n_obs))
         cycles = max(self.n_cycles, 1)

@@ -124,7 +124,7 @@ def blocks_of(plan: TrainingConfig) -> list[Block]:
     members, cycles = range(plan.n_encoders), range(1, plan.n_cycles + 1)
 
     def learning(phase: Phase, cycle: int, member: int) -> list[Block]:
-        fill = [Block("fill", cycle, 1, member)] if plan.view_rate > 0 else []
+        fill = [Block("fill", cycle, 1, member)] if plan.view_rate > 0 and mixed > 0 else []
         return [*fill, Block(phase, cycle, mixed, member)]
 
     if plan.schedule == "joint":

@@ -72,7 +72,7 @@ class Trainer:
         Keep what :meth:`run_twin` needs: the encoders at the end of the warm-up.
     further
         Further encoders of the ensemble, of the same make (:class:`diffaug.core.ensemble.EnsembleEncoder`), whose vectors
-        are the generator's conditions; in the joint schedule those of ``encoder`` are.
+        are the generator's conditions; in the joint schedule, or without a cycle, those of ``encoder`` are.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ class Trainer:
             plan.lr_schedule,
         )
         self.ema = EMA(denoiser, config.diffusion.ema_decay)
-        self.condition_encoder = copy.deepcopy(encoder) if joint else self.empty_ensemble()
+        self.condition_encoder = copy.deepcopy(encoder) if joint or not plan.n_cycles else self.empty_ensemble()
         self.bank: ViewBank | None = None
         self._with_twin, self._view_rate = with_twin, plan.view_rate
         self.trust = 1.0
@@ -347,13 +347,15 @@ class Trainer:
     def _member_twin(self, number: int, twin: dict[str, Any]) -> Iterator[EpochRecord]:
         """The part of one encoder in a twin; the encoder itself is left as it was."""
         member = self._member = self._members[number]
-        if twin["trained"] is None:
+        is_new = twin["trained"] is None
+        if is_new:
             twin["trained"] = member.state()
-            assert member.warm is not None  # `run` has come to its end
-            member.load_state(member.warm)
-            if self._view_rate > 0 and len(self._members) > 1:  # a single encoder's views are still there
-                self._fill()
         try:
+            if is_new:
+                assert member.warm is not None  # `run` has come to its end
+                member.load_state(member.warm)
+                if self._view_rate > 0 and len(self._members) > 1:  # a single encoder's views are still there
+                    self._fill()
             while twin["done"] < member.n_mixed:
                 begin = time.perf_counter()
                 record = self._a_epoch()
@@ -469,6 +471,7 @@ class Trainer:
                 like.append(index)
             return self.draw(self.conditions(index, stream=stream), stream, self._strata_of(index))
 
+        self.bank = None  # the views of before must not lie beside the new ones
         self.bank = filled_bank(self.n_obs, n_views, tuple(self.data.shape[1:]), self.device, make)
         found = ViewTrust(math.nan, math.nan, math.nan)
         if self.config.training.adapt_view_rate:
