@@ -34,8 +34,7 @@ def diffaug_cells(split: Split, seed: int, *, max_epochs: int | None = None, str
     train = AnnData(split.train.X.copy(), obs=split.train.obs[[TYPE]].copy(), var=split.train.var[[]].copy())
     train.var["highly_variable"] = True
     begin = time.perf_counter()
-    # The generator is that of the first encoder: an ensemble of them has the same one.
-    model = diffaug.tl.fit(train, n_encoders=1, max_epochs=max_epochs, random_state=seed, device="cpu", progress=False)
+    model = diffaug.tl.fit(train, max_epochs=max_epochs, random_state=seed, device="cpu", progress=False)
     fit_seconds = time.perf_counter() - begin
     found = {}
     for name, settings in (("diffaug", {}), ("diffaug_half", {"strength": strength, "train": train})):

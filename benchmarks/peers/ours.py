@@ -41,7 +41,7 @@ def is_supervised(settings: dict[str, Any]) -> bool:
     ),
     resolve=resolve_config,
     reads_labels=is_supervised,
-    note="No ensemble: the first of DiffAug's encoders. Its twin is SimCLR. Memory is that of both together.",
+    note="No ensemble: one encoder, on whose vectors the generator is conditioned. Its twin is SimCLR. Memory is that of both together.",
 )
 def one_encoder_and_twin(
     adata: AnnData,

@@ -27,7 +27,7 @@ def made(kind: str = "vae", config: Any = SMALL, **more: Any) -> ViewGenerator:
 
 
 def test_the_condition_is_diffaugs() -> None:
-    """The encoder of the GAN's condition is DiffAug's at the start of its first B phase, to the bit."""
+    """The encoder of the GAN's condition is that of DiffAug with one encoder at the start of its first B phase, to the bit."""
     x = events()
     config = {**SMALL, "training": {**SMALL["training"], "n_cycles": 1}}
     ours = DiffAug(config, device="cpu", random_state=3).fit(x, progress=False)

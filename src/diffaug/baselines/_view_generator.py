@@ -67,7 +67,7 @@ class ViewGenerator:
 
     ``"vae"``: a view is a decoded sample of the event's posterior. ``"gan"``: a view is drawn under the event's condition,
     as DiffAug's are. The condition is the semantic vector of an encoder trained by SimCLR for DiffAug's warm-up, which with
-    the default loss and schedule is DiffAug's own at the start of its first B phase; noise comes beside it.
+    one encoder, the default loss and schedule is DiffAug's own at the start of its first B phase; noise comes beside it.
 
     Both work in the space of DiffAug's generator and go the same way back, calibration included. They train for as many
     epochs as DiffAug's generator has, ``n_cycles * generator_epochs``, with its batch size, learning rate and schedule. Their
