@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def sweep_figure(panels: Mapping[str, Mapping[str, pd.DataFrame]], number: str) 
     )
     for ax, (title, curves) in zip(axes[0], panels.items(), strict=True):
         ax.axhline(0, color="#999999", linewidth=1)
-        for (name, found), color in zip(curves.items(), _CURVES, strict=False):
+        for (name, found), color in zip(curves.items(), itertools.cycle(_CURVES), strict=False):
             ax.plot(found.index, found, color=color, linewidth=0.8, alpha=0.35)
             ax.plot(found.index, found.mean(axis=1), "o-", color=color, linewidth=2, markersize=4, label=name)
         ax.set_title(title, fontsize=10)

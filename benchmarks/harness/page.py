@@ -390,13 +390,16 @@ class Page:
                 "gain",
                 "The loop's gain on every set, with 95 % intervals over seeds",
             )
-        curves = [peer for peer in self.peers.values() if peer.sweep]
+        swept = [peer for peer in self.peers.values() if peer.sweep]
+        curves = [peer for peer in swept if peer.sweep == swept[0].sweep]  # one number a figure
         panels = {score.shown: self._curves(score, curves) for score in NATIVE}
         panels = {title: panel for title, panel in panels.items() if panel}
         if panels:
             number = curves[0].sweep
             drawn["sweep"] = self._keep(
-                figures.sweep_figure(panels, number), "sweep", f"Scores over {number}, mean and every set"
+                figures.sweep_figure(panels, number),
+                "sweep",
+                f"Differences from the first {number}, mean and every set",
             )
         return drawn
 

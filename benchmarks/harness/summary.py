@@ -136,13 +136,14 @@ def gains(rows: pd.DataFrame, score: Score, *, ours: str = OURS, twin: str = TWI
 def sweep(rows: pd.DataFrame, score: Score, points: Mapping[float, str]) -> pd.DataFrame:
     """A curve's differences from its first point, in pairs of set and seed, mean over seeds: points x sets.
 
-    ``points`` are the methods by their place on the curve.
+    ``points`` are the methods by their place on the curve. Points without rows are left out, and sets without all the others.
     """
     first = next(iter(points.values()))
     found = {}
     for at, method in points.items():
         both = pairs(rows, score, method, first)
-        found[at] = (both["a"] - both["b"]).groupby(both["set"]).mean()
+        if len(both):
+            found[at] = (both["a"] - both["b"]).groupby(both["set"]).mean()
     return pd.DataFrame(found).T.dropna(axis=1)
 
 
