@@ -78,7 +78,7 @@ def fit(
         and says the lambda in force in its log.
     n_encoders
         Encoders whose vectors are averaged to the embedding, 5 by default: an ensemble is a point more accurate in a linear
-        classifier than one encoder, and takes about half as long again (entry 31 of ``docs/experiments.md``).
+        classifier than one encoder, and takes 1.7 times as long (entries 31 and 33 of ``docs/experiments.md``).
     max_epochs
         Cap on the epochs of all phases of the generator and of an encoder; longer plans shrink in proportion.
     twin
