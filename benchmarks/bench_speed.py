@@ -126,7 +126,7 @@ def render(results: Results) -> None:
         f"""
 # Speed
 
-Whole default fits of kang_pbmc (12,261 cells x 1,000 genes) and of 10,000 cells x 2,000 genes resampled from baron_pancreas,
+Whole fits with one encoder (`n_encoders=1`) of kang_pbmc (12,261 cells x 1,000 genes) and of 10,000 cells x 2,000 genes resampled from baron_pancreas,
 both methods in one session on one machine ({machine()}; threads as in the results file). scVI runs
 with its defaults (epochs by its own rule, no early stopping) on the counts of the same genes. Rates are medians of five
 runs, times of whole fits are of one; *share* is the floating-point work of the linear layers a second, as a share of the

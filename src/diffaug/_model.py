@@ -162,7 +162,7 @@ class DiffAug:
             Cap on the epochs of all phases of the generator and of an encoder; longer plans shrink in proportion.
         twin
             Also train the loop-off twin, as :attr:`twin`: the same warm-up, then the same batches and hand-made views for as
-            many epochs, but no generated view. It costs one more A phase.
+            many epochs, but no generated view. It costs one more mixed phase of each encoder.
         sweep
             Other values of ``view_rate`` (lambda) to train as well, as :attr:`sweep`: equal to fits at those rates, but the
             warm-up and the generator are trained once. Needs ``n_cycles=1``.

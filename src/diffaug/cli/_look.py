@@ -266,7 +266,7 @@ def demo(
 ) -> None:
     """Fit, embed, generate and draw on 700 real blood cells, and judge the embedding beside PCA.
 
-    Needs no data and no network, and takes two to three minutes on two idle cores. The cells come with scanpy
+    Needs no data and no network, and takes about five minutes on one CPU core. The cells come with scanpy
     (pbmc68k_reduced). Their types colour the pictures and judge the result; the training never sees them.
 
     Parameters

@@ -169,7 +169,8 @@ class TrainingConfig:
     Parameters
     ----------
     schedule
-        ``"alternating"``: A (warm-up) -> [B -> fill the bank -> A (mixed)] x ``n_cycles``. ``"joint"``: both networks in
+        ``"alternating"``: A (warm-up) -> [B -> fill the bank -> A (mixed)] x ``n_cycles``; of an ensemble each encoder has its
+        warm-up first, and in each cycle its own filling and mixed phase after the one B. ``"joint"``: both networks in
         one pass (the paper's first version, ablation B4), the bank filled before each mixed block.
     n_cycles
         Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone, where ``warmup_epochs`` is
@@ -207,7 +208,7 @@ class TrainingConfig:
     n_encoders
         Encoders of the ensemble whose vectors, turned onto each other, are averaged to the embedding
         (:class:`diffaug.core.ensemble.EnsembleEncoder`). Each has first weights, batches and views of its own and as many
-        epochs as a single one. There is one generator, conditioned on the mean of them all. Presets of domains whose
+        epochs as a single one. There is one generator, conditioned on the mean of them all (jointly: on the first). Presets of domains whose
         encoders take most of the time have 1, and so has ``"paper"``.
     input_dropout
         Share of the input features hidden from the encoder in the A-step, in originals and views alike. ``None`` is 0.3,

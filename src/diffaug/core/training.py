@@ -1,7 +1,7 @@
 """The loop: A (warm-up) -> [B -> fill the bank of views -> A (mixed)] x n_cycles, or both networks jointly.
 
-Of an ensemble every encoder has its A phases. The one generator is conditioned on the mean of their vectors, and draws views for
-each of them anew.
+Of an ensemble every encoder has its A phases. The one generator is conditioned on the mean of their vectors (jointly: on the first
+encoder's), and draws views for each of them anew.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """Trains an encoder and a conditional generator in turn.
+    """Trains one or several encoders and a conditional generator in turn.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ class Trainer:
     with_twin
         Keep what :meth:`run_twin` needs: the encoders at the end of the warm-up.
     further
-        Further encoders of the ensemble, of the same make (:class:`diffaug.core.ensemble.EnsembleEncoder`), whose vectors
-        are the generator's conditions; in the joint schedule, or without a cycle, those of ``encoder`` are.
+        Further encoders of the ensemble, of the same make (:class:`diffaug.core.ensemble.EnsembleEncoder`). The mean of
+        all conditions the generator; in the joint schedule, or without a cycle, ``encoder`` alone does.
 
     Attributes
     ----------

@@ -84,7 +84,7 @@ def fit(
     twin
         Also train the loop-off twin (``model.twin``): equal in all but the generated views, which it never sees. What the
         views did is measured by :func:`diffaug.tl.loop_gain`, said in the log and kept; give ``groupby`` too, because the
-        reading without labels is no proof. Costs one more A phase.
+        reading without labels is no proof. Costs one more mixed phase of each encoder.
     groupby
         With ``twin``: column of ``.obs`` with a label for every cell, which judge both; they are not used in training. Two
         classes of five cells or more are needed, which is checked before the training.
