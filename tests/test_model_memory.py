@@ -281,7 +281,7 @@ def test_the_command_says_it_in_one_line(
 
     monkeypatch.chdir(tmp_path)
     anndata.AnnData(expression()).write_h5ad("cells.h5ad")
-    Path("tiny.toml").write_text("[training]\nwarmup_epochs = 1\ngenerator_epochs = 1\nmixed_epochs = 1\n")
+    Path("tiny.toml").write_text("[training]\nwarmup_epochs = 1\ngenerator_epochs = 1\nmixed_epochs = 2\n")
     monkeypatch.setattr(Trainer, "_fill", too_large)
     command = ["fit", "cells.h5ad", "-o", "new.h5ad", "--config", "tiny.toml", "--device", "cpu", "--quiet"]
     assert main(command) == 1

@@ -29,6 +29,7 @@ warmup_epochs = 1
 generator_epochs = 1
 mixed_epochs = 1
 batch_size = 16
+adapt_view_rate = false
 
 [diffusion]
 n_steps = 3
