@@ -407,6 +407,7 @@ def test_a_sweep_is_drawn_from_its_first_point(tmp_path: Path) -> None:
     assert len(sets) == 3
     np.testing.assert_allclose(np.asarray(mean.get_ydata()), [0.0, 0.02, -0.03], atol=1e-12)
     assert figure.axes[0].get_ylabel() == "accuracy minus that at lambda 0"
+    figures.plt.close(figure)
 
 
 def test_a_page_without_a_sweep_has_no_curves(table: pd.DataFrame, tmp_path: Path) -> None:
