@@ -31,7 +31,7 @@ from diffaug.backends._events import (
 from diffaug.core.arguments import check_length, check_names, share, whole_number
 from diffaug.core.batch_condition import UNKNOWN, with_batch
 from diffaug.core.checkpoint import CheckpointFile, checkpoint_file, digest_of, made_with
-from diffaug.core.config import Config
+from diffaug.core.config import Config, TrainingConfig
 from diffaug.core.devices import make_fabric, random_streams, tuned_cpu
 from diffaug.core.diffusion import GaussianDiffusion
 from diffaug.core.ensemble import as_one
@@ -211,7 +211,7 @@ class DiffAug:
                 event_shape,
                 batches=batches,
                 labels=labels,
-                max_epochs=max_epochs,
+                plan=plan,
                 twin=twin,
                 sweep=sweep,
                 file=file,
@@ -227,15 +227,15 @@ class DiffAug:
         *,
         batches: Batches | None,
         labels: np.ndarray | None,
-        max_epochs: int | None,
+        plan: TrainingConfig,
         twin: bool,
         sweep: Iterable[float],
         file: CheckpointFile | None,
         progress: bool,
     ) -> None:
-        """:meth:`fit` on checked events, in a frame of its own: see :func:`diffaug.core.memory.enough_memory`."""
+        """:meth:`fit` on checked events by a resolved plan, in a frame of its own: see :func:`diffaug.core.memory.enough_memory`."""
         n_obs = x.shape[0]
-        config = dataclasses.replace(self.asked, training=self.asked.training.resolve(n_obs, max_epochs))
+        config = dataclasses.replace(self.asked, training=plan)
         rates = sweep_rates(sweep, twin=twin, plan=config.training)
         twin_rates = list(dict.fromkeys([*[0.0] * twin, *rates]))
         fabric = make_fabric(self._device_name, config.training.precision)

@@ -623,8 +623,7 @@ def test_the_generator_is_conditioned_on_the_mean_of_the_warm_encoders(condition
     trainer = make_trainer(n_encoders=3, diffusion=DiffusionConfig(n_steps=3, condition=condition))  # type: ignore[arg-type]
     run = trainer.run()
     assert [next(run).member for _ in range(6)] == [0, 0, 1, 1, 2, 2]
-    mean = encode(trainer.ensemble(), trainer.data)
-    expected = mean.semantic if condition == "semantic" else mean.latent
+    expected = getattr(encode(trainer.ensemble(), trainer.data), condition)
     assert [r.phase for r in run][-1] == "A"
     torch.testing.assert_close(trainer.all_conditions(), expected)
     assert not torch.allclose(getattr(encode(trainer.ensemble(), trainer.data), condition), expected)
