@@ -30,17 +30,26 @@ N_TOP_GENES = 1000
 
 def prepared(name: str, max_obs: int | None = None, n_top_genes: int = N_TOP_GENES) -> AnnData:
     """A data set with log-normalised highly variable genes in ``.X``; measurements that are no counts stay as they are."""
+    return with_top_genes(drawn(name, max_obs), diffaug.datasets.manifest(name).kind, n_top_genes)
+
+
+def drawn(name: str, max_obs: int | None = None) -> AnnData:
+    """A data set as it is kept, of more cells a fixed draw."""
     adata = diffaug.datasets.load(name)
-    if max_obs is not None and adata.n_obs > max_obs:
-        rows = np.random.default_rng(0).choice(adata.n_obs, max_obs, replace=False)
-        adata = adata[np.sort(rows)].copy()
-    kind = diffaug.datasets.manifest(name).kind
+    if max_obs is None or adata.n_obs <= max_obs:
+        return adata
+    rows = np.random.default_rng(0).choice(adata.n_obs, max_obs, replace=False)
+    return adata[np.sort(rows)].copy()
+
+
+def with_top_genes(adata: AnnData, kind: str | None, n_top_genes: int) -> AnnData:
+    """Highly variable genes, of counts as logarithms with the counts in a layer; ``adata`` is changed."""
     if kind == "counts":
         diffaug.pp.recipe(adata, n_top_genes=n_top_genes)
-        adata = adata[:, adata.var["highly_variable"]].copy()
-    elif kind == "log" and adata.n_vars > n_top_genes:
-        adata = adata[:, sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes, inplace=False)["highly_variable"]]
-        adata = adata.copy()
+        return adata[:, adata.var["highly_variable"]].copy()
+    if kind == "log" and adata.n_vars > n_top_genes:
+        chosen = sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes, inplace=False)["highly_variable"]
+        return adata[:, chosen].copy()
     return adata
 
 
