@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from diffaug._twin import log_gain
+from diffaug._gain_said import gain_advice, log_gain
 
 
 def said_of(table: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -58,3 +59,10 @@ def test_advice_follows_the_labels(signs: list[int], level: int, said: str, capl
     table = pd.DataFrame(rows, index=["linear", "knn"]).assign(labelled=True)
     assert said in said_of(table, caplog)[-1] and "On these sequences" in said_of(table, caplog)[-1]
     assert caplog.records[-1].levelno == level
+
+
+def test_the_advice_names_the_place_of_the_embedding() -> None:
+    table = pd.DataFrame({"low": [-0.3], "high": [-0.1], "labelled": [True]}, index=["knn"])
+    assert "take its embedding (.obsm['X_mine_twin'])" in str(gain_advice(table, "cells", ".obsm['X_mine_twin']"))
+    assert gain_advice(table.assign(labelled=False), "cells", "") is None
+    assert gain_advice(table.assign(low=np.nan, high=np.nan), "cells", "") is None

@@ -1,21 +1,17 @@
-"""A model beside its loop-off twin, on arrays of any domain: what the generated views did, and how that is said."""
+"""A model beside its loop-off twin, on arrays of any domain: what the generated views did."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from diffaug._gain_said import CLUSTERS, LABEL_FREE, MIXING
 from diffaug._model import DiffAug
 from diffaug.core.arguments import whole_number
 from diffaug.metrics import kmeans_scores, neighbor_batch_entropy, paired_difference, row_hits
 
-logger = logging.getLogger(__name__)
-
-LABEL_FREE, MIXING, CLUSTERS = "split_half_overlap", "batch_mixing", "kmeans"
 #: Folds of the labelled probes, and so the smallest class that can be judged.
 N_FOLDS = 5
 #: Events that are judged by default; the labels that a fit looks at before the training are theirs.
@@ -25,8 +21,6 @@ _N_STARTS = 5
 _K = 15
 #: Of fewer events each one is a neighbour of each other, and every embedding finds all of them.
 _LEAST = 3
-_WENT = {1: "rose", -1: "fell", 0: "did not clearly change"}
-_DID = {1: "helped", -1: "harmed", 0: "made no clear difference"}
 
 
 def require_twin(model: DiffAug) -> DiffAug:
@@ -130,52 +124,3 @@ def _clusters_found(x: np.ndarray, labels: np.ndarray, random_state: int) -> flo
     """Accuracy of k-means, mean over starts, the same starts for every embedding."""
     seeds = np.random.default_rng(random_state).integers(2**31, size=_N_STARTS).tolist()
     return float(np.mean([kmeans_scores(x, labels, n_init=1, random_state=seed).accuracy for seed in seeds]))
-
-
-def log_gain(table: pd.DataFrame, events: str, how_to_judge: str) -> None:
-    """Say in the log what the views did: of a labelled measure whether they helped, of the other only where it went.
-
-    Where labels judged, advice follows.
-
-    Parameters
-    ----------
-    table
-        Of :func:`compare_with_twin`.
-    events
-        What the domain calls its events.
-    how_to_judge
-        Said where no label judged: a sentence on how labels can.
-    """
-    judged = []
-    for name, row in table.iterrows():
-        values = f"{row['model']:.4f}, twin {row['twin']:.4f}, difference {row['difference']:+.4f}"
-        interval = f"(95 % interval over {events} {row['low']:+.4f} .. {row['high']:+.4f})"
-        sign = 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
-        if name == MIXING:
-            logger.info("with the generated views, %s (1 is perfect): %s", name, values)
-        elif not row["labelled"]:
-            logger.info("with the generated views %s %s: %s %s", name, _WENT[sign], values, interval)
-        elif np.isnan(row["low"]):
-            logger.info("with the generated views, by %s: %s (one fit: no interval)", name, values)
-        else:
-            judged.append(sign)
-            logger.info("generated views %s by %s: %s %s", _DID[sign], name, values, interval)
-    if not table["labelled"].any():
-        logger.info("%s is no proof: it does not follow labelled scores. %s", LABEL_FREE, how_to_judge)
-    if judged:
-        logger.log(logging.WARNING if max(judged) < 1 and -1 in judged else logging.INFO, "%s", _advice(judged, events))
-
-
-def _advice(signs: Sequence[int], events: str) -> str:
-    """What to do where the views helped (1), harmed (-1) or made no clear difference (0) by each of some measures."""
-    if 1 in signs:
-        return f"On these {events} the views are worth their time{' by one measure and not by another' if -1 in signs else ''}: keep the model."
-    if -1 in signs:
-        return (
-            f"On these {events} the twin embeds better: take its embedding (`model.twin`), or fit with view_rate=0, which keeps "
-            "the generator."
-        )
-    return (
-        f"On these {events} the model and its twin embed equally well: where only an embedding is wanted, n_cycles=0 trains the "
-        "encoder without a generator in less time."
-    )

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,17 @@ def test_twin_is_written_and_its_gain_is_said(work: Path, capsys: pytest.Capture
     written = anndata.read_h5ad("new.h5ad")
     assert written.obsm["X_diffaug_twin"].shape == written.obsm["X_diffaug"].shape
     assert list(written.uns["diffaug"]["loop_gain"]["measure"]) == ["split_half_overlap", "linear", "knn", "kmeans"]
-    assert "generated views" in capsys.readouterr().err
+    log = capsys.readouterr().err
+    assert "generated views" in log
+    assert main(["info", "new.h5ad", "--json"]) == 0
+    gain = json.loads(capsys.readouterr().out)["results"]["diffaug"]["loop_gain"]
+    assert set(gain["measures"]) == {"split_half_overlap", "linear", "knn", "kmeans"}
+    assert gain["measures"]["knn"]["twin"] == written.uns["diffaug"]["loop_gain"]["twin"][2]
+    assert gain["measures"]["kmeans"]["low"] is None  # it has no interval, and JSON no NaN
+    assert main(["info", "new.h5ad"]) == 0
+    text = capsys.readouterr().out
+    assert len(gain["said"]) == 5 and all(line in text and line in log for line in gain["said"])
+    assert gain["said"][-1].startswith("On these cells") and tomllib.loads(text[text.index("[loss]") :])
 
 
 def test_fit_on_a_sample_embeds_the_whole_file(work: Path) -> None:

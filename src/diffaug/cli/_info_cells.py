@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffaug._keys import LOOP_GAIN, Keys
 from diffaug.cli._files import read_h5ad
 from diffaug.cli._info import listed, model_facts, model_text, parameters_line, phases, training_lines, views
 
@@ -42,14 +43,14 @@ def of_h5ad(path: Path) -> dict[str, Any]:
             "layers": sorted(k for k in adata.layers if k),
             "obsm": {k: int(v.shape[1]) for k, v in adata.obsm.items()},
             "obs": {str(k): int(v.nunique()) for k, v in adata.obs.items()},
-            "results": {k: _result(v) for k, v in adata.uns.items() if isinstance(v, Mapping) and "versions" in v},
+            "results": {k: _result(v, k) for k, v in adata.uns.items() if isinstance(v, Mapping) and "versions" in v},
         }
     finally:
         adata.file.close()
 
 
-def _result(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One of the records that fit, embed, augment and generate leave in ``uns``."""
+def _result(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One of the records that fit, embed, augment and generate leave in ``uns``, under this name."""
     columns = record.get("history", {})
     rows = [dict(zip(columns, map(_scalar, row), strict=True)) for row in zip(*columns.values(), strict=True)]
     settings = _settings(record.get("params", {}))
@@ -60,7 +61,22 @@ def _result(record: Mapping[str, Any]) -> dict[str, Any]:
         "asked": _settings(record["asked"]) if "asked" in record else settings,  # files of before do not know
         "phases": phases(rows),
         "views": views(rows, settings, "cells"),
+        "loop_gain": _loop_gain(record.get(LOOP_GAIN), name),
     }
+
+
+def _loop_gain(columns: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
+    """What ``fit --twin`` found, as rows and in words; ``None`` where there was no twin."""
+    if columns is None:
+        return None
+    import pandas as pd
+
+    from diffaug._gain_said import gain_advice, gain_lines
+
+    table = pd.DataFrame(dict(columns)).set_index("measure")
+    keys = Keys(None if name == Keys().uns else name)
+    said = [*gain_lines(table, "cells"), gain_advice(table, "cells", f"obsm[{keys.twin!r}]")]
+    return {"measures": table.to_dict("index"), "said": [line for line in said if line is not None]}
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -102,5 +118,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     for name, result in found["results"].items():
         versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         lines += ["", f"uns[{name!r}], written by {result['made_by']} ({versions})"]
+        if result["loop_gain"] is not None:
+            lines += result["loop_gain"]["said"]
         lines += training_lines(result)
     return "\n".join(lines)

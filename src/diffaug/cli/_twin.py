@@ -37,6 +37,7 @@ def say_gain(model: DiffAug, events: Any, how_to_judge: str) -> None:
     """
     if not logger.isEnabledFor(logging.INFO):  # it is kept nowhere else, and embeds the events many times
         return
-    from diffaug._twin import compare_with_twin, log_gain
+    from diffaug._gain_said import log_gain
+    from diffaug._twin import compare_with_twin
 
     log_gain(compare_with_twin(model, events, None), model.backend.events, how_to_judge)

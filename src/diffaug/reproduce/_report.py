@@ -399,9 +399,9 @@ def _recipe(base: Config) -> str:
     length, scaled = _length(base), getattr(domain, "scaling", None)  # images and DNA have none
     scaling = "" if scaled is None else f", features in {scaled} scaling (the paper says nothing of it)"
     return (
-        f"Recipe, where a row does not say otherwise: loss {base.loss.name}, generator {domain.generator!r} of width "
+        f"Recipe, where a row does not say otherwise: {_counted(plan.n_encoders, 'encoder')}, loss {base.loss.name}, generator {domain.generator!r} of width "
         f"{domain.generator_width}, {length}, {base.diffusion.n_steps} sampling steps, lambda {plan.view_rate:g}, "
-        f"hand-made views {domain.views or 'by the number of features'}{scaling}. The paper's: soft loss, Listing 2 "
+        f"hand-made views {domain.views or 'by the number of features'}{scaling}. The paper's: one encoder, soft loss, Listing 2 "
         "of width 2000, A 330, B 330, A 340 epochs, 1000 sampling steps, lambda 0.1; `--preset paper' has its widths and epochs."
     )
 

@@ -12,10 +12,11 @@ import numpy as np
 from anndata import AnnData
 
 from diffaug._anndata import Matrix, obs_column, pack_obs, read_source, warn_shared_names, write_embedding
+from diffaug._gain_said import log_gain
 from diffaug._keys import LOOP_GAIN, Keys
 from diffaug._model import DiffAug, resolve_config
 from diffaug._new_cells import NewCells, check_like, joined
-from diffaug._twin import compare_with_twin, log_gain
+from diffaug._twin import compare_with_twin
 from diffaug.backends import get_backend
 from diffaug.core.config import Config
 from diffaug.tl._sample import cells_to_train_on
@@ -51,7 +52,7 @@ def fit(
 
     Trains on ``.X`` (or ``layer``, or ``use_rep``). Log-normalised values are used as they are; raw counts are
     normalised on a copy, as by :func:`diffaug.pp.recipe`, which is said in the log. Where ``.var["highly_variable"]`` exists, those genes are used; raw
-    counts without it get the 2,000 most variable ones.
+    counts without it get the 2,000 most variable ones. What each default was tried against: :ref:`the-defaults`.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def fit(
     more: dict[str, Any] = {}
     if model.twin is not None:
         gain = compare_with_twin(model, source.x, judges, batch=batch)
-        log_gain(gain, model.backend.events, "Give `groupby` to judge by labels of the cells")
+        log_gain(gain, model.backend.events, "Give `groupby` to judge by labels of the cells", f".obsm[{keys.twin!r}]")
         more[LOOP_GAIN] = {"measure": gain.index.to_numpy(str), **{c: gain[c].to_numpy() for c in gain}}
     pieces: Iterable[Matrix] = [source.x]
     if drawn.n_obs < adata.n_obs:
