@@ -11,6 +11,7 @@ from peers._registry import ARMS, NOT_RUN, PEERS, Made, Peer, Row, in_order, var
 in_order(
     "raw", "pca50", "pca50_pareto", "pca50_centred", "kernel_pca", "umap", "pacmap", "hnne", "phate", "opentsne", "parametric_umap", "ivis", "topoae",
     "scvi", "concord", "random_encoder", "simclr", "byol", "moco", "simsiam", "dino", "dlme", "byol_plus", "simsiam_plus",
+    "byol_ensemble", "moco_ensemble", "dlme_ensemble",
     "diffaug_one",
     "diffaug",
 )  # fmt: skip

@@ -74,6 +74,32 @@ def _with_mixup(name: str, shown: str, method: str) -> None:
         return _baseline(adata, seed, method, config, max_epochs=max_epochs)
 
 
+def _ensemble(name: str, shown: str, method: str) -> None:
+    @register(
+        f"{name}_ensemble",
+        f"{shown} + mixup, five encoders",
+        requires=("diffaug.baselines",),
+        resolve=resolve_encoder,
+        note="Five fits, turned onto each other and averaged as DiffAug's encoders are. That of SimCLR is DiffAug's twin.",
+    )
+    def embed(
+        adata: AnnData,
+        seed: int,
+        *,
+        config: dict[str, Any] | None = None,
+        max_epochs: int | None = None,
+        n_encoders: int = 5,
+    ) -> np.ndarray:
+        import torch
+
+        from diffaug.core.ensemble import procrustes
+
+        seeds = range(n_encoders * seed, n_encoders * (seed + 1))
+        found = [torch.as_tensor(_baseline(adata, s, method, config, max_epochs=max_epochs)) for s in seeds]
+        centres, maps = procrustes(found)
+        return torch.stack([(v - c) @ m for v, c, m in zip(found, centres, maps, strict=True)]).mean(0).numpy()
+
+
 def _with_generated(name: str, shown: str, method: str) -> None:
     @register(
         name,
@@ -101,5 +127,8 @@ _with_mixup("moco", "MoCo v2", "moco")
 _with_mixup("simsiam", "SimSiam", "simsiam")
 _with_mixup("dino", "DINO", "dino")
 _with_mixup("dlme", "DLME", "dlme")
+_ensemble("byol", "BYOL", "byol")
+_ensemble("moco", "MoCo v2", "moco")
+_ensemble("dlme", "DLME", "dlme")
 _with_generated("byol_plus", "BYOL", "byol")
 _with_generated("simsiam_plus", "SimSiam", "simsiam")

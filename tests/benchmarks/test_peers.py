@@ -171,3 +171,30 @@ def test_every_method_has_its_place() -> None:
         _registry.in_order(*PEERS, "nothing")
     with pytest.raises(ValueError, match="a new name, found 'raw' again"):
         _registry.register("raw", "again")(lambda adata, seed: adata)
+
+
+def test_an_ensemble_of_a_peer_is_turned_and_averaged(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits that differ by a turn, a shift and a scale are one and the same, and seeds share no fit."""
+    points, asked = np.random.default_rng(0).normal(size=(60, 5)), []
+
+    def turned(adata: AnnData, seed: int, method: str, config: Any, **fit: Any) -> np.ndarray:
+        asked.append((method, seed))
+        rng = np.random.default_rng(seed)
+        turn, _ = np.linalg.qr(rng.normal(size=(5, 5)))
+        return (1 + seed) * points @ turn + rng.normal(size=5)
+
+    monkeypatch.setattr("peers.contrastive._baseline", turned)
+    peer = PEERS["dlme_ensemble"]
+    found = [peer.embed(cells, seed, **peer.settings) for seed in (0, 1)]
+    assert asked == [("dlme", seed) for seed in range(10)]
+    own = np.linalg.norm(points[:, None] - points, axis=2)
+    for x in found:
+        apart = np.linalg.norm(x[:, None] - x, axis=2)
+        np.testing.assert_allclose(apart / apart.mean(), own / own.mean(), rtol=1e-6, atol=1e-9)
+
+
+def test_an_ensemble_of_a_peer_is_fitted(cells: AnnData) -> None:
+    peer = PEERS["moco_ensemble"]
+    x = peer.embed(cells, 0, **{**peer.settings, "max_epochs": 2, "n_encoders": 2})
+    one = PEERS["moco"].embed(cells, 0, **{**PEERS["moco"].settings, "max_epochs": 2})
+    assert x.shape == one.shape and np.isfinite(x).all() and not np.allclose(x, one)
