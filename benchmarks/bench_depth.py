@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from _common import RESULTS, Results, drawn, machine, markdown_table, with_top_genes, write_page
+from _common import RESULTS, Results, drawn, machine, markdown_table, settings_text, with_top_genes, write_page
 from anndata import AnnData
 from harness.protocols import crossval_scores, kmeans_means
 from harness.store import settings_hash
@@ -33,6 +33,8 @@ SETS = (
 MAX_OBS, N_TOP_GENES = 2000, 500
 #: Median of the counts that a cell has on the chosen genes, after thinning. As of mca_bladder (74) and zeisel_200genes (91).
 COUNTS = 75
+#: What the rows depend on beside their key.
+THINNING = {"counts": COUNTS, "max_obs": MAX_OBS, "n_top_genes": N_TOP_GENES}
 
 
 def depth(cells: AnnData) -> float:
@@ -41,7 +43,7 @@ def depth(cells: AnnData) -> float:
 
 
 def thinned(name: str, counts: int) -> tuple[AnnData, float]:
-    """The cells of a set as if fewer of their molecules had been counted.
+    """The cells of a set as if less of them had been counted (of read counts, reads and not molecules).
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ def thinned(name: str, counts: int) -> tuple[AnnData, float]:
         The set has no more counts than that.
     """
     adata = drawn(name, MAX_OBS)
+    sc.pp.filter_cells(adata, min_counts=1)
     whole = sparse.csr_matrix(adata.X)
     own = depth(with_top_genes(adata.copy(), "counts", N_TOP_GENES))
     if own <= counts:
@@ -93,8 +96,8 @@ _NAMES = dict(zip(NATIVE, ("linear", "knn", "kmeans"), strict=True))
 
 
 def table(rows: Results, settings: str) -> pd.DataFrame:
-    """For each set and seed lambda, the twin's vote and the gains in points, of cells at their own depth and thinned."""
-    own = rows.table[rows.table["settings_hash"] == settings]
+    """For each set and seed that has both lambda, the twin's vote and the gains in points, of cells at their own depth and thinned."""
+    own = rows.table[(rows.table["settings_hash"] == settings) & (rows.table["settings"] == settings_text(THINNING))]
     scores = pd.read_parquet(RESULTS / "embeddings.parquet")
     scores = shown_rows(scores, MAX_OBS, N_TOP_GENES, {OURS: settings, TWIN: settings})
     whole = {
@@ -106,18 +109,19 @@ def table(rows: Results, settings: str) -> pd.DataFrame:
     for row in own.to_dict("records"):
         key = (row["set"], int(row["seed"]))
         line = {"set": row["set"], "seed": key[1], "rate_thinned": row["view_rate"], "own_counts": row["own_counts"]}
-        line |= {"counts": row["counts"], "rate": whole[RATE, OURS].get(key)}
+        line |= {"counts": row["counts"], "rate": whole[RATE, OURS].get(key, np.nan)}
         for score, name in _NAMES.items():
-            line[f"twin_{name}"] = whole[score, TWIN].get(key)
+            line[f"twin_{name}"] = whole[score, TWIN].get(key, np.nan)
             line[f"twin_{name}_thinned"] = row[f"twin_{name}"]
             line[f"{name}_thinned"] = 100 * (row[f"model_{name}"] - row[f"twin_{name}"])
             line[name] = 100 * (whole[score, OURS].get(key, np.nan) - whole[score, TWIN].get(key, np.nan))
         found.append(line)
-    return pd.DataFrame(found)
+    if not found:
+        return pd.DataFrame()
+    return pd.DataFrame(found).dropna(subset=list(_NAMES.values()))
 
 
-def render(rows: Results, settings: str) -> None:
-    found = table(rows, settings)
+def render(found: pd.DataFrame) -> None:
     names = list(_NAMES.values())
     columns = ["rate", "twin_knn", *names]
     by_set = found.groupby("set", sort=False)[[f"{c}{end}" for c in columns for end in ("", "_thinned")]].mean()
@@ -177,11 +181,18 @@ def main() -> int:
     settings = settings_hash(PEERS[OURS].settings)
     for seed in range(0 if args.render else args.seeds):
         for name in args.sets:
-            rows.once(lambda n=name, s=seed: measure(n, s), set=name, seed=seed, settings_hash=settings)
-    if rows.table.empty:
-        print("Expected rows, found none. Run this without --render first.", file=sys.stderr)
+            rows.once(
+                lambda n=name, s=seed: measure(n, s), settings=THINNING, set=name, seed=seed, settings_hash=settings
+            )
+    found = pd.DataFrame() if rows.table.empty else table(rows, settings)
+    if found.empty:
+        print(
+            "Expected rows of thinned cells, and rows of the same sets and seeds at their own depth, found none. Run this without "
+            "--render, and bench_embeddings.py --methods diffaug.",
+            file=sys.stderr,
+        )
         return 2
-    render(rows, settings)
+    render(found)
     return 0
 
 

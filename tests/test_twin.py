@@ -41,14 +41,18 @@ def test_without_labels_nothing_is_claimed(
 @pytest.mark.parametrize(
     ("signs", "level", "said"),
     [
-        ([1, 0], logging.INFO, "worth their time: keep the model"),
-        ([1, -1], logging.INFO, "worth their time by one measure and not by another: keep the model"),
+        ([1, 0], logging.INFO, "the views helped: keep the model"),
+        ([1, -1], logging.INFO, "the views helped, and harmed by another measure: keep the model"),
         (
             [0, -1],
             logging.WARNING,
             "the twin embeds better: take its embedding (`model.twin`), or fit with view_rate=0",
         ),
-        ([0, 0], logging.INFO, "embed equally well: where only an embedding is wanted, n_cycles=0"),
+        (
+            [0, 0],
+            logging.INFO,
+            "no clear difference between the model and its twin: where only an embedding is wanted, n_cycles=0",
+        ),
     ],
 )
 def test_advice_follows_the_labels(signs: list[int], level: int, said: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -61,16 +61,14 @@ def gain_advice(table: pd.DataFrame, events: str, twin_at: str) -> str | None:
     signs = _judged(table)
     if not signs:
         return None
+    here = f"On these {events}, with this seed (another may move the difference by half a point),"
     if 1 in signs:
-        return f"On these {events} the views are worth their time{' by one measure and not by another' if -1 in signs else ''}: keep the model."
+        return f"{here} the views helped{', and harmed by another measure' if -1 in signs else ''}: keep the model."
     if -1 in signs:
-        return (
-            f"On these {events} the twin embeds better: take its embedding ({twin_at}), or fit with view_rate=0, which keeps "
-            "the generator."
-        )
+        return f"{here} the twin embeds better: take its embedding ({twin_at}), or fit with view_rate=0, which keeps the generator."
     return (
-        f"On these {events} the model and its twin embed equally well: where only an embedding is wanted, n_cycles=0 trains the "
-        "encoder without a generator in less time."
+        f"{here} there is no clear difference between the model and its twin: where only an embedding is wanted, n_cycles=0 trains "
+        "the encoder without a generator in less time."
     )
 
 
