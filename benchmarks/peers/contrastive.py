@@ -92,12 +92,11 @@ def _ensemble(name: str, shown: str, method: str) -> None:
     ) -> np.ndarray:
         import torch
 
-        from diffaug.core.ensemble import procrustes
+        from diffaug.core.ensemble import procrustes, turned_mean
 
         seeds = range(n_encoders * seed, n_encoders * (seed + 1))
         found = [torch.as_tensor(_baseline(adata, s, method, config, max_epochs=max_epochs)) for s in seeds]
-        centres, maps = procrustes(found)
-        return torch.stack([(v - c) @ m for v, c, m in zip(found, centres, maps, strict=True)]).mean(0).numpy()
+        return turned_mean(found, *procrustes(found)).numpy()
 
 
 def _with_generated(name: str, shown: str, method: str) -> None:

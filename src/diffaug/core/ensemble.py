@@ -60,8 +60,7 @@ class EnsembleEncoder(nn.Module):
         return self
 
     def _mean(self, part: str, vectors: list[Tensor]) -> Tensor:
-        centres, maps = self.get_buffer(f"{part}_centres"), self.get_buffer(f"{part}_maps")
-        return torch.stack([(v - c) @ m for v, c, m in zip(vectors, centres, maps, strict=True)]).mean(0)
+        return turned_mean(vectors, self.get_buffer(f"{part}_centres"), self.get_buffer(f"{part}_maps"))
 
 
 def as_one(members: Sequence[nn.Module], event_shape: tuple[int, ...]) -> nn.Module:
@@ -105,6 +104,11 @@ def procrustes(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         mean = torch.stack([points @ turn for points, turn in zip(scaled, turns, strict=True)]).mean(0)
     maps = torch.stack([turn / length for turn, length in zip(turns, scales, strict=True)])
     return centres.to(vectors[0]), maps.to(vectors[0])
+
+
+def turned_mean(vectors: Sequence[Tensor], centres: Tensor, maps: Tensor) -> Tensor:
+    """Mean of point sets that :func:`procrustes` has found the centres and maps of, shape ``(n_obs, width)``."""
+    return torch.stack([(v - c) @ m for v, c, m in zip(vectors, centres, maps, strict=True)]).mean(0)
 
 
 def _turn(points: Tensor, to: Tensor) -> Tensor:
