@@ -1,8 +1,9 @@
-"""Seconds per phase, rates as a share of the machine's matrix-multiply rate, and the same cells with scVI's defaults.
+"""Whole fits at full size: seconds by phase, rates as a share of the machine's matrix-multiply rate, memory, and scVI beside them.
 
-Run on a quiet machine: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py [--threads 1] [--repeats 5] [--render]
-scVI is run when scvi-tools is installed (`pip install -c constraints.txt ".[bench]"`), on kang_pbmc alone by default;
-else its row is left out.
+Run on a quiet machine: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py [--sets kang_pbmc ...] [--methods diffaug scvi ...]
+It goes on where it stopped; each fit has a process of its own. scVI needs scvi-tools (`pip install -c constraints.txt ".[bench]"`).
+The preset of the paper at the size of its gastrulation data, for a GPU:
+    python benchmarks/bench_speed.py --sets resampled_10638x1457 --methods paper diffaug --device cuda
 Writes docs/benchmarks/results/speed.csv and docs/benchmarks/speed.md.
 """
 
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from _common import Results, machine, markdown, prepared, write_page
+from _common import Results, machine, markdown_table, prepared, write_page
 from anndata import AnnData
+from harness.child import ChildFailed, Worker, peak_memory_mb, reset_peak_memory
+from harness.store import settings_hash
 
 import diffaug
 from diffaug.core.devices import respected_threads
@@ -31,25 +35,37 @@ def kang() -> AnnData:
     return prepared("kang_pbmc")
 
 
-def resampled() -> AnnData:
-    """10,000 x 2,000: cells of baron_pancreas drawn with replacement, each with a binomial half of its counts."""
+def resampled(n_obs: int, n_top_genes: int) -> AnnData:
+    """So many cells of baron_pancreas drawn with replacement, each with a binomial half of its counts."""
     adata = diffaug.datasets.load("baron_pancreas")
     rng = np.random.default_rng(0)
-    counts = sp.csr_matrix(adata.X)[rng.integers(adata.n_obs, size=10_000)]
+    counts = sp.csr_matrix(adata.X)[rng.integers(adata.n_obs, size=n_obs)]
     counts.data = rng.binomial(counts.data.astype(int), 0.5).astype(np.float32)
     counts.eliminate_zeros()
     made = AnnData(counts[np.asarray(counts.sum(axis=1)).ravel() > 0], var=adata.var[[]].copy())
-    diffaug.pp.recipe(made, n_top_genes=2000)
+    diffaug.pp.recipe(made, n_top_genes=n_top_genes)
     return made
 
 
-SETS = {"kang_pbmc": kang, "resampled_10000x2000": resampled}
-
-
-def matmul_rate() -> float:
-    """Floating-point operations a second of a float32 product of a batch of cells with a layer, 2048 x 1024 x 1024."""
-    a, b = torch.randn(2048, 1024), torch.randn(1024, 1024)
-    return 2 * 2048 * 1024 * 1024 / median_seconds(lambda: a @ b, 20)
+SETS: dict[str, Callable[[], AnnData]] = {
+    "kang_pbmc": kang,
+    "resampled_10000x2000": lambda: resampled(10_000, 2000),
+    "resampled_10638x1457": lambda: resampled(10_638, 1457),
+}
+#: Fits of ours: what each changes in the default ones.
+FITS: dict[str, dict[str, Any]] = {
+    "diffaug": {},
+    "diffaug_one": {"n_encoders": 1},
+    "embedding_only": {"n_cycles": 0},
+    "paper": {"config": "paper"},
+}
+SHOWN = {
+    "diffaug": "DiffAug",
+    "diffaug_one": "one encoder (`n_encoders=1`)",
+    "embedding_only": "no generator (`n_cycles=0`)",
+    "paper": 'preset `"paper"`',
+    "scvi": "scVI",
+}
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -62,112 +78,174 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def linear_flops(module: torch.nn.Module, only: str = "") -> int:
+def matmul_rate(device: torch.device) -> float:
+    """Floating-point operations a second of a float32 product of a batch of cells with a layer, 2048 x 1024 x 1024."""
+    a, b = torch.randn(2048, 1024, device=device), torch.randn(1024, 1024, device=device)
+
+    def product() -> None:
+        _ = a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * 2048 * 1024 * 1024 / median_seconds(product, 20)
+
+
+def linear_flops(module: torch.nn.Module) -> int:
     """Multiplications and additions of one row through the linear layers."""
-    return sum(
-        2 * m.weight.numel() for n, m in module.named_modules() if isinstance(m, torch.nn.Linear) and n.startswith(only)
-    )
+    return sum(2 * m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Linear))
 
 
-def measure_diffaug(adata: AnnData, repeats: int) -> dict[str, float]:
+def measure_fit(set_name: str, method: str, device: str, threads: int, repeats: int) -> dict[str, Any]:
+    """A row of one of ``FITS``, in the process that this is called in."""
+    torch.set_num_threads(threads)
+    adata = SETS[set_name]()
+    reset_peak_memory()
     begin = time.perf_counter()
-    model = diffaug.tl.fit(adata, n_encoders=1, progress=False)  # the page is of one encoder
+    model = diffaug.tl.fit(adata, **FITS[method], device=device, progress=False)
     total = time.perf_counter() - begin
-    seconds = {p: sum(r.seconds for r in model.history if r.phase == p) for p in ("A", "B", "fill")}
-    rows = sp.csr_matrix(adata.X[:, adata.var["highly_variable"].to_numpy()])[:4096]
+    row: dict[str, Any] = {"total_seconds": total}
+    row |= {f"{p.lower()}_seconds": sum(r.seconds for r in model.history if r.phase == p) for p in ("A", "B", "fill")}
+    on = next(model._encoder.parameters()).device
+    row["gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20 if on.type == "cuda" else np.nan
+    cells = sp.csr_matrix(adata.X[:, adata.var["highly_variable"].to_numpy()])[:4096]
     with respected_threads():
-        rate = matmul_rate()
-        embed = rows.shape[0] / median_seconds(lambda: model.embed(rows), repeats)
-    sample = 2048 / median_seconds(lambda: model.generate(2048), repeats)
-    steps = model.config.diffusion.n_steps
-    return {
-        "total_seconds": total,
-        "a_seconds": seconds["A"],
-        "b_seconds": seconds["B"],
-        "fill_seconds": seconds["fill"],
-        "embed_per_second": embed,
-        "sample_per_second": sample,
-        "matmul_gflops": rate / 1e9,
-        "embed_share": embed * linear_flops(model._encoder) / rate,
-        "sample_share": sample * steps * linear_flops(model._denoiser) / rate,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-    }
+        rate = matmul_rate(on)
+        embed = cells.shape[0] / median_seconds(lambda: model.embed(cells), repeats)
+    row |= {"peak_mb": peak_memory_mb(), "matmul_gflops": rate / 1e9}
+    row |= {"embed_per_second": embed, "embed_share": embed * linear_flops(model._encoder) / rate}
+    if model.config.training.n_cycles:
+        sample = 2048 / median_seconds(lambda: model.generate(2048), repeats)
+        steps = model.config.diffusion.n_steps
+        row |= {"sample_per_second": sample, "sample_share": sample * steps * linear_flops(model._denoiser) / rate}
+    return {**row, "machine": machine()}
 
 
-def measure_scvi(adata: AnnData, threads: int) -> dict[str, float]:
+def measure_scvi(set_name: str, device: str, threads: int) -> dict[str, Any]:
+    """A row of scVI with its defaults, in the process that this is called in."""
     import scvi
 
     torch.set_num_threads(threads)
+    adata = SETS[set_name]()
     adata = adata[:, adata.var["highly_variable"]].copy()
     scvi.settings.seed = 0
+    reset_peak_memory()
     begin = time.perf_counter()
     scvi.model.SCVI.setup_anndata(adata, layer="counts")
     model = scvi.model.SCVI(adata)
-    model.train(accelerator="cpu", enable_progress_bar=False)
+    model.train(accelerator="gpu" if device.startswith("cuda") else "cpu", enable_progress_bar=False)
     model.get_latent_representation()
-    return {
-        "total_seconds": time.perf_counter() - begin,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-    }
+    total = time.perf_counter() - begin
+    return {"total_seconds": total, "peak_mb": peak_memory_mb(), "machine": machine()}
 
 
-def render(results: Results) -> None:
-    table = results.table.set_index(["set", "method"]).drop(columns="threads")
-    for name in ("embed_share", "sample_share"):
-        table[name] = (100 * table[name]).round().map(lambda v: "" if np.isnan(v) else f"{v:.0f} %")
-    shown = table.round(1).astype(str).replace("nan", "")
-    own = table["total_seconds"].xs("diffaug", level="method")
-    peer = (
-        table["total_seconds"].xs("scvi", level="method") if "scvi" in table.index.get_level_values(1) else own * np.nan
-    )
-    ratio = (own / peer).dropna().round(2).rename("diffaug / scVI, whole fit").to_frame()
+def settings_of(method: str) -> str:
+    """Name of the settings of a method: rows of other ones are not shown."""
+    if method not in FITS:
+        return "defaults"
+    changed = dict(FITS[method])
+    config = diffaug.DiffAug(changed.pop("config", None), device="cpu").config.updated("training", **changed)
+    return settings_hash(config.to_dict())
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+_COLUMNS = {
+    "total_seconds": "seconds",
+    "a_seconds": "encoders",
+    "b_seconds": "generator",
+    "fill_seconds": "views drawn",
+    "peak_mb": "peak MB",
+    "embed_per_second": "cells embedded a second",
+    "embed_share": "of the limit",
+    "sample_per_second": "cells drawn a second",
+    "sample_share": "of the limit ",
+}
+
+
+def _cell(name: str, value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{100 * value:.0f} %" if name.endswith("_share") else f"{value:,.0f}"
+
+
+def render(results: Results) -> bool:
+    """Write the page of the rows that present settings gave; whether there is any."""
+    table = results.table
+    if not table.empty and "settings_hash" in table:
+        table = table[table["settings_hash"] == table["method"].map(settings_of)]
+    if table.empty or "settings_hash" not in table:
+        return False
+    lines = []
+    for _, rows in table.groupby(["set", "device", "machine"], sort=False):
+        scvi = rows.loc[rows["method"] == "scvi", "total_seconds"]
+        for row in sorted(rows.to_dict("records"), key=lambda r: list(SHOWN).index(r["method"])):
+            ratio = row["total_seconds"] / float(scvi.iloc[0]) if len(scvi) else np.nan
+            cells = [_cell(c, float(row.get(c, np.nan))) for c in _COLUMNS]
+            cells.insert(1, "–" if np.isnan(ratio) else f"{ratio:.2f}")
+            lines.append([row["set"], SHOWN[row["method"]], *cells])
+    heads = list(_COLUMNS.values())
+    machines = "; ".join(dict.fromkeys(table["machine"]))
     write_page(
         "speed",
         f"""
 # Speed
 
-Whole fits with one encoder (`n_encoders=1`) of kang_pbmc (12,261 cells x 1,000 genes) and of 10,000 cells x 2,000 genes resampled from baron_pancreas,
-both methods in one session on one machine ({machine()}; threads as in the results file). scVI runs
-with its defaults (epochs by its own rule, no early stopping) on the counts of the same genes. Rates are medians of five
-runs, times of whole fits are of one; *share* is the floating-point work of the linear layers a second, as a share of the
-rate of a float32 matrix product measured in the same process. `peak_gb` is the process's highest memory so far, rows in
-the order of running.
+Whole fits, each in a process of its own: kang_pbmc (12,261 cells x 1,000 genes), and cells of baron_pancreas drawn with replacement, with half of their
+counts, to the size in their name (10,638 x 1,457 is that of the paper's gastrulation data). scVI runs with its defaults (epochs by its own rule, no early stopping) on the counts of the same genes.
+*Of scVI* is the seconds as a share of scVI's on the same set and machine. *Encoders*, *generator* and *views drawn* are the phases of a fit; *the limit* is the
+rate of a float32 matrix product, measured in the same process. Fits were run once, rates are medians of five. Peak memory is the process's, the data included.
+
+{machines}.
 
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py`
 
-{markdown(shown)}
-
-{markdown(ratio) if len(ratio) else "scVI was not installed in this run."}
+{markdown_table(["set", "method", heads[0], "of scVI", *heads[1:]], *lines)}
 """,
     )
+    return True
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["kang_pbmc"])
+    parser.add_argument(
+        "--methods", nargs="+", choices=SHOWN, default=["diffaug", "diffaug_one", "embedding_only", "scvi"]
+    )
+    parser.add_argument("--device", default="cpu", help="as `tl.fit` takes it")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--scvi-sets", nargs="*", default=["kang_pbmc"], help="sets to run scVI on; it takes its time")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
     args = parser.parse_args()
+    if "scvi" in args.methods and importlib.util.find_spec("scvi") is None and not args.render:
+        parser.error(
+            "Expected scvi-tools for --methods scvi, found none. Install the extra `bench`, or leave scvi out."
+        )
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)
-    results = Results("speed", ("set", "method", "threads"))
-    for name, make in SETS.items() if not args.render else ():
-        key = {"set": name, "threads": args.threads}
-        results.once(lambda m=make: measure_diffaug(m(), args.repeats), method="diffaug", **key)
-        if name in args.scvi_sets and importlib.util.find_spec("scvi") is not None:
-            results.once(lambda m=make: blank(measure_scvi(m(), args.threads)), method="scvi", **key)
-    render(results)
+    results = Results("speed", ("set", "method", "settings_hash", "device", "threads"))
+    for name in () if args.render else args.sets:
+        for method in args.methods:
+            if method == "scvi":
+                work: tuple[Any, ...] = ("bench_speed:measure_scvi", name, args.device, args.threads)
+            else:
+                work = ("bench_speed:measure_fit", name, method, args.device, args.threads, args.repeats)
+            key = {"set": name, "method": method, "settings_hash": settings_of(method), "device": args.device}
+            try:
+                results.once(lambda w=work: _apart(*w), **key, threads=args.threads)
+            except ChildFailed as error:
+                print(f"{name}, {method}: {error}", file=sys.stderr, flush=True)
+    if not render(results):
+        print(
+            "Expected rows of the present settings, found none. Run this without --render.", file=sys.stderr, flush=True
+        )
+        return 2
+    return 0
 
 
-def blank(row: dict[str, float]) -> dict[str, float]:
-    """A row of the peer, with the columns that only our own rows have left empty."""
-    columns = (
-        "total_seconds", "a_seconds", "b_seconds", "fill_seconds", "embed_per_second", "sample_per_second",
-        "matmul_gflops", "embed_share", "sample_share", "peak_gb",
-    )  # fmt: skip
-    return {c: row.get(c, float("nan")) for c in columns}
+def _apart(function: str, *args: Any) -> dict[str, Any]:
+    with Worker() as worker:
+        return worker.call(function, *args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

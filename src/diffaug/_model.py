@@ -294,10 +294,16 @@ class DiffAug:
     def _say_view_share(self) -> None:
         """Say the lambda in force, and what it means where it is low."""
         found = view_share(map(dataclasses.asdict, self.history), self.config.training.view_rate)
-        if found is not None:
-            logger.log(
-                logging.WARNING if found.is_low else logging.INFO, "%s", found.sentence(self._backend_cls.events)
+        if found is None:
+            return
+        events, where = self._backend_cls.events, self._backend_cls.views_helped
+        said = found.sentence(events)
+        if where and self.twin is None and not found.is_low:
+            said += (
+                f" In the benchmarks such views helped where {where}, and did little elsewhere. What they did for these {events} is "
+                "not known: a fit with twin=True measures it, best by labels."
             )
+        logger.log(logging.WARNING if found.is_low else logging.INFO, "%s", said)
 
     def _twin(self, run: ResumableRun, view_rate: float, progress: bool) -> DiffAug:
         """A twin: it differs by its encoder, its history and its view_rate."""

@@ -31,6 +31,8 @@ class Backend(nn.Module, ABC):
     name: ClassVar[str]
     #: What its events are called in what users read.
     events: ClassVar[str] = "events"
+    #: Where generated views were found to help the embedding, as advice says it; empty where that is not known.
+    views_helped: ClassVar[str] = ""
     #: Frozen dataclass of the domain's settings.
     Settings: ClassVar[type]
     #: Kinds of hand-made views, the default first.

@@ -259,6 +259,7 @@ class CellsBackend(Backend):
 
     name = "cells"
     events = "cells"
+    views_helped = "cells have few counts and their types run into each other"
     Settings = CellsConfig
     view_kinds = ("mixup", "feature_swap", "mask", "noise", "thinning")
 
