@@ -37,7 +37,13 @@ def measure(name: str, variant: str, seed: int) -> dict[str, float]:
     # Both A phases of the default fit in one go, without the generator between them.
     plan = diffaug.DiffAug(settings or None).config.training.resolve(adata.n_obs)
     epochs = (plan.warmup_epochs or 0) + (plan.mixed_epochs or 0)
-    settings["training"] = {**settings.get("training", {}), "n_cycles": 0, "warmup_epochs": epochs, "n_encoders": 1}
+    settings["training"] = {
+        **settings.get("training", {}),
+        "n_cycles": 0,
+        "warmup_epochs": epochs,
+        "mixed_epochs": 0,
+        "n_encoders": 1,
+    }
     begin = time.perf_counter()
     diffaug.tl.fit(adata, config=settings, random_state=seed, progress=False)
     seconds = time.perf_counter() - begin

@@ -53,6 +53,8 @@ def test_the_twin_is_the_ensemble_without_views(model: DiffAug, x: np.ndarray) -
     off = DiffAug(config(3, view_rate=0.0), device="cpu").fit(x, progress=False)
     assert model.twin is not None
     np.testing.assert_array_equal(model.twin.embed(x).semantic, off.embed(x).semantic)
+    alone = DiffAug(config(3, n_cycles=0), device="cpu").fit(x, progress=False)
+    np.testing.assert_array_equal(alone.embed(x).semantic, off.embed(x).semantic)
     assert not np.array_equal(model.twin.embed(x).semantic, model.embed(x).semantic)
     epochs = [r.epoch for r in model.twin.history]
     assert (

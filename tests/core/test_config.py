@@ -331,11 +331,10 @@ def test_section_that_is_no_table() -> None:
 
 def test_encoder_epochs_are_those_of_all_phases() -> None:
     assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, generator_epochs=9, n_cycles=4).encoder_epochs == 11
-    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=0).encoder_epochs == 3
-    for n_obs in (300, 2000, 40_000):  # the encoder alone is trained as long as in the loop, but for what is given
+    assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=0).encoder_phases == (3, 2)
+    for n_obs in (300, 2000, 40_000):  # the encoder alone is trained as long as in the loop, and in the same phases
         whole, alone = TrainingConfig().resolve(n_obs), TrainingConfig(n_cycles=0).resolve(n_obs)
-        assert alone.encoder_epochs == whole.encoder_epochs and alone.resolve(n_obs) == alone
-        assert TrainingConfig(n_cycles=0, warmup_epochs=7).resolve(n_obs).encoder_epochs == 7
+        assert alone.encoder_phases == whole.encoder_phases and alone.resolve(n_obs) == alone
     assert TrainingConfig(warmup_epochs=3, mixed_epochs=2, n_cycles=2).encoder_phases == (3, 2, 2)
     assert TrainingConfig().resolve(1000).encoder_epochs > 100
     for unknown in ({"warmup_epochs": 3}, {"mixed_epochs": 3}, {}):
@@ -380,7 +379,7 @@ def phases(plan: TrainingConfig) -> tuple[int, int, int]:
 
 def total(plan: TrainingConfig) -> int:
     warmup, generator, mixed = phases(plan)
-    return warmup + plan.n_cycles * (generator + mixed)
+    return warmup + plan.n_cycles * generator + max(plan.n_cycles, 1) * mixed
 
 
 @settings(deadline=None)
@@ -391,8 +390,6 @@ def test_epochs_hold_the_planned_steps_and_no_epoch_more(plan: TrainingConfig, n
     denoiser = max(1, n_obs // (plan.generator_batch_size or plan.batch_size))
     cycles = max(plan.n_cycles, 1)
     warmup, generator, mixed = phases(resolved)
-    if plan.n_cycles == 0 and plan.warmup_epochs is None:  # the encoder alone has the mixed phase's epochs, too
-        warmup -= mixed
     for given_epochs, steps, epochs, per_epoch, times in (
         (plan.warmup_epochs, plan.warmup_steps, warmup, encoder, 1),
         (plan.generator_epochs, plan.generator_steps, generator, denoiser, cycles),
@@ -462,7 +459,8 @@ def test_cap_shrinks_every_phase_and_drops_none(plan: TrainingConfig, n_obs: int
         assert (after == 0) == (before == 0)
     if total(free) <= max_epochs:
         assert capped == free
-    n_phases = (free.warmup_epochs != 0) + plan.n_cycles * ((free.generator_epochs != 0) + (free.mixed_epochs != 0))
+    n_phases = (free.warmup_epochs != 0) + plan.n_cycles * (free.generator_epochs != 0)
+    n_phases += max(plan.n_cycles, 1) * (free.mixed_epochs != 0)
     assert total(capped) < max_epochs + n_phases  # short phases are rounded up
 
 

@@ -178,7 +178,7 @@ def test_the_plans_have_what_can_go_wrong() -> None:
     assert phases["two cycles"] == "AABfAABfAA"
     assert phases["joint"] == "jjfjj"
     assert phases["no views"] == "AABBBAA"
-    assert phases["encoder alone"] == "AA"
+    assert phases["encoder alone"] == "AAAA"
     assert phases["ensemble"] == "AA" * 3 + "BBB" + "fAA" * 3
     assert phases["joint ensemble"] == "jjfjj" + "AAfAA"
     assert phases["ensemble, two cycles"] == "AA" + "BfAfA" * 2
@@ -241,7 +241,7 @@ def test_what_was_calibrated_is_needed() -> None:
 
 def test_patience_goes_on_waiting() -> None:
     """Two epochs without progress before the cut count after it."""
-    plan = {"patience": 3, "warmup_epochs": 50, "n_cycles": 0, "encoder_lr": 1e-30}
+    plan = {"patience": 3, "warmup_epochs": 50, "mixed_epochs": 0, "n_cycles": 0, "encoder_lr": 1e-30}
 
     def plateau(trainer: Trainer) -> Trainer:
         trainer._a_epoch = lambda: EpochRecord("A", 0, 0, encoder_loss=1.0)  # type: ignore[method-assign]

@@ -344,13 +344,13 @@ def test_generator_learns_and_encoder_learns() -> None:
 
 A, B, J, F = "A", "B", "joint", "fill"
 ORDER = {
-    ("alternating", 0): [(A, 0, 1), (A, 0, 2)],
+    ("alternating", 0): [(A, 0, 1), (A, 0, 2), (A, 1, 3), (A, 1, 4)],
     ("alternating", 1): [(A, 0, 1), (A, 0, 2), (B, 1, 3), (B, 1, 4), (B, 1, 5), (F, 1, 5), (A, 1, 6), (A, 1, 7)],
     ("alternating", 2): [
         *((A, 0, 1), (A, 0, 2), (B, 1, 3), (B, 1, 4), (B, 1, 5), (F, 1, 5), (A, 1, 6), (A, 1, 7)),
         *((B, 2, 8), (B, 2, 9), (B, 2, 10), (F, 2, 10), (A, 2, 11), (A, 2, 12)),
     ],
-    ("joint", 0): [(J, 0, 1), (J, 0, 2)],
+    ("joint", 0): [(A, 0, 1), (A, 0, 2), (A, 1, 3), (A, 1, 4)],
     ("joint", 1): [(J, 0, 1), (J, 0, 2), (F, 1, 2), (J, 1, 3), (J, 1, 4)],
     ("joint", 2): [(J, 0, 1), (J, 0, 2), (F, 1, 2), (J, 1, 3), (J, 1, 4), (F, 2, 4), (J, 2, 5), (J, 2, 6)],
 }
@@ -366,7 +366,7 @@ def test_order_of_the_phases(schedule: str, n_cycles: int) -> None:
         assert math.isnan(r.generator_loss) == (r.phase in ("A", "fill"))
         assert math.isnan(r.semantic_cosine) == math.isnan(r.effective_rank) == (r.phase in ("B", "fill"))
         if r.phase in ("A", "joint"):
-            assert (r.n_generated > 0) == (r.cycle > 0)
+            assert (r.n_generated > 0) == (r.cycle > 0 and n_cycles > 0)
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
@@ -599,6 +599,21 @@ def test_twin_is_a_run_without_views(schedule: str, n_cycles: int) -> None:
     assert torch.equal(trainer._random["order"].get_state(), random)
 
 
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("lr_schedule", ["cosine_restarts", "cosine"])
+def test_without_a_cycle_the_encoders_are_those_of_the_twin(schedule: str, lr_schedule: str) -> None:
+    """To the bit, in an ensemble too, and no step is given to the generator."""
+    settings = {"schedule": schedule, "lr_schedule": lr_schedule, "n_encoders": 2, "input_dropout": 0.2}
+    trainer, alone = make_trainer(with_twin=True, **settings), make_trainer(n_cycles=0, **settings)
+    untrained = copy.deepcopy(alone.denoiser.state_dict())
+    list(trainer.run())
+    twin, found = list(trainer.run_twin()), list(alone.run())
+    assert [r.encoder_loss for r in twin] == [r.encoder_loss for r in found if r.cycle > 0]
+    assert trainer.twin_encoder is not None
+    assert equal(bits(trainer.twin_encoder), bits(alone.ensemble()))
+    assert equal(dict(alone.denoiser.state_dict()), dict(untrained))
+
+
 # --- an ensemble ------------------------------------------------------------------------------------------------------
 
 
@@ -651,9 +666,10 @@ def test_each_encoder_is_trained_as_long_on_its_own(schedule: str, n_cycles: int
     found = list(trainer.run())
     for member in (1, 2):
         records = [r for r in found if r.member == member and r.phase != "fill"]
-        assert [(r.phase, r.cycle) for r in records] == [("A", c) for c in range(n_cycles + 1) for _ in range(2)]
-        assert not any(r.n_generated for r in records if r.cycle == 0)
-        assert all(r.n_generated for r in records if r.cycle > 0)
+        phases = range(max(n_cycles, 1) + 1)
+        assert [(r.phase, r.cycle) for r in records] == [("A", c) for c in phases for _ in range(2)]
+        assert not any(r.n_generated for r in records if r.cycle == 0 or not n_cycles)
+        assert all(r.n_generated for r in records if r.cycle > 0 and n_cycles)
     assert [r.epoch for r in found if r.phase != "fill"] == list(range(1, 1 + sum(r.phase != "fill" for r in found)))
     members = members_of(trainer.ensemble())
     assert len({tuple(m.body[0].weight.flatten().tolist()) for m in members}) == 3  # type: ignore[union-attr,index,operator]
@@ -915,7 +931,7 @@ def scripted(trainer: Trainer, name: str, phase: str, losses: Iterator[float]) -
     ],
 )
 def test_patience(losses: Iterator[float], patience: int | None, n_epochs: int) -> None:
-    trainer = make_trainer(patience=patience, warmup_epochs=50, n_cycles=0)
+    trainer = make_trainer(patience=patience, warmup_epochs=50, mixed_epochs=0, n_cycles=0)
     scripted(trainer, "_a_epoch", "A", losses)
     assert len(list(trainer.run())) == n_epochs
 
@@ -931,7 +947,8 @@ def test_patience_starts_anew_in_each_phase() -> None:
 
 def test_patience_on_a_real_plateau() -> None:
     """Equal views, one batch of all, a learning rate of nothing: the loss is constant."""
-    trainer = make_trainer(patience=2, warmup_epochs=50, n_cycles=0, batch_size=N_OBS, encoder_lr=1e-30)
+    alone = {"warmup_epochs": 50, "mixed_epochs": 0, "n_cycles": 0}
+    trainer = make_trainer(patience=2, **alone, batch_size=N_OBS, encoder_lr=1e-30)
     trainer.hand_views = lambda index, generator: trainer.data[index]
     assert len(list(trainer.run())) == 3
 

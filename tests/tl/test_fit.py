@@ -389,7 +389,7 @@ def test_label_condition(logged: anndata.AnnData, small: dict) -> None:
 
 def test_arguments_override_the_config(logged: anndata.AnnData, small: dict) -> None:
     model = run(logged, small, n_cycles=0, view_rate=0.0, n_encoders=1, max_epochs=1)
-    assert [r.phase for r in model.history] == ["A"]
+    assert [r.phase for r in model.history] == ["A", "A"]
     config = diffaug.Config(training=diffaug.TrainingConfig(**small["training"]))
     assert run(logged, config, n_cycles=0).config.training.n_cycles == 0  # type: ignore[arg-type]
     assert config.training.n_cycles == 1  # the caller's own is as it was

@@ -48,8 +48,8 @@ class Baseline:
 
     What differs from DiffAug is the method: the network is ``backend.make_encoder()`` from the same seed, a pair is an
     event and its view, and batches, optimiser, learning rate and hidden features are those of ``config.training``. The
-    encoder trains for as many epochs as DiffAug's has in all phases, ``warmup_epochs + n_cycles * mixed_epochs``, which is
-    also what its loop-off twin has. It is one encoder, whatever ``n_encoders``: beside an ensemble, compare it with
+    encoder trains for as many epochs as DiffAug's has in all phases (``TrainingConfig.encoder_epochs``), which is also what
+    its loop-off twin has. It is one encoder, whatever ``n_encoders``: beside an ensemble, compare it with
     ``DiffAug({"training": {"n_encoders": 1}})``.
 
     Parameters

@@ -384,7 +384,7 @@ class _GANMaker(_Maker):
     settings: GANSettings
 
     def _build(self, owner: ViewGenerator, x: Any, layout: Layout, file: CheckpointFile | None) -> None:
-        warmup = dataclasses.replace(self.plan, n_cycles=0)
+        warmup = dataclasses.replace(self.plan, n_cycles=0, mixed_epochs=0)
         config = dataclasses.replace(owner.config, training=warmup)
         simclr = Baseline(
             "simclr",

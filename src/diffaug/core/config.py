@@ -173,8 +173,8 @@ class TrainingConfig:
         warm-up first, and in each cycle its own filling and mixed phase after the one B. ``"joint"``: both networks in
         one pass (the paper's first version, ablation B4), the bank filled before each mixed block.
     n_cycles
-        Times the generator is trained and its views shown to the encoder; 0 trains the encoder alone, where ``warmup_epochs`` is
-        ``None`` for as many epochs as its warm-up and mixed phases have in a loop of one cycle.
+        Times the generator is trained and its views shown to the encoder. 0 trains the encoders alone, on hand-made views in the
+        phases of one cycle: without ``patience`` they are those of the loop-off twin, to the last bit.
     warmup_epochs, generator_epochs, mixed_epochs
         Epochs of the warm-up, and of each cycle's B and A phase. ``None`` takes them from the number of events, so
         that the phases have about ``warmup_steps``, ``generator_steps`` and ``mixed_steps`` optimiser steps in all.
@@ -292,7 +292,7 @@ class TrainingConfig:
             raise ValueError(
                 "Expected known numbers of epochs, found None. Call `TrainingConfig.resolve(n_obs)` first."
             )
-        return (self.warmup_epochs, *[self.mixed_epochs] * self.n_cycles)
+        return (self.warmup_epochs, *[self.mixed_epochs] * max(self.n_cycles, 1))
 
     @property
     def encoder_epochs(self) -> int:
@@ -318,16 +318,14 @@ class TrainingConfig:
         warmup = epochs(self.warmup_epochs, self.warmup_steps, self.encoder_passes, encoder_steps)
         generator = epochs(self.generator_epochs, self.generator_steps, self.generator_passes, generator_steps, cycles)
         mixed = epochs(self.mixed_epochs, self.mixed_steps, self.encoder_passes, encoder_steps, cycles)
-        if self.n_cycles == 0 and self.warmup_epochs is None:
-            warmup += mixed  # the encoder alone is trained as long as in the loop
         if max_epochs is not None:
             _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)
-            shrink = max_epochs / max(1, warmup + self.n_cycles * (generator + mixed))
+            shrink = max_epochs / max(1, warmup + self.n_cycles * generator + cycles * mixed)
             if shrink < 1:
                 warmup, generator, mixed = (max(1, int(e * shrink)) if e else 0 for e in (warmup, generator, mixed))
                 # A phase rounded up to one epoch takes it from the longest.
-                while warmup + self.n_cycles * (generator + mixed) > max_epochs:
+                while warmup + self.n_cycles * generator + cycles * mixed > max_epochs:
                     longest = max(warmup, generator, mixed)
                     if longest == 1:
                         break

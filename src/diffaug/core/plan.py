@@ -37,7 +37,7 @@ class EpochRecord:
     phase
         ``"A"`` (encoder), ``"B"`` (generator), ``"fill"`` (the bank of views) or ``"joint"``.
     cycle
-        0 for the warm-up, then 1 .. n_cycles.
+        0 for the warm-up, then 1 .. n_cycles; with ``n_cycles=0`` the encoders' second phase is 1 as in a loop of one cycle.
     epoch
         Running number over all phases; a fill repeats the number of the epoch before it.
     encoder_loss, generator_loss
@@ -118,10 +118,12 @@ def blocks_of(plan: TrainingConfig) -> list[Block]:
     """The blocks of a training in their order; a bank that nobody draws from is not filled.
 
     All encoders are warm before the generator learns, because its conditions are the vectors of them all. In the joint
-    schedule the generator learns beside the first encoder, and the others follow.
+    schedule the generator learns beside the first encoder, and the others follow. Without cycles there is none to learn.
     """
     warmup, generate, mixed = known_epochs(plan)
     members, cycles = range(plan.n_encoders), range(1, plan.n_cycles + 1)
+    if not cycles:
+        return [Block("A", cycle, epochs, m) for cycle, epochs in enumerate(plan.encoder_phases) for m in members]
 
     def learning(phase: Phase, cycle: int, member: int) -> list[Block]:
         fill = [Block("fill", cycle, 1, member)] if plan.view_rate > 0 and mixed > 0 else []

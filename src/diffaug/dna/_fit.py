@@ -61,7 +61,7 @@ def fit(
         One of each sequence, for ``condition="label"`` (ablation A1) only; otherwise no label is ever read. Empty text,
         ``None`` and NaN are no labels.
     n_cycles
-        Times the generator is trained and its views shown to the encoder.
+        Times the generator is trained and its views shown to the encoder. 0 leaves the generator out.
     view_rate
         Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1].
     max_epochs
