@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import platform
 import statistics
 import sys
 import time
@@ -21,13 +22,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from _common import Results, machine, markdown_table, prepared, write_page
+from _common import Results, markdown_table, prepared, write_page
 from anndata import AnnData
 from harness.child import ChildFailed, Worker, peak_memory_mb, reset_peak_memory
 from harness.store import settings_hash
 
 import diffaug
-from diffaug.core.devices import respected_threads
+from diffaug.core.devices import device_name, make_fabric, respected_threads
 
 
 def kang() -> AnnData:
@@ -52,6 +53,8 @@ SETS: dict[str, Callable[[], AnnData]] = {
     "resampled_10000x2000": lambda: resampled(10_000, 2000),
     "resampled_10638x1457": lambda: resampled(10_638, 1457),
 }
+#: Repeats of what a rate is the median of.
+REPEATS = 5
 #: Fits of ours: what each changes in the default ones.
 FITS: dict[str, dict[str, Any]] = {
     "diffaug": {},
@@ -95,7 +98,7 @@ def linear_flops(module: torch.nn.Module) -> int:
     return sum(2 * m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Linear))
 
 
-def measure_fit(set_name: str, method: str, device: str, threads: int, repeats: int) -> dict[str, Any]:
+def measure_fit(set_name: str, method: str, device: str, threads: int) -> dict[str, Any]:
     """A row of one of ``FITS``, in the process that this is called in."""
     torch.set_num_threads(threads)
     adata = SETS[set_name]()
@@ -106,21 +109,21 @@ def measure_fit(set_name: str, method: str, device: str, threads: int, repeats: 
     row: dict[str, Any] = {"total_seconds": total}
     row |= {f"{p.lower()}_seconds": sum(r.seconds for r in model.history if r.phase == p) for p in ("A", "B", "fill")}
     on = next(model._encoder.parameters()).device
-    row["gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20 if on.type == "cuda" else np.nan
+    row["gpu_peak_mb"] = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else np.nan
     cells = sp.csr_matrix(adata.X[:, adata.var["highly_variable"].to_numpy()])[:4096]
     with respected_threads():
         rate = matmul_rate(on)
-        embed = cells.shape[0] / median_seconds(lambda: model.embed(cells), repeats)
+        embed = cells.shape[0] / median_seconds(lambda: model.embed(cells), REPEATS)
     row |= {"peak_mb": peak_memory_mb(), "matmul_gflops": rate / 1e9}
     row |= {"embed_per_second": embed, "embed_share": embed * linear_flops(model._encoder) / rate}
     if model.config.training.n_cycles:
-        sample = 2048 / median_seconds(lambda: model.generate(2048), repeats)
+        sample = 2048 / median_seconds(lambda: model.generate(2048), REPEATS)
         steps = model.config.diffusion.n_steps
         row |= {"sample_per_second": sample, "sample_share": sample * steps * linear_flops(model._denoiser) / rate}
-    return {**row, "machine": machine()}
+    return {**row, "versions": f"torch {torch.__version__}, diffaug {diffaug.__version__}"}
 
 
-def measure_scvi(set_name: str, device: str, threads: int) -> dict[str, Any]:
+def measure_scvi(set_name: str, method: str, device: str, threads: int) -> dict[str, Any]:
     """A row of scVI with its defaults, in the process that this is called in."""
     import scvi
 
@@ -132,10 +135,20 @@ def measure_scvi(set_name: str, device: str, threads: int) -> dict[str, Any]:
     begin = time.perf_counter()
     scvi.model.SCVI.setup_anndata(adata, layer="counts")
     model = scvi.model.SCVI(adata)
-    model.train(accelerator="gpu" if device.startswith("cuda") else "cpu", enable_progress_bar=False)
+    on = torch.device(device)
+    where: dict[str, Any] = (
+        {"accelerator": "gpu", "devices": [on.index or 0]} if on.type == "cuda" else {"accelerator": "cpu"}
+    )
+    model.train(**where, enable_progress_bar=False)
     model.get_latent_representation()
     total = time.perf_counter() - begin
-    return {"total_seconds": total, "peak_mb": peak_memory_mb(), "machine": machine()}
+    gpu = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else np.nan
+    return {
+        "total_seconds": total,
+        "peak_mb": peak_memory_mb(),
+        "gpu_peak_mb": gpu,
+        "versions": f"scvi-tools {scvi.__version__}",
+    }
 
 
 def settings_of(method: str) -> str:
@@ -155,6 +168,7 @@ _COLUMNS = {
     "b_seconds": "generator",
     "fill_seconds": "views drawn",
     "peak_mb": "peak MB",
+    "gpu_peak_mb": "of the GPU",
     "embed_per_second": "cells embedded a second",
     "embed_share": "of the limit",
     "sample_per_second": "cells drawn a second",
@@ -169,22 +183,27 @@ def _cell(name: str, value: float) -> str:
 
 
 def render(results: Results) -> bool:
-    """Write the page of the rows that present settings gave; whether there is any."""
+    """Write the page of the rows that present settings gave, a table for each machine; whether there is any."""
     table = results.table
-    if not table.empty and "settings_hash" in table:
-        table = table[table["settings_hash"] == table["method"].map(settings_of)]
-    if table.empty or "settings_hash" not in table:
+    if table.empty:
         return False
-    lines = []
-    for _, rows in table.groupby(["set", "device", "machine"], sort=False):
-        scvi = rows.loc[rows["method"] == "scvi", "total_seconds"]
-        for row in sorted(rows.to_dict("records"), key=lambda r: list(SHOWN).index(r["method"])):
-            ratio = row["total_seconds"] / float(scvi.iloc[0]) if len(scvi) else np.nan
-            cells = [_cell(c, float(row.get(c, np.nan))) for c in _COLUMNS]
-            cells.insert(1, "–" if np.isnan(ratio) else f"{ratio:.2f}")
-            lines.append([row["set"], SHOWN[row["method"]], *cells])
-    heads = list(_COLUMNS.values())
-    machines = "; ".join(dict.fromkeys(table["machine"]))
+    table = table[table["settings_hash"] == table["method"].map(settings_of)]
+    heads = ["set", "method", *_COLUMNS.values()]
+    heads.insert(3, "of scVI")
+    parts = []
+    for (machine, threads), measured in table.groupby(["machine", "threads"], sort=False):
+        lines = []
+        for _, rows in measured.groupby("set", sort=False):
+            scvi = rows.loc[rows["method"] == "scvi", "total_seconds"]
+            for row in sorted(rows.to_dict("records"), key=lambda r: list(SHOWN).index(r["method"])):
+                cells = [_cell(c, float(row.get(c, np.nan))) for c in _COLUMNS]
+                cells.insert(1, f"{row['total_seconds'] / float(scvi.iloc[0]):.2f}" if len(scvi) else "–")
+                lines.append([row["set"], SHOWN[row["method"]], *cells])
+        versions = "; ".join(dict.fromkeys(measured["versions"]))
+        parts.append(f"## {machine}, {threads} thread(s)\n\n{versions}.\n\n{markdown_table(heads, *lines)}")
+    if not parts:
+        return False
+    tables = "\n\n".join(parts)
     write_page(
         "speed",
         f"""
@@ -193,13 +212,11 @@ def render(results: Results) -> bool:
 Whole fits, each in a process of its own: kang_pbmc (12,261 cells x 1,000 genes), and cells of baron_pancreas drawn with replacement, with half of their
 counts, to the size in their name (10,638 x 1,457 is that of the paper's gastrulation data). scVI runs with its defaults (epochs by its own rule, no early stopping) on the counts of the same genes.
 *Of scVI* is the seconds as a share of scVI's on the same set and machine. *Encoders*, *generator* and *views drawn* are the phases of a fit; *the limit* is the
-rate of a float32 matrix product, measured in the same process. Fits were run once, rates are medians of five. Peak memory is the process's, the data included.
-
-{machines}.
+rate of a float32 matrix product, measured in the same process. Fits were run once, rates are medians of {REPEATS}. Peak memory is the process's, the data included.
 
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py`
 
-{markdown_table(["set", "method", heads[0], "of scVI", *heads[1:]], *lines)}
+{tables}
 """,
     )
     return True
@@ -213,38 +230,43 @@ def main() -> int:
     )
     parser.add_argument("--device", default="cpu", help="as `tl.fit` takes it")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
     args = parser.parse_args()
-    if "scvi" in args.methods and importlib.util.find_spec("scvi") is None and not args.render:
-        parser.error(
-            "Expected scvi-tools for --methods scvi, found none. Install the extra `bench`, or leave scvi out."
-        )
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    torch.set_num_threads(args.threads)
-    results = Results("speed", ("set", "method", "settings_hash", "device", "threads"))
-    for name in () if args.render else args.sets:
-        for method in args.methods:
-            if method == "scvi":
-                work: tuple[Any, ...] = ("bench_speed:measure_scvi", name, args.device, args.threads)
-            else:
-                work = ("bench_speed:measure_fit", name, method, args.device, args.threads, args.repeats)
-            key = {"set": name, "method": method, "settings_hash": settings_of(method), "device": args.device}
-            try:
-                results.once(lambda w=work: _apart(*w), **key, threads=args.threads)
-            except ChildFailed as error:
-                print(f"{name}, {method}: {error}", file=sys.stderr, flush=True)
+    results, failed = Results("speed", ("set", "method", "settings_hash", "machine", "threads")), False
+    if not args.render:
+        if "scvi" in args.methods and importlib.util.find_spec("scvi") is None:
+            parser.error(
+                "Expected scvi-tools for --methods scvi, found none. Install the extra `bench`, or leave scvi out."
+            )
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ[name] = str(args.threads)  # the processes inherit them
+        on = make_fabric(args.device).device
+        machine = device_name(on) if on.type == "cuda" else f"{platform.machine()} {on.type.upper()}"
+        for name in args.sets:
+            for method in args.methods:
+                key = {"set": name, "method": method, "settings_hash": settings_of(method), "machine": machine}
+                try:
+                    results.once(
+                        lambda n=name, m=method: measured_apart(n, m, str(on), args.threads),
+                        **key,
+                        threads=args.threads,
+                    )
+                except ChildFailed as error:
+                    failed = True
+                    print(f"{name}, {method}: {error}", file=sys.stderr, flush=True)
     if not render(results):
         print(
             "Expected rows of the present settings, found none. Run this without --render.", file=sys.stderr, flush=True
         )
         return 2
-    return 0
+    return int(failed)
 
 
-def _apart(function: str, *args: Any) -> dict[str, Any]:
+def measured_apart(name: str, method: str, device: str, threads: int) -> dict[str, Any]:
+    """A row, measured in a process of its own."""
     with Worker() as worker:
-        return worker.call(function, *args)
+        function = "measure_scvi" if method == "scvi" else "measure_fit"
+        return worker.call(f"bench_speed:{function}", name, method, device, threads)
 
 
 if __name__ == "__main__":

@@ -298,11 +298,13 @@ class DiffAug:
             return
         events, where = self._backend_cls.events, self._backend_cls.views_helped
         said = found.sentence(events)
-        if where and self.twin is None and not found.is_low:
-            said += (
-                f" In the benchmarks such views helped where {where}, and did little elsewhere. What they did for these {events} is "
-                "not known: a fit with twin=True measures it, best by labels."
-            )
+        has_twin = self.twin is not None or 0.0 in self.sweep
+        if where and not has_twin and not found.is_low:
+            if self.config.training.n_encoders > 1:
+                said += (
+                    f" In the benchmarks such views helped on a few sets, where {where}; on others that is not shown."
+                )
+            said += f" What they did for these {events} is not known: a fit with twin=True measures it, best by labels."
         logger.log(logging.WARNING if found.is_low else logging.INFO, "%s", said)
 
     def _twin(self, run: ResumableRun, view_rate: float, progress: bool) -> DiffAug:

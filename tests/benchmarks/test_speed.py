@@ -21,18 +21,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         N_OBS, N_VARS, dtype=np.float32
     )
     var = pd.DataFrame({"highly_variable": np.arange(N_VARS) % 2 == 0}, index=[f"g{i}" for i in range(N_VARS)])
+    monkeypatch.setattr(bench, "REPEATS", 1)
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda n: None)  # this process goes on after it
     monkeypatch.setitem(bench.SETS, "small", lambda: AnnData(sparse.csr_matrix(np.log1p(counts)), var=var.copy()))
     monkeypatch.setitem(bench.FITS, "diffaug", {"n_encoders": 1, "max_epochs": 6})
     monkeypatch.setitem(bench.FITS, "embedding_only", {"n_encoders": 1, "n_cycles": 0, "max_epochs": 4})
 
 
 def test_a_row_has_phases_rates_and_memory(small: None) -> None:
-    row = bench.measure_fit("small", "diffaug", "cpu", 1, 1)
+    row = bench.measure_fit("small", "diffaug", "cpu", 1)
     phases = row["a_seconds"] + row["b_seconds"] + row["fill_seconds"]
     assert 0 < phases <= row["total_seconds"] and min(row["a_seconds"], row["b_seconds"], row["fill_seconds"]) > 0
     assert min(row["embed_per_second"], row["sample_per_second"], row["matmul_gflops"], row["peak_mb"]) > 0
     assert 0 < row["embed_share"] < 2 and 0 < row["sample_share"] < 2
-    alone = bench.measure_fit("small", "embedding_only", "cpu", 1, 1)
+    alone = bench.measure_fit("small", "embedding_only", "cpu", 1)
     assert alone["b_seconds"] == alone["fill_seconds"] == 0 and "sample_per_second" not in alone
 
 
@@ -58,18 +60,53 @@ def test_the_page_shows_rows_of_the_present_settings_beside_scvi(
     written: dict[str, str] = {}
     monkeypatch.setattr("_common.RESULTS", tmp_path)
     monkeypatch.setattr(bench, "write_page", lambda name, text: written.update({name: text}))
-    results = Results("speed", ("set", "method", "settings_hash", "device", "threads"))
+    results = Results("speed", ("set", "method", "settings_hash", "machine", "threads"))
     assert not bench.render(results)
 
-    def keep(method: str, seconds: float, settings: str, **more: float) -> None:
-        key = {"set": "a", "method": method, "settings_hash": settings, "device": "cpu", "threads": 1}
-        results.once(lambda: {"total_seconds": seconds, "peak_mb": 900.0, "machine": "m", **more}, **key)
+    def keep(method: str, seconds: float, settings: str, machine: str = "m", **more: float) -> None:
+        key = {"set": "a", "method": method, "settings_hash": settings, "machine": machine, "threads": 1}
+        results.once(lambda: {"total_seconds": seconds, "peak_mb": 900.0, "versions": "v 1", **more}, **key)
 
+    keep("diffaug", 777.0, "others")
+    assert not bench.render(results)
     keep("scvi", 200.0, bench.settings_of("scvi"))
     keep("diffaug", 150.0, bench.settings_of("diffaug"), sample_share=0.5)
-    keep("diffaug", 777.0, "others")
     keep("scvi", 999.0, bench.settings_of("scvi"))  # is there already
+    keep("diffaug", 10.0, bench.settings_of("diffaug"), "a card", gpu_peak_mb=50.0)
     assert bench.render(results)
     page = written["speed"]
-    assert "| a | DiffAug | 150 | 0.75 | – | – | – | 900 | – | – | – | 50 % |" in page
+    assert "| a | DiffAug | 150 | 0.75 | – | – | – | 900 | – | – | – | – | 50 % |" in page
     assert "| a | scVI | 200 | 1.00 |" in page and "777" not in page and "999" not in page
+    assert page.index("## m, 1 thread") < page.index("| a | scVI") < page.index("## a card, 1 thread")
+    assert page.index("## a card") < page.index("| a | DiffAug | 10 | – | – | – | – | 900 | 50 |")
+
+
+def test_it_goes_on_where_it_stopped_and_says_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def measured(name: str, method: str, device: str, threads: int) -> dict[str, object]:
+        asked.append(method)
+        if method == "embedding_only":
+            raise bench.ChildFailed("no memory")
+        return {"total_seconds": 1.0, "peak_mb": 2.0, "versions": "v"}
+
+    for module in ("_common.RESULTS", "_common.PAGES"):
+        monkeypatch.setattr(module, tmp_path)
+    monkeypatch.setattr(bench, "measured_apart", measured)
+    monkeypatch.setattr("sys.argv", ["bench_speed.py", "--methods", "diffaug", "embedding_only"])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    assert bench.main() == 1 and "kang_pbmc, embedding_only: no memory" in capsys.readouterr().err
+    assert bench.main() == 1 and asked == ["diffaug", "embedding_only", "embedding_only"]
+    assert "| kang_pbmc | DiffAug | 1 |" in (tmp_path / "speed.md").read_text()
+    monkeypatch.setattr("sys.argv", ["bench_speed.py", "--render"])
+    assert bench.main() == 0 and len(asked) == 3
+
+
+def test_the_functions_that_a_process_is_asked_for_are_there() -> None:
+    """They go to it by name: a fit of the set without cells fails in it, and not for want of a function."""
+    for method in ("diffaug", "scvi"):
+        with pytest.raises(bench.ChildFailed, match="KeyError|ModuleNotFoundError.*scvi"):
+            bench.measured_apart("no such set", method, "cpu", 1)

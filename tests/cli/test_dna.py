@@ -399,7 +399,7 @@ def test_wrong_use(
 
 
 def test_a_model_of_cells_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {"training": {"n_cycles": 0, "warmup_epochs": 1}}
+    settings = {"training": {"n_cycles": 0, "warmup_epochs": 1, "mixed_epochs": 0}}
     DiffAug(settings, device="cpu").fit(np.random.default_rng(0).random((10, 4)), progress=False).save("cells")
     assert main(["generate", "cells", "--n-obs", "3", "-o", "x.fa"]) == 2
     assert "Expected a model of DNA, found one of cells" in capsys.readouterr().err

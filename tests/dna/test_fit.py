@@ -213,7 +213,7 @@ def test_wrong_use(model: DiffAug) -> None:
         dna.fit(["ACGT", "TTTT"], config=SMALL, device="cpu")
     with pytest.raises(KeyError, match="n_semantics.*Did you mean 'n_semantic'"):
         dna.fit(sequences(), config={"domain": {"n_semantics": 8}})
-    cells = DiffAug({"training": {"n_cycles": 0, "warmup_epochs": 1}}, device="cpu")
+    cells = DiffAug({"training": {"n_cycles": 0, "warmup_epochs": 1, "mixed_epochs": 0}}, device="cpu")
     cells.fit(np.random.default_rng(0).random((10, 4), dtype=np.float32), progress=False)
     for use in (lambda: dna.embed(["ACGT"], cells), lambda: dna.generate(cells, 2)):
         with pytest.raises(ValueError, match="Expected a model of DNA, found one of cells"):

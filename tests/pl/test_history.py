@@ -142,7 +142,7 @@ def test_joint_schedule() -> None:
 
 
 def test_encoder_alone_has_no_generator_panel() -> None:
-    axes = history(with_history(records([("A", 0, 5)])), show=False)
+    axes = history(with_history(records([("A", 0, 5), ("A", 1, 3)])), show=False)
     assert [ax.get_ylabel().split("\n")[0] for ax in axes] == [
         "encoder loss",
         "cosine of cell",

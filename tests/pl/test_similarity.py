@@ -137,7 +137,7 @@ def test_no_generator(pbmc: AnnData) -> None:
     model = diffaug.tl.fit(
         pbmc[::5].copy(),
         n_cycles=0,
-        config={"training": {"warmup_epochs": 1, "n_encoders": 1}},
+        config={"training": {"warmup_epochs": 1, "mixed_epochs": 0, "n_encoders": 1}},
         device="cpu",
         progress=False,
     )

@@ -31,7 +31,7 @@ class Backend(nn.Module, ABC):
     name: ClassVar[str]
     #: What its events are called in what users read.
     events: ClassVar[str] = "events"
-    #: Where generated views were found to help the embedding, as advice says it; empty where that is not known.
+    #: Where generated views were seen to help the embedding of an ensemble, as advice says it; empty where that is not known.
     views_helped: ClassVar[str] = ""
     #: Frozen dataclass of the domain's settings.
     Settings: ClassVar[type]

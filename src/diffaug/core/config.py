@@ -174,7 +174,8 @@ class TrainingConfig:
         one pass (the paper's first version, ablation B4), the bank filled before each mixed block.
     n_cycles
         Times the generator is trained and its views shown to the encoder. 0 trains the encoders alone, on hand-made views in the
-        phases of one cycle: without ``patience`` they are those of the loop-off twin, to the last bit.
+        phases of one cycle. They are those of that loop's twin, to the last bit, unless ``patience`` or a cap on the epochs,
+        which then holds no epochs of a generator, ends a phase elsewhere.
     warmup_epochs, generator_epochs, mixed_epochs
         Epochs of the warm-up, and of each cycle's B and A phase. ``None`` takes them from the number of events, so
         that the phases have about ``warmup_steps``, ``generator_steps`` and ``mixed_steps`` optimiser steps in all.
