@@ -23,6 +23,7 @@ from harness.summary import (
     FLAT_MORE,
     GAIN,
     GROUPED,
+    LEIDEN,
     MIXING,
     NATIVE,
     NATIVE_MORE,
@@ -444,6 +445,16 @@ class Page:
             "Share of generated views in the last epochs, mean over seeds. Near 0 a method is nearly the twin."
         )
         both = bool({OURS, TWIN} <= set(self.methods))
+        coarse = bool(len(values(self.rows, LEIDEN[-1])))
+        leiden = (
+            when(
+                LEIDEN,
+                self.means_table,
+                "Clusters as scanpy's Leiden makes them; a user does not know the best resolution.",
+            )
+            if coarse
+            else ""
+        )
         return "\n".join(
             part
             for part in (
@@ -494,6 +505,7 @@ class Page:
                     drawn["sweep"],
                 ),
                 section("Lambda in force", said_of_rates, self.rates_table()) if self.rates_table() else "",
+                section("Leiden by resolution", leiden),
                 section(
                     "Natural splits",
                     when(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from harness.store import Entry
 #: Starts of k-means, of which each keeps the best of a few; the mean over them is the score.
 KMEANS_SEEDS, KMEANS_STARTS = 5, 5
 K = 15
+#: Resolutions of Leiden below scanpy's default of 1.
+COARSE = (0.5, 0.25)
 
 
 @dataclass
@@ -92,20 +94,28 @@ def kmeans_means(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {name: float(np.mean([scores[name] for scores in found])) for name in found[0]}
 
 
-def _leiden(judged: Judged) -> dict[str, float]:
-    """What a user of scanpy gets: the number of clusters is not told."""
+def leiden_scores(x: np.ndarray, labels: np.ndarray, resolutions: Sequence[float]) -> dict[float, dict[str, float]]:
+    """What a user of scanpy gets at each resolution: the number of clusters is not told."""
     import scanpy as sc
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    cells = AnnData(obs=judged.data.obs[[]], obsm={"x": judged.x})
+    cells = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(x))]), obsm={"x": x})
     sc.pp.neighbors(cells, n_neighbors=K, use_rep="x")
-    found = []
-    for seed in range(KMEANS_SEEDS):
-        sc.tl.leiden(cells, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
-        clusters = cells.obs["leiden"].to_numpy()
-        nmi = normalized_mutual_info_score(judged.labels, clusters)
-        found.append((nmi, adjusted_rand_score(judged.labels, clusters), len(np.unique(clusters))))
-    return dict(zip(("nmi", "ari", "n_clusters"), np.mean(found, axis=0).tolist(), strict=True))
+    means = {}
+    for resolution in resolutions:
+        found = []
+        for seed in range(KMEANS_SEEDS):
+            sc.tl.leiden(cells, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
+            clusters = cells.obs["leiden"].to_numpy()
+            nmi = normalized_mutual_info_score(labels, clusters)
+            found.append((nmi, adjusted_rand_score(labels, clusters), len(np.unique(clusters))))
+        means[resolution] = dict(zip(("nmi", "ari", "n_clusters"), np.mean(found, axis=0).tolist(), strict=True))
+    return means
+
+
+def _leiden_coarse(judged: Judged) -> dict[str, float]:
+    found = leiden_scores(judged.x, judged.labels, COARSE)
+    return {f"{name}_{resolution:g}": value for resolution, scores in found.items() for name, value in scores.items()}
 
 
 def _structure(judged: Judged) -> dict[str, float]:
@@ -180,8 +190,13 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "leiden",
-            _leiden,
+            lambda j: leiden_scores(j.x, j.labels, [1.0])[1.0],
             said=f"Leiden clusters as scanpy makes them ({K} neighbours, resolution 1), mean over {KMEANS_SEEDS} seeds",
+        ),
+        Protocol(
+            "leiden_coarse",
+            _leiden_coarse,
+            said=f"the same at resolutions {' and '.join(f'{r:g}' for r in COARSE)}",
         ),
         Protocol(
             "rbf",

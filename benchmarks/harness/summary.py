@@ -62,6 +62,15 @@ STRUCTURE = (
     Score("neighbours kept", "structure", "neighbor_overlap"),
     Score("effective rank", "structure", "effective_rank"),
 )
+LEIDEN = tuple(
+    Score(
+        f"{shown} at {resolution}",
+        f"leiden{'' if resolution == '1' else '_coarse'}",
+        f"{name}{'' if resolution == '1' else '_' + resolution}",
+    )
+    for shown, name in (("NMI", "nmi"), ("ARI", "ari"), ("clusters", "n_clusters"))
+    for resolution in ("1", "0.5", "0.25")
+)
 STABILITY = (Score("neighbours two seeds share", "stability", "neighbor_overlap"),)
 
 

@@ -76,6 +76,9 @@ def test_leiden_finds_clusters_that_are_there_and_none_where_there_are_none(judg
     assert found["nmi"] > 0.6 and 3 <= found["n_clusters"] < 12  # resolution 1 splits small clouds
     shuffled = Judged(judged.first, "umap", judged.data)  # type: ignore[arg-type]
     assert PROTOCOLS["leiden"].score(shuffled)["ari"] < 0.1
+    coarse = PROTOCOLS["leiden_coarse"].score(judged)
+    assert 3 <= coarse["n_clusters_0.25"] <= coarse["n_clusters_0.5"] <= found["n_clusters"]
+    assert coarse["nmi_0.25"] > found["nmi"]  # three clouds, three clusters
 
 
 def test_a_map_is_made_once_and_kept(judged: Judged, maps: list[int]) -> None:
