@@ -73,7 +73,7 @@ def fit(
         Name of the results; by default ``"X_diffaug"`` in ``.obsm`` and ``"diffaug"`` in ``.uns``.
     n_cycles
         Times the generator is trained and its views shown to the encoder. 0 leaves the generator out: the embedding is that of
-        the loop-off twin of one cycle, in about half of the time (with one encoder, a fifth), and there are no synthetic cells.
+        the loop-off twin of one cycle, in half to 70 % of the time (with one encoder, less), and there are no synthetic cells.
     view_rate
         Probability (lambda) that a positive is a generated view after the warm-up, in [0, 1]. Unless
         ``config.training.adapt_view_rate`` is false, the fit lowers it where the views are worth less than hand-made ones,
