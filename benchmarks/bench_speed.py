@@ -212,7 +212,7 @@ def render(results: Results) -> bool:
 Whole fits, each in a process of its own: kang_pbmc (12,261 cells x 1,000 genes), and cells of baron_pancreas drawn with replacement, with half of their
 counts, to the size in their name (10,638 x 1,457 is that of the paper's gastrulation data). scVI runs with its defaults (epochs by its own rule, no early stopping) on the counts of the same genes.
 *Of scVI* is the seconds as a share of scVI's on the same set and machine. *Encoders*, *generator* and *views drawn* are the phases of a fit; *the limit* is the
-rate of a float32 matrix product, measured in the same process. Fits were run once, rates are medians of {REPEATS}. Peak memory is the process's, the data included.
+rate of a float32 matrix product, measured in the same process. Fits were run once, with what else the machine did, so that ratios are rough; rates are medians of {REPEATS}. Peak memory is the process's, the data included.
 
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py`
 
