@@ -4,7 +4,10 @@ Run on a quiet machine: DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.
 It goes on where it stopped; each fit has a process of its own. scVI needs scvi-tools (`pip install -c constraints.txt ".[bench]"`).
 The preset of the paper at the size of its gastrulation data, for a GPU:
     python benchmarks/bench_speed.py --sets resampled_10638x1457 --methods paper diffaug --device cuda
-Writes docs/benchmarks/results/speed.csv and docs/benchmarks/speed.md.
+Every method of the benchmark of embeddings in one run, on one set: run it with an empty cache and a folder of its own, and keep what it cost:
+    python benchmarks/bench_embeddings.py --sets mca_bladder --seeds 1 --protocols crossval --cache CACHE --out FOLDER
+    python benchmarks/bench_speed.py --one-run FOLDER --render
+Writes docs/benchmarks/results/speed.csv, speed_one_run.csv and docs/benchmarks/speed.md.
 """
 
 from __future__ import annotations
@@ -17,18 +20,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import _common
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from _common import Results, markdown_table, prepared, write_page
 from anndata import AnnData
 from harness.child import ChildFailed, Worker, peak_memory_mb, reset_peak_memory
+from harness.run import COMPUTE
 from harness.store import settings_hash
 
 import diffaug
 from diffaug.core.devices import device_name, make_fabric, respected_threads
+from diffaug.core.storage import written_file
 
 
 def kang() -> AnnData:
@@ -53,6 +61,8 @@ SETS: dict[str, Callable[[], AnnData]] = {
     "resampled_10000x2000": lambda: resampled(10_000, 2000),
     "resampled_10638x1457": lambda: resampled(10_638, 1457),
 }
+#: The costs of one run of bench_embeddings.py, among the results.
+ONE_RUN = "speed_one_run.csv"
 #: Repeats of what a rate is the median of.
 REPEATS = 5
 #: Fits of ours: what each changes in the default ones.
@@ -182,6 +192,39 @@ def _cell(name: str, value: float) -> str:
     return f"{100 * value:.0f} %" if name.endswith("_share") else f"{value:,.0f}"
 
 
+def keep_one_run(folder: Path) -> None:
+    """Keep what the methods of a run of bench_embeddings.py cost, in place of an earlier run's."""
+    rows = pd.read_parquet(folder / "results" / "embeddings.parquet")
+    rows = rows[(rows["protocol"] == COMPUTE) & (rows["error"] == "")]
+    about = ["shown", "method", "set", "n_obs", "n_features", "settings_hash", "seed", "machine", "threads", "date"]
+    costs = rows.pivot_table(index=about, columns="metric", values="value").reset_index()
+    costs = costs[[*about, "seconds", "peak_mb", "base_mb"]].sort_values("seconds", kind="stable")
+    with written_file(_common.RESULTS / ONE_RUN) as fresh:
+        costs.to_csv(fresh, index=False, float_format="%.6g")
+
+
+def one_run() -> str:
+    """The section of the page on these costs; empty where none are kept."""
+    file = _common.RESULTS / ONE_RUN
+    if not file.exists():
+        return ""
+    costs = pd.read_csv(file)
+    lines = [
+        [row["shown"], f"{row['seconds']:,.1f}", f"{row['peak_mb']:,.0f}", f"{row['peak_mb'] - row['base_mb']:,.0f}"]
+        for row in costs.to_dict("records")
+    ]
+    first = costs.iloc[0]
+    return f"""
+## Every method in one run
+
+{first["set"]}, {first["n_obs"]:,} cells x {first["n_features"]:,} genes, {first["machine"]} with {first["threads"]} thread(s), from {costs["date"].min()} to {costs["date"].max()} (UTC). Each method has a process of its own,
+as on {{doc}}`embeddings`, which has the times of twelve sets from many sessions. What else the machine did is in the seconds: compare them roughly.
+DiffAug's peaks are those of it and its twin together; BYOL+ and SimSiam+ find DiffAug's views ready.
+
+{markdown_table(["method", "seconds", "peak MB", "of it, above the start"], *lines)}
+"""
+
+
 def render(results: Results) -> bool:
     """Write the page of the rows that present settings gave, a table for each machine; whether there is any."""
     table = results.table
@@ -217,6 +260,7 @@ rate of a float32 matrix product, measured in the same process. Fits were run on
 Command: `DIFFAUG_DATA_DIR=<folder> python benchmarks/bench_speed.py`
 
 {tables}
+{one_run()}
 """,
     )
     return True
@@ -231,7 +275,10 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="as `tl.fit` takes it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--render", action="store_true", help="only write the page from the rows that are there")
+    parser.add_argument("--one-run", type=Path, metavar="FOLDER", help="the `--out` of a run of bench_embeddings.py")
     args = parser.parse_args()
+    if args.one_run is not None:
+        keep_one_run(args.one_run)
     results, failed = Results("speed", ("set", "method", "settings_hash", "machine", "threads")), False
     if not args.render:
         if "scvi" in args.methods and importlib.util.find_spec("scvi") is None:

@@ -105,6 +105,37 @@ def test_it_goes_on_where_it_stopped_and_says_what_failed(
     assert bench.main() == 0 and len(asked) == 3
 
 
+def test_the_costs_of_one_run_are_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("_common.RESULTS", tmp_path)
+    assert bench.one_run() == ""
+    base = {
+        "set": "a",
+        "n_obs": 2000,
+        "n_features": 500,
+        "settings_hash": "h",
+        "seed": 0,
+        "machine": "m",
+        "threads": 1,
+        "date": "2026",
+    }
+    rows = [
+        {**base, "method": m, "shown": m.upper(), "protocol": p, "metric": k, "value": v, "error": e}
+        for m, s, e in (("slow", 90.0, ""), ("fast", 1.25, ""), ("broken", 1.0, "no memory"))
+        for p, k, v in (
+            ("compute", "seconds", s),
+            ("compute", "peak_mb", 1200.0),
+            ("compute", "base_mb", 400.0),
+            ("knn", "accuracy", 0.5),
+        )
+    ]
+    (tmp_path / "results").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "results" / "embeddings.parquet")
+    bench.keep_one_run(tmp_path)
+    page = bench.one_run()
+    assert "a, 2,000 cells x 500 genes, m with 1 thread(s)" in page and "BROKEN" not in page
+    assert page.index("| FAST | 1.2 | 1,200 | 800 |") < page.index("| SLOW | 90.0 | 1,200 | 800 |")
+
+
 def test_the_functions_that_a_process_is_asked_for_are_there() -> None:
     """They go to it by name: a fit of the set without cells fails in it, and not for want of a function."""
     for method in ("diffaug", "scvi"):
