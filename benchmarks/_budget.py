@@ -71,8 +71,8 @@ def budget(
 def _steps(config: Config, n_obs: int, max_epochs: int | None) -> tuple[list[int], list[int]]:
     """Steps and epochs of the warm-up, the generator and the mixed phases, over all cycles."""
     plan = config.training.resolve(n_obs, max_epochs)
-    warmup, generate, mixed = known_epochs(plan)
-    epochs = [warmup, plan.n_cycles * generate, plan.encoder_epochs - warmup]
+    (warmup, *mixed), (_, generate, _) = plan.encoder_phases, known_epochs(plan)
+    epochs = [warmup, plan.n_cycles * generate, sum(mixed)]
     encoder, generator = (n_obs // size for size in plan.batch_sizes(n_obs))
     return [n * k for n, k in zip(epochs, (encoder, generator, encoder), strict=True)], epochs
 

@@ -19,6 +19,8 @@ import signal
 import sys
 from pathlib import Path
 
+from _threads import limit_threads
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTES = ROOT / "benchmarks" / "notes"
 CACHE_VARIABLE = "DIFFAUG_BENCH_CACHE"
@@ -59,8 +61,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     args = parser().parse_args()
     # Before numpy, numba and torch are imported, here and in the processes that inherit it.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(args.threads)
+    limit_threads(args.threads)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("bench").setLevel(logging.INFO)
 

@@ -15,6 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
+from _threads import limit_threads
+
 ROOT = Path(__file__).resolve().parents[1]
 CACHE_VARIABLE = "DIFFAUG_BENCH_CACHE"
 
@@ -48,8 +50,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     # Before numpy, numba and torch are imported.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(args.threads)
+    limit_threads(args.threads)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("bench").setLevel(logging.INFO)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import platform
 import statistics
 import sys
@@ -29,6 +28,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from _common import Results, markdown_table, prepared, write_page
+from _threads import limit_threads
 from anndata import AnnData
 from harness.child import ChildFailed, Worker, peak_memory_mb, reset_peak_memory
 from harness.run import COMPUTE
@@ -108,24 +108,36 @@ def linear_flops(module: torch.nn.Module) -> int:
     return sum(2 * m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Linear))
 
 
-def measure_fit(set_name: str, method: str, device: str, threads: int) -> dict[str, Any]:
-    """A row of one of ``FITS``, in the process that this is called in."""
+def measure(set_name: str, method: str, device: str, threads: int) -> dict[str, Any]:
+    """A row, in the process that this is called in."""
     torch.set_num_threads(threads)
-    adata = SETS[set_name]()
+    adata, on = SETS[set_name](), torch.device(device)
+    return measure_scvi(adata, on) if method == "scvi" else measure_fit(adata, FITS[method], on)
+
+
+def peaks(on: torch.device) -> dict[str, float]:
+    """Highest memory so far, of the process and of the card that it uses."""
+    gpu = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else np.nan
+    return {"peak_mb": peak_memory_mb(), "gpu_peak_mb": gpu}
+
+
+def measure_fit(adata: AnnData, changed: dict[str, Any], on: torch.device) -> dict[str, Any]:
+    """Seconds of a fit of ours by phase, its memory, and the rates of its model."""
     reset_peak_memory()
     begin = time.perf_counter()
-    model = diffaug.tl.fit(adata, **FITS[method], device=device, progress=False)
-    total = time.perf_counter() - begin
-    row: dict[str, Any] = {"total_seconds": total}
+    model = diffaug.tl.fit(adata, **changed, device=str(on), progress=False)
+    row: dict[str, Any] = {"total_seconds": time.perf_counter() - begin}
     row |= {f"{p.lower()}_seconds": sum(r.seconds for r in model.history if r.phase == p) for p in ("A", "B", "fill")}
-    on = next(model._encoder.parameters()).device
-    row["gpu_peak_mb"] = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else np.nan
     cells = sp.csr_matrix(adata.X[:, adata.var["highly_variable"].to_numpy()])[:4096]
     with respected_threads():
         rate = matmul_rate(on)
         embed = cells.shape[0] / median_seconds(lambda: model.embed(cells), REPEATS)
-    row |= {"peak_mb": peak_memory_mb(), "matmul_gflops": rate / 1e9}
-    row |= {"embed_per_second": embed, "embed_share": embed * linear_flops(model._encoder) / rate}
+    row |= {
+        **peaks(on),
+        "matmul_gflops": rate / 1e9,
+        "embed_per_second": embed,
+        "embed_share": embed * linear_flops(model._encoder) / rate,
+    }
     if model.config.training.n_cycles:
         sample = 2048 / median_seconds(lambda: model.generate(2048), REPEATS)
         steps = model.config.diffusion.n_steps
@@ -133,32 +145,23 @@ def measure_fit(set_name: str, method: str, device: str, threads: int) -> dict[s
     return {**row, "versions": f"torch {torch.__version__}, diffaug {diffaug.__version__}"}
 
 
-def measure_scvi(set_name: str, method: str, device: str, threads: int) -> dict[str, Any]:
-    """A row of scVI with its defaults, in the process that this is called in."""
+def measure_scvi(adata: AnnData, on: torch.device) -> dict[str, Any]:
+    """Seconds and memory of scVI with its defaults."""
     import scvi
 
-    torch.set_num_threads(threads)
-    adata = SETS[set_name]()
     adata = adata[:, adata.var["highly_variable"]].copy()
     scvi.settings.seed = 0
+    where: dict[str, Any] = (
+        {"accelerator": "gpu", "devices": [on.index or 0]} if on.type == "cuda" else {"accelerator": "cpu"}
+    )
     reset_peak_memory()
     begin = time.perf_counter()
     scvi.model.SCVI.setup_anndata(adata, layer="counts")
     model = scvi.model.SCVI(adata)
-    on = torch.device(device)
-    where: dict[str, Any] = (
-        {"accelerator": "gpu", "devices": [on.index or 0]} if on.type == "cuda" else {"accelerator": "cpu"}
-    )
     model.train(**where, enable_progress_bar=False)
     model.get_latent_representation()
     total = time.perf_counter() - begin
-    gpu = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else np.nan
-    return {
-        "total_seconds": total,
-        "peak_mb": peak_memory_mb(),
-        "gpu_peak_mb": gpu,
-        "versions": f"scvi-tools {scvi.__version__}",
-    }
+    return {"total_seconds": total, **peaks(on), "versions": f"scvi-tools {scvi.__version__}"}
 
 
 def settings_of(method: str) -> str:
@@ -285,8 +288,7 @@ def main() -> int:
             parser.error(
                 "Expected scvi-tools for --methods scvi, found none. Install the extra `bench`, or leave scvi out."
             )
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-            os.environ[name] = str(args.threads)  # the processes inherit them
+        limit_threads(args.threads)  # of the processes, which inherit it
         on = make_fabric(args.device).device
         machine = device_name(on) if on.type == "cuda" else f"{platform.machine()} {on.type.upper()}"
         for name in args.sets:
@@ -312,8 +314,7 @@ def main() -> int:
 def measured_apart(name: str, method: str, device: str, threads: int) -> dict[str, Any]:
     """A row, measured in a process of its own."""
     with Worker() as worker:
-        function = "measure_scvi" if method == "scvi" else "measure_fit"
-        return worker.call(f"bench_speed:{function}", name, method, device, threads)
+        return worker.call("bench_speed:measure", name, method, device, threads)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
+from _threads import limit_threads
+
 ROOT = Path(__file__).resolve().parents[1]
 SETS = ("kang_pbmc", "mca_bladder", "baron_pancreas", "paul15", "worm_l2_neurons")
 QUICK_EPOCHS = 3
@@ -46,8 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     args = parser().parse_args()
     # Before numpy, numba and torch are imported.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(args.threads)
+    limit_threads(args.threads)
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("bench").setLevel(logging.INFO)
 

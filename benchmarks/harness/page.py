@@ -446,15 +446,6 @@ class Page:
         )
         both = bool({OURS, TWIN} <= set(self.methods))
         coarse = bool(len(values(self.rows, LEIDEN[-1])))
-        leiden = (
-            when(
-                LEIDEN,
-                self.means_table,
-                "Clusters as scanpy's Leiden makes them; a user does not know the best resolution.",
-            )
-            if coarse
-            else ""
-        )
         return "\n".join(
             part
             for part in (
@@ -505,7 +496,16 @@ class Page:
                     drawn["sweep"],
                 ),
                 section("Lambda in force", said_of_rates, self.rates_table()) if self.rates_table() else "",
-                section("Leiden by resolution", leiden),
+                section(
+                    "Leiden by resolution",
+                    when(
+                        LEIDEN,
+                        self.means_table,
+                        "Clusters as scanpy's Leiden makes them; a user does not know the best resolution.",
+                    ),
+                )
+                if coarse
+                else "",
                 section(
                     "Natural splits",
                     when(

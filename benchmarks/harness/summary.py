@@ -63,13 +63,13 @@ STRUCTURE = (
     Score("effective rank", "structure", "effective_rank"),
 )
 LEIDEN = tuple(
-    Score(
-        f"{shown} at {resolution}",
-        f"leiden{'' if resolution == '1' else '_coarse'}",
-        f"{name}{'' if resolution == '1' else '_' + resolution}",
+    Score(f"{shown} at {resolution}", protocol, metric + end)
+    for shown, metric in (("NMI", "nmi"), ("ARI", "ari"), ("clusters", "n_clusters"))
+    for resolution, protocol, end in (
+        ("1", "leiden", ""),
+        ("0.5", "leiden_coarse", "_0.5"),
+        ("0.25", "leiden_coarse", "_0.25"),
     )
-    for shown, name in (("NMI", "nmi"), ("ARI", "ari"), ("clusters", "n_clusters"))
-    for resolution in ("1", "0.5", "0.25")
 )
 STABILITY = (Score("neighbours two seeds share", "stability", "neighbor_overlap"),)
 

@@ -29,12 +29,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_has_phases_rates_and_memory(small: None) -> None:
-    row = bench.measure_fit("small", "diffaug", "cpu", 1)
+    row = bench.measure("small", "diffaug", "cpu", 1)
     phases = row["a_seconds"] + row["b_seconds"] + row["fill_seconds"]
     assert 0 < phases <= row["total_seconds"] and min(row["a_seconds"], row["b_seconds"], row["fill_seconds"]) > 0
     assert min(row["embed_per_second"], row["sample_per_second"], row["matmul_gflops"], row["peak_mb"]) > 0
     assert 0 < row["embed_share"] < 2 and 0 < row["sample_share"] < 2
-    alone = bench.measure_fit("small", "embedding_only", "cpu", 1)
+    alone = bench.measure("small", "embedding_only", "cpu", 1)
     assert alone["b_seconds"] == alone["fill_seconds"] == 0 and "sample_per_second" not in alone
 
 

@@ -319,14 +319,18 @@ class TrainingConfig:
         warmup = epochs(self.warmup_epochs, self.warmup_steps, self.encoder_passes, encoder_steps)
         generator = epochs(self.generator_epochs, self.generator_steps, self.generator_passes, generator_steps, cycles)
         mixed = epochs(self.mixed_epochs, self.mixed_steps, self.encoder_passes, encoder_steps, cycles)
+
+        def total() -> int:
+            return warmup + self.n_cycles * generator + cycles * mixed
+
         if max_epochs is not None:
             _coerce("max_epochs", int, max_epochs)
             _check(max_epochs >= 1, "`max_epochs` of at least 1", max_epochs)
-            shrink = max_epochs / max(1, warmup + self.n_cycles * generator + cycles * mixed)
+            shrink = max_epochs / max(1, total())
             if shrink < 1:
                 warmup, generator, mixed = (max(1, int(e * shrink)) if e else 0 for e in (warmup, generator, mixed))
                 # A phase rounded up to one epoch takes it from the longest.
-                while warmup + self.n_cycles * generator + cycles * mixed > max_epochs:
+                while total() > max_epochs:
                     longest = max(warmup, generator, mixed)
                     if longest == 1:
                         break
